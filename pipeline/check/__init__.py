@@ -1,0 +1,88 @@
+"""Checks: named questions about targets. Each says what it will ask before it asks.
+
+A check plans its questions (`Question`), the jobs it needs on a place, and judges what came back. Every
+planned question gets a finding: one that the check did not answer is MISSING (`evidence.complete`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.arch import Arch
+from pipeline.outcome import Finding, Frozen, NotJudged, Target
+from pipeline.place import BatchResult, Job
+from pipeline.profile import Profile
+from pipeline.records import Built
+
+
+class Question(Frozen):
+    """One planned question; a finding answers it if check, target, case, place and kernel agree.
+
+    ``kernel`` is not part of a plan: it is known only when the place has come up.
+    """
+
+    check: str
+    target: Target
+    case: str = ""
+    place: str = ""
+
+
+#: The tunable's three states, each a case of every check that runs a program. None: not set.
+TUNABLE_STATES: tuple[int | None, ...] = (None, 0, 1)
+
+
+def tunable_case(state: int | None) -> str:
+    """``tunable unset``, ``tunable=0``, ``tunable=1``."""
+    return "tunable unset" if state is None else f"tunable={state}"
+
+
+def tunable_env(tunable: str, state: int | None) -> dict[str, str]:
+    """The whole environment of a job in that state of the tunable."""
+    return {} if state is None else {"GLIBC_TUNABLES": f"{tunable}={state}"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the checks of one architecture are given: the workbench, nothing else is looked up.
+
+    ``built`` maps release names (in the profile's order) to what was built; ``programs`` is the directory
+    of the compiled probe programs (`pipeline.workshop`), laid over every root at ``/probes``.
+    """
+
+    profile: Profile
+    arch: Arch
+    built: Mapping[str, Built]
+    programs: Path
+
+    def target(self, release: str) -> Target:
+        return Target(profile=self.profile.name, release=release, arch=self.arch.name)
+
+
+class StaticCheck(Protocol):
+    """A check that needs no running program: it reads RPMs, ELF files and baselines."""
+
+    name: str
+
+    def questions(self, bench: Bench) -> list[Question]: ...
+
+    def run(self, bench: Bench) -> list[Finding]: ...
+
+
+class PlaceCheck(Protocol):
+    """A check that watches programs run: it names its jobs and judges what came back.
+
+    Job ids begin with the check's name and a slash. ``judge`` must cope with absent results (MISSING) and
+    with a place that cannot answer by its nature (`NotJudged`). ``place`` is
+    the place's name; questions are planned before it has come up.
+    """
+
+    name: str
+
+    def questions(self, bench: Bench, place: str) -> list[Question]: ...
+
+    def jobs(self, bench: Bench) -> list[Job]: ...
+
+    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]: ...

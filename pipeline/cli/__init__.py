@@ -1,0 +1,70 @@
+"""The command line: one verb a module, errors shown once with their remedy, exit codes as documented."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+from rich.markup import escape
+
+from pipeline import __version__
+from pipeline.errors import ExitCode, NoSpace, PipelineError
+from pipeline.progress import console
+
+#: verb -> module below pipeline.cli that defines a click command called ``command``
+VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "bench", "clean")
+
+
+class _Verbs(click.Group):
+    """Verbs are imported when called, so that one verb's dependencies do not slow another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in VERBS:
+            return None
+        command = import_module(f"pipeline.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Build patched glibc as RPMs and decide from evidence whether they may ship."""
+
+
+def main() -> None:
+    """Entry point: runs a verb and turns every failure into one message and an exit code."""
+    try:
+        status = cli.main(prog_name="pipeline", standalone_mode=False)
+    except click.exceptions.Abort:
+        status = ExitCode.INTERRUPTED
+    except click.ClickException as e:
+        e.show()
+        status = ExitCode.WRONG_USE
+    except KeyboardInterrupt:
+        console.print("[red]interrupted[/]: what was whole is kept; run the same command again to go on")
+        status = ExitCode.INTERRUPTED
+    except PipelineError as e:
+        explain(e)
+        status = e.exit_code
+    except OSError as e:
+        if e.errno not in (28, 122):  # ENOSPC, EDQUOT
+            raise
+        explain(NoSpace(f"no space left: {e}", hint="free some space and run the same command again"))
+        status = ExitCode.WORLD
+    sys.stdout.flush()
+    sys.exit(int(status or 0))
+
+
+def explain(error: PipelineError) -> None:
+    """The message, and what to do next."""
+    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.hint:
+        console.print(f"[bold]what to do:[/] {escape(error.hint)}")
+    if os.environ.get("PIPELINE_TRACEBACK"):
+        console.print_exception()

@@ -1,0 +1,88 @@
+"""One class for each way to fail: each has an exit code, a message and a remedy.
+
+Exit codes (README): 0 pass, 1 a check failed, 2 wrong use, 3 evidence missing, 4 the world failed,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says to its caller."""
+
+    PASS = 0
+    FAILED = 1
+    WRONG_USE = 2
+    MISSING = 3
+    WORLD = 4
+    INTERRUPTED = 130
+
+
+class PipelineError(Exception):
+    """A failure that is explained to the user, never shown as a traceback.
+
+    ``message`` says what happened (one sentence), ``hint`` says what to do next.
+    """
+
+    exit_code: ExitCode = ExitCode.WORLD
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(PipelineError):
+    """The command line or a file the user wrote (profile, patch, series) is wrong."""
+
+    exit_code = ExitCode.WRONG_USE
+
+
+class EvidenceError(PipelineError):
+    """What was to be judged cannot be read or is incomplete, so nothing can be said of it."""
+
+    exit_code = ExitCode.MISSING
+
+
+class MalformedInput(EvidenceError):
+    """An ELF file, RPM, baseline or evidence file is not what it says it is."""
+
+
+class WorldError(PipelineError):
+    """The machine or the network does not give what is needed."""
+
+    exit_code = ExitCode.WORLD
+
+
+class ToolMissing(WorldError):
+    """A program the pipeline calls is not installed."""
+
+
+class SourceUnreachable(WorldError):
+    """A source, package or image cannot be had from any of its places."""
+
+
+class HashMismatch(WorldError):
+    """What arrived is not what was pinned; it was kept aside for inspection."""
+
+
+class NoSpace(WorldError):
+    """The disk is full."""
+
+
+class CommandFailed(WorldError):
+    """A program ended with a status that was not expected.
+
+    ``returncode`` is the status (negative: the signal that ended it), ``log`` the full output's path if
+    one was kept, ``tail`` its last lines.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", returncode: int = -1, log: str = "", tail: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.returncode = returncode
+        self.log = log
+        self.tail = tail

@@ -1,0 +1,42 @@
+"""Every path the pipeline reads or writes is named here.
+
+State (sources, images, builds, ccache) lives outside the checkout, so that a clean clone finds what was
+already built; ``PIPELINE_STATE`` moves it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+REPO = Path(__file__).resolve().parent.parent
+PACKAGE = REPO / "pipeline"
+PROFILES = PACKAGE / "profiles"
+PROBES = PACKAGE / "probes"
+PATCHES = REPO / "patches"
+SPECS = REPO / "specs"
+CONTAINERS = REPO / "containers"
+BASELINES = REPO / "abi-baselines"
+
+
+def state() -> Path:
+    """The directory all results live under (created on demand by the store)."""
+    named = os.environ.get("PIPELINE_STATE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("glibc-backport-pipeline"))
+
+
+def logs() -> Path:
+    """Full logs of long commands, one file a command."""
+    return state() / "logs"
+
+
+def ccache(profile: str, arch: str) -> Path:
+    """One compiler cache for each profile and architecture: releases share it, nothing else does."""
+    return state() / "ccache" / f"{profile}-{arch}"
+
+
+def out() -> Path:
+    """Where reports and evidence for people go (``--out`` moves it)."""
+    return Path.cwd() / "out"

@@ -1,0 +1,243 @@
+"""Profiles: what is built, what it must export and default to. Data (TOML), not code, says it.
+
+``@loader`` in a symbol line stands for the soname of ld.so of the architecture at hand.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline import paths
+from pipeline.arch import ARCHES, Arch, arch
+from pipeline.errors import UsageError
+from pipeline.outcome import Target
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+#: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
+SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")
+
+
+class _Model(BaseModel):
+    # cached_property needs a place to write, so the model is not frozen by pydantic
+    model_config = ConfigDict(extra="forbid")
+
+
+class AptSource(_Model):
+    """A file of a source package of a Debian suite; apt verifies the archive's signature."""
+
+    kind: Literal["apt"]
+    suite: str
+    package: str
+    file: str
+    sha256: Sha256
+    topdir: str
+
+
+class TarballSource(_Model):
+    """A tarball at any of several addresses."""
+
+    kind: Literal["tarball"]
+    urls: Annotated[list[str], Field(min_length=1)]
+    file: str
+    sha256: Sha256
+    size: Annotated[int, Field(gt=0)]
+    topdir: str
+
+
+Source = Annotated[AptSource | TarballSource, Field(discriminator="kind")]
+
+
+class Image(_Model):
+    """How the build image's base is had: ``mmdebstrap`` (suite) or ``registry`` (pinned reference)."""
+
+    base: Literal["mmdebstrap", "registry"]
+    suite: str = ""
+    reference: str = ""
+    #: directory below containers/, holding Containerfile and packages.txt
+    directory: str
+
+    @model_validator(mode="after")
+    def _base_is_named(self) -> Image:
+        if self.base == "mmdebstrap" and not self.suite:
+            raise ValueError("base = 'mmdebstrap' needs a suite")
+        if self.base == "registry" and not self.reference:
+            raise ValueError("base = 'registry' needs a reference")
+        return self
+
+
+class Release(_Model):
+    """One release: a patch series on the base and what comes of it."""
+
+    name: Annotated[str, Field(pattern=r"^[0-9][0-9a-z.]*$")]
+    title: str = ""
+    #: the RPM's Release tag
+    rpm_release: str
+    #: whether ld.so exports the profile's public rseq symbols
+    exports_rseq: bool
+    #: default of the tunable
+    rseq_default: Literal[0, 1]
+
+
+class Step(_Model):
+    """From one release to another, the public ABI gains exactly ``added`` and loses nothing."""
+
+    before: str = Field(alias="from")
+    after: str = Field(alias="to")
+    added: list[str]
+
+    @field_validator("added")
+    @classmethod
+    def _lines(cls, lines: list[str]) -> list[str]:
+        for line in lines:
+            if not SYMBOL_LINE.match(line):
+                raise ValueError(f"{line!r} is not 'DSO NODE SYMBOL KIND [SIZE]'")
+        return lines
+
+
+class Rseq(_Model):
+    """What the rseq checks expect."""
+
+    tunable: str
+    #: value of __rseq_size when registered (32 as first shipped, 20 after upstream bug 31965)
+    size_on: int
+    #: bytes glibc registers with the kernel
+    area_size: int = 32
+    #: the version node and the (DSO NODE SYMBOL KIND SIZE) lines that must be exported together
+    node: str
+    symbols: list[str]
+
+
+class Speed(_Model):
+    """Verdicts on the ratio of two times per call; judged only on real hardware."""
+
+    #: sched_getcpu with rseq on may cost at most this many times a direct read of the area ...
+    max_over_direct_read: float = 8.0
+    #: ... and at most this many times what sched_getcpu costs with rseq off
+    max_on_over_off: float = 1.25
+
+
+class Kernel(_Model):
+    """A kernel for virtual machines: a package of a suite, per architecture."""
+
+    name: str
+    suite: str
+    #: architecture name -> package name (a metapackage is followed to the real one)
+    packages: dict[str, str]
+
+
+class Profile(_Model):
+    """One glibc base with its releases, patches, images and expectations."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    title: str
+    glibc: str
+    #: why a sign-off of this profile can never be release grade; empty for the mission's own
+    stand_in: str = ""
+    arches: Annotated[list[str], Field(min_length=1)]
+    source: Source
+    image: Image
+    rseq: Rseq
+    release: Annotated[list[Release], Field(min_length=1)]
+    step: list[Step] = []
+    speed: Speed = Speed()
+    kernel: list[Kernel] = []
+    #: the release programs of the launch matrix are built against
+    build_against: str
+    #: RPM packages made by the spec
+    packages: list[str] = ["glibc", "glibc-common", "glibc-devel", "glibc-static"]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Profile:
+        names = [r.name for r in self.release]
+        if len(set(names)) != len(names):
+            raise ValueError("release: two have the same name")
+        for step in self.step:
+            for end in (step.before, step.after):
+                if end not in names:
+                    raise ValueError(f"step: there is no release {end!r}")
+        if self.build_against not in names:
+            raise ValueError(f"build_against: there is no release {self.build_against!r}")
+        for name in self.arches:
+            if name not in ARCHES:
+                raise ValueError(f"arches: unknown architecture {name!r}; known: {', '.join(ARCHES)}")
+        return self
+
+    @cached_property
+    def releases(self) -> dict[str, Release]:
+        return {r.name: r for r in self.release}
+
+    def get(self, name: str) -> Release:
+        """The release called ``name``; raises `UsageError`."""
+        if name not in self.releases:
+            raise UsageError(
+                f"profile {self.name} has no release {name!r}", hint=f"it has: {', '.join(self.releases)}"
+            )
+        return self.releases[name]
+
+
+def for_arch(lines: list[str], machine: Arch) -> list[str]:
+    """Symbol lines with ``@loader`` replaced."""
+    return [line.replace("@loader", machine.loader) for line in lines]
+
+
+def _where(error: ValidationError, file: Path) -> str:
+    parts = []
+    for e in error.errors():
+        key = ".".join(str(p) for p in e["loc"]) or "(top level)"
+        parts.append(f"{file}: {key}: {e['msg']}")
+    return "\n".join(parts)
+
+
+def load_file(file: Path) -> Profile:
+    """Read one profile; raises `UsageError` naming file, key and what was expected."""
+    try:
+        data = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{file} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as e:
+        raise UsageError(
+            _where(e, file), hint="mend the keys named above; CONTRIBUTING.md has the schema"
+        ) from None
+
+
+def available() -> list[str]:
+    """Names of the profiles that come with the pipeline."""
+    return sorted(p.stem for p in paths.PROFILES.glob("*.toml"))
+
+
+def load(name: str) -> Profile:
+    """The profile called ``name`` (or the one in the file ``name``); raises `UsageError`."""
+    if name.endswith(".toml"):
+        return load_file(Path(name))
+    if name not in available():
+        raise UsageError(f"there is no profile {name!r}", hint=f"there are: auto, {', '.join(available())}")
+    return load_file(paths.PROFILES / f"{name}.toml")
+
+
+def targets(profile: Profile, releases: tuple[str, ...] = (), arches: tuple[str, ...] = ()) -> list[Target]:
+    """The chosen targets in the profile's order; all of them if nothing is chosen. Raises `UsageError`."""
+    for name in releases:
+        profile.get(name)
+    for name in arches:
+        arch(name)
+        if name not in profile.arches:
+            raise UsageError(
+                f"profile {profile.name} is not built for {name}", hint=", ".join(profile.arches)
+            )
+    return [
+        Target(profile=profile.name, release=r.name, arch=a)
+        for a in profile.arches
+        for r in profile.release
+        if (not releases or r.name in releases) and (not arches or a in arches)
+    ]

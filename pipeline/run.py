@@ -1,0 +1,198 @@
+"""The one way to run a program.
+
+The environment is built from nothing: a few names are passed on (`PASSED_ON`), the caller adds what it
+means to add. GLIBC_TUNABLES, LD_LIBRARY_PATH and LD_PRELOAD therefore never leak in. The program gets a
+process group of its own, and the whole group is ended on ^C, on a timeout and on any error.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import CommandFailed, NoSpace, ToolMissing
+
+#: Names that a program may take from our environment: where programs, homes, proxies and certificates
+#: are, and nothing that changes how glibc or a compiler works.
+PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "APT_CONFIG",
+)  # fmt: skip
+
+TAIL_LINES = 25
+GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a program ended: ``returncode``, its output (empty where it went to a log) and its duration."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A new environment: `PASSED_ON` from ours, a C locale, then ``extra``."""
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    for directory in ("/usr/sbin", "/sbin"):  # rpm, mkfs and friends on a user's PATH of Debian
+        if directory not in env["PATH"].split(":"):
+            env["PATH"] += f":{directory}"
+    env["LC_ALL"] = "C.UTF-8"
+    env.update(extra or {})
+    return env
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process group politely, then for good, and reap its leader."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, signum)
+        except (ProcessLookupError, PermissionError):
+            break
+        try:
+            process.wait(GRACE_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    success_codes: Collection[int] | None = (0,),
+    stdin: bytes | None = None,
+    timeout: float | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    remedy: str = "",
+) -> Completed:
+    """Run ``argv`` to its end and return how it ended.
+
+    ``env`` is added to `clean_environment`. With ``log`` both outputs go to that file (appended) instead of
+    being returned, and each line is also given to ``on_line``. ``success_codes=None`` accepts any status.
+    ``timeout`` is in seconds. ``remedy`` is the hint of the error if it fails.
+
+    Raises `ToolMissing`, `NoSpace` (recognised in the program's words) or `CommandFailed`.
+    """
+    args = [os.fspath(a) for a in argv]
+    start = time.monotonic()
+    with ExitStack() as stack:
+        sink: BinaryIO | None = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            sink = stack.enter_context(log.open("ab"))
+        try:
+            process = subprocess.Popen(
+                args,
+                env=clean_environment(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if sink else subprocess.PIPE,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise ToolMissing(
+                f"{args[0]} is not installed (or {cwd} does not exist)"
+                if cwd
+                else f"{args[0]} is not installed",
+                hint="`nox -s setup` installs what is missing; `nox -s setup -- --check` lists it",
+            ) from None
+        with process:
+            try:
+                if sink is not None:
+                    tail = _follow(process, sink, on_line, timeout)
+                    stdout = stderr = b""
+                    process.wait(None if timeout is None else max(0.1, timeout - (time.monotonic() - start)))
+                else:
+                    stdout, stderr = process.communicate(stdin, timeout)
+                    tail = _last_lines(stderr or stdout)
+            except subprocess.TimeoutExpired:
+                end_group(process)
+                raise CommandFailed(
+                    f"{args[0]} did not end within {timeout:.0f} s", hint=remedy, log=str(log or "")
+                ) from None
+            except BaseException:
+                end_group(process)
+                raise
+    done = Completed(tuple(args), process.returncode, stdout, stderr, time.monotonic() - start)
+    if success_codes is not None and done.returncode not in success_codes:
+        _raise(done, tail, log, remedy)
+    return done
+
+
+def _last_lines(output: bytes) -> str:
+    return "\n".join(output.decode(errors="replace").splitlines()[-TAIL_LINES:])
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    sink: BinaryIO,
+    on_line: Callable[[str], None] | None,
+    timeout: float | None,
+) -> str:
+    """Copy the output to ``sink`` as it comes; return the last lines."""
+    assert process.stdout is not None
+    deadline = None if timeout is None else time.monotonic() + timeout
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and (left <= 0 or not selector.select(left)):
+                raise subprocess.TimeoutExpired(process.args, timeout or 0)
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                break
+            sink.write(chunk)
+            *lines, pending = (pending + chunk).split(b"\n")
+            for raw in lines:
+                line = raw.decode(errors="replace")
+                tail.append(line)
+                if on_line:
+                    on_line(line)
+        sink.flush()
+    if pending:
+        tail.append(pending.decode(errors="replace"))
+    return "\n".join(tail)
+
+
+def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
+    name = done.argv[0]
+    where = f"; full log: {log}" if log else ""
+    if "No space left on device" in tail or "ENOSPC" in tail:
+        raise NoSpace(
+            f"the disk filled up while {name} ran{where}",
+            hint="free some space (`nox -s clean` drops stored results) and run the same command again",
+        )
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+    what = " ".join(done.argv[:3]) + (" …" if len(done.argv) > 3 else "")
+    raise CommandFailed(
+        f"{what} ended with {how}{where}\n{tail}".rstrip(),
+        hint=remedy,
+        returncode=done.returncode,
+        log=str(log or ""),
+        tail=tail,
+    )
