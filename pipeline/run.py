@@ -13,8 +13,8 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -140,6 +140,44 @@ def run(
     if success_codes is not None and done.returncode not in success_codes:
         _raise(done, tail, log, remedy)
     return done
+
+
+@contextmanager
+def running(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``argv`` and let the block go on beside it; when the block ends, so does its whole group.
+
+    The environment is made as for `run`; an output that is not given is dropped. For what must be watched
+    while it runs (a virtual machine, a server); anything else is for `run`. Raises `ToolMissing`.
+    """
+    args = [os.fspath(a) for a in argv]
+    try:
+        process = subprocess.Popen(
+            args,
+            env=clean_environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if stdout is None else stdout,
+            stderr=subprocess.DEVNULL if stderr is None else stderr,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise _not_installed(args[0]) from None
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def _not_installed(program: str) -> ToolMissing:
+    return ToolMissing(
+        f"{program} is not installed",
+        hint="`nox -s setup` installs what is missing; `nox -s setup -- --check` lists it",
+    )
 
 
 def _last_lines(output: bytes) -> str:
