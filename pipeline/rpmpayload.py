@@ -1,0 +1,263 @@
+"""The archive in an RPM: decompression, the cpio format "newc", and unpacking that never leaves its root.
+
+The cpio format is that of the kernel's ``Documentation/driver-api/early-userspace/buffer-format.rst``.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import zstandard
+
+from pipeline.errors import MalformedInput
+
+MAGIC = b"070701"
+HEAD = 110
+TRAILER = "TRAILER!!!"
+CHUNK = 1 << 20
+#: links followed on the way to one file, as in Linux (MAXSYMLINKS)
+MAX_LINKS = 40
+MAX_NAME = 1 << 16
+
+_REMEDY = "fetch or build the package again; `rpm -Kv FILE` shows what rpm makes of it"
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@contextmanager
+def decompressed(file: BinaryIO, compressor: str, where: str) -> Iterator[Readable]:
+    """``file`` (from where it stands) through the decompressor of rpm's name ``compressor``.
+
+    What a decompressor says of broken data while the block runs becomes `MalformedInput`.
+    """
+    try:
+        match compressor:
+            case "zstd":
+                with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream:
+                    yield stream
+            case "xz" | "lzma":
+                with lzma.open(file) as stream:
+                    yield cast(BinaryIO, stream)
+            case "gzip":
+                with gzip.open(file) as stream:
+                    yield cast(BinaryIO, stream)
+            case "bzip2":
+                with bz2.open(file) as stream:
+                    yield stream
+            case "none" | "identity":
+                yield file
+            case _:
+                raise MalformedInput(f"{where}: compressor {compressor!r} is not known", hint=_REMEDY)
+    except (zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as e:
+        raise MalformedInput(f"{where}: the payload cannot be decompressed: {e}", hint=_REMEDY) from e
+    except OSError as e:
+        if e.errno is None:  # bz2 says so of broken data
+            raise MalformedInput(f"{where}: the payload cannot be decompressed: {e}", hint=_REMEDY) from e
+        raise
+
+
+class _Stream:
+    """Reads exact counts from a decompressor and knows how far it is."""
+
+    def __init__(self, source: Readable, where: str) -> None:
+        self._source = source
+        self._where = where
+        self.position = 0
+
+    def exactly(self, count: int) -> bytes:
+        parts = []
+        while count:
+            part = self._source.read(min(count, CHUNK))
+            if not part:
+                raise MalformedInput(f"{self._where}: the archive ends too early", hint=_REMEDY)
+            parts.append(part)
+            count -= len(part)
+            self.position += len(part)
+        return b"".join(parts)
+
+    def skip(self, count: int) -> None:
+        while count:
+            count -= len(self.exactly(min(count, CHUNK)))
+
+    def align(self) -> None:
+        self.exactly(-self.position % 4)
+
+
+@dataclass
+class Member:
+    """One archive member: ``name`` as stored (``./usr/bin/x``), ``mode`` (``st_mode``), ``size`` in bytes,
+    ``inode`` (major, minor, number) and ``links`` to tell hard links by."""
+
+    name: str
+    mode: int
+    size: int
+    inode: tuple[int, int, int]
+    links: int
+    _stream: _Stream
+    _left: int
+
+    def read(self, count: int = -1) -> bytes:
+        """The next ``count`` bytes (all that is left if negative), b"" at the end."""
+        count = self._left if count < 0 else min(count, self._left)
+        data = self._stream.exactly(count)
+        self._left -= count
+        return data
+
+    def finish(self) -> None:
+        """Go past what was not read."""
+        self._stream.skip(self._left)
+        self._left = 0
+        self._stream.align()
+
+
+def members(source: Readable, where: str) -> Iterator[Member]:
+    """The members up to the trailer; raises `MalformedInput` on anything that is not "newc"."""
+    stream = _Stream(source, where)
+    while True:
+        head = stream.exactly(HEAD)
+        if not head.startswith(MAGIC):
+            raise MalformedInput(f"{where}: the payload is no cpio archive of format newc", hint=_REMEDY)
+        try:
+            fields = [int(head[n : n + 8], 16) for n in range(6, HEAD, 8)]
+        except ValueError:
+            raise MalformedInput(f"{where}: broken cpio member header {head!r}", hint=_REMEDY) from None
+        inode, mode, _, _, links, _, size, major, minor, _, _, name_size, _ = fields
+        if not 0 < name_size <= MAX_NAME:
+            raise MalformedInput(f"{where}: cpio member name of {name_size} bytes", hint=_REMEDY)
+        name = stream.exactly(name_size)[:-1].decode(errors="surrogateescape")
+        stream.align()
+        if name == TRAILER:
+            return
+        member = Member(name, mode, size, (major, minor, inode), links, stream, size)
+        yield member
+        member.finish()
+
+
+def parts_of(name: str, where: str) -> list[str]:
+    """The components of an archive member's name; `MalformedInput` if one of them leads out."""
+    parts = [p for p in name.split("/") if p not in ("", ".")]
+    if ".." in parts or "\0" in name:
+        raise MalformedInput(f"{where}: member {name!r} leads out of the root", hint=_REMEDY)
+    return parts
+
+
+def inside(root: Path, path: str, *, follow_last: bool = True) -> Path:
+    """Where ``path`` is below ``root`` when ``root`` is taken for ``/``, links followed as chroot would.
+
+    The result need not exist. Raises `OSError` (ELOOP) on a loop of links.
+    """
+    here: list[str] = []
+    todo = [p for p in reversed(path.split("/")) if p not in ("", ".")]
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            del here[-1:]
+            continue
+        candidate = root.joinpath(*here, part)
+        if candidate.is_symlink() and (todo or follow_last):
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(40, "Too many levels of symbolic links", str(candidate))
+            target = candidate.readlink().as_posix()
+            if target.startswith("/"):
+                here = []
+            todo += [p for p in reversed(target.split("/")) if p not in ("", ".")]
+        else:
+            here.append(part)
+    return root.joinpath(*here)
+
+
+class _Unpacker:
+    def __init__(self, root: Path, where: str) -> None:
+        self.root = root
+        self.where = where
+        self.directories: list[tuple[Path, int]] = []
+        #: hard links: the paths of an inode so far, and the one of them that has the data
+        self.waiting: dict[tuple[int, int, int], list[Path]] = {}
+
+    def wrong(self, member: Member, why: str) -> MalformedInput:
+        return MalformedInput(f"{self.where}: member {member.name!r} {why}", hint=_REMEDY)
+
+    def place(self, member: Member) -> None:
+        parts = parts_of(member.name, self.where)
+        if not parts:
+            return
+        try:
+            parent = inside(self.root, "/".join(parts[:-1]))
+            parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise self.wrong(member, "lies below something that is no directory") from None
+        except OSError as e:
+            if e.errno == 40:
+                raise self.wrong(member, "lies below a loop of links") from None
+            raise
+        self.put(parent / parts[-1], member)
+
+    def put(self, path: Path, member: Member) -> None:
+        kind = stat.S_IFMT(member.mode)
+        if kind == stat.S_IFDIR:
+            real = inside(self.root, path.relative_to(self.root).as_posix())
+            if real.exists() and not real.is_dir():
+                raise self.wrong(member, "is a directory where a file is")
+            real.mkdir(parents=True, exist_ok=True)
+            self.directories.append((real, stat.S_IMODE(member.mode)))
+            return
+        if path.is_dir() and not path.is_symlink():
+            raise self.wrong(member, "would replace a directory")
+        path.unlink(missing_ok=True)
+        if kind == stat.S_IFLNK:
+            target = member.read().decode(errors="surrogateescape")
+            if not target or "\0" in target:
+                raise self.wrong(member, "is a link to nowhere")
+            path.symlink_to(target)
+        elif kind == stat.S_IFREG:
+            self.regular(path, member)
+        else:
+            raise self.wrong(member, f"is of a kind that is not unpacked (mode {member.mode:o})")
+
+    def regular(self, path: Path, member: Member) -> None:
+        if member.links > 1:
+            group = self.waiting.setdefault(member.inode, [])
+            group.append(path)
+            if not member.size:  # the data comes with another of them; if with none, it is empty
+                if len(group) == 1:
+                    path.touch()
+                    path.chmod(stat.S_IMODE(member.mode))
+                else:
+                    path.hardlink_to(group[0])
+                return
+            for other in group[:-1]:
+                other.unlink()
+        with path.open("xb") as out:
+            while chunk := member.read(CHUNK):
+                out.write(chunk)
+        path.chmod(stat.S_IMODE(member.mode))
+        if member.links > 1:
+            for other in self.waiting[member.inode][:-1]:
+                other.hardlink_to(path)
+
+    def finish(self) -> None:
+        # at the end and from below, so that a directory of mode 0555 can be filled; the owner may always
+        # write, because a stored result is also removed again
+        for path, mode in reversed(self.directories):
+            path.chmod(mode | stat.S_IRWXU)
+
+
+def unpack(found: Iterator[Member], root: Path, where: str) -> None:
+    """Write members below ``root``; see `pipeline.rpmfile.extract`. Raises `MalformedInput`."""
+    unpacker = _Unpacker(root, where)
+    for member in found:
+        unpacker.place(member)
+    unpacker.finish()
