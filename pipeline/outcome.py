@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from pipeline.errors import ExitCode
 
@@ -52,7 +52,10 @@ def _outcome(value: object) -> object:
 
 #: An outcome in JSON is its name.
 OutcomeName = Annotated[
-    Outcome, BeforeValidator(_outcome), PlainSerializer(lambda o: o.name, return_type=str)
+    Outcome,
+    BeforeValidator(_outcome),
+    PlainSerializer(lambda o: o.name, return_type=str),
+    WithJsonSchema({"type": "string", "enum": [o.name for o in Outcome]}),
 ]
 
 

@@ -1,0 +1,302 @@
+"""Evidence as a real run makes it: both architectures, three releases, every check; and ways to spoil it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from pipeline import profile as profiles
+from pipeline.arch import arch
+from pipeline.check import TUNABLE_STATES, Question, tunable_case
+from pipeline.evidence import Environment, Evidence, PlaceRecord, gather
+from pipeline.outcome import Finding, NotJudged, Outcome, Target
+from pipeline.profile import Profile, for_arch
+from pipeline.records import BuildManifest, FileRecord, ImageRecord, PatchRecord, SourceRecord
+from pipeline.waiver import Waiver
+
+CREATED = "2026-03-14T09:26:53Z"
+HOST = "host"
+PROGRAMS = ("c", "cxx", "threads", "static-pie", "rseq")
+
+
+def sha(*parts: object) -> str:
+    """A sha256 that only looks like one of a real file."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def record(name: str, *salt: object) -> FileRecord:
+    return FileRecord(file=name, sha256=sha(name, *salt), size=int(sha(name)[:6], 16))
+
+
+@dataclass
+class Draft:
+    """What goes into `gather`; tests spoil it before `evidence` is called."""
+
+    profile: Profile
+    builds: list[BuildManifest] = field(default_factory=list)
+    places: list[PlaceRecord] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    not_judged: list[NotJudged] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    waivers: Sequence[Waiver] = ()
+    command: str = "nox -s setup build verify -- --profile bookworm"
+
+    def find(self, check: str, **wanted: str) -> int:
+        """Index of the first finding of ``check`` whose release, arch, case or place are as wanted."""
+        for i, f in enumerate(self.findings):
+            has = {"release": f.target.release, "arch": f.target.arch, "case": f.case, "place": f.place}
+            if f.check == check and all(has[k] == v for k, v in wanted.items()):
+                return i
+        raise LookupError(check)
+
+    def spoil(self, check: str, outcome: Outcome = Outcome.FAIL, seen: str = "", **wanted: str) -> Finding:
+        """Give that finding another outcome; returns the new one."""
+        i = self.find(check, **wanted)
+        update = {"outcome": outcome, "seen": seen or self.findings[i].seen}
+        self.findings[i] = self.findings[i].model_copy(update=update)
+        return self.findings[i]
+
+    def evidence(self) -> Evidence:
+        return gather(
+            profile=self.profile,
+            targets=[b.target for b in self.builds],
+            command=self.command,
+            environment=Environment(
+                os="Debian GNU/Linux 12 (bookworm)",
+                kernel="6.18.5",
+                machine="x86_64",
+                python="3.11.7",
+                tools={"podman": "4.3.1", "qemu-system-aarch64": "7.2.15", "rpmbuild": "4.18.0"},
+            ),
+            builds=self.builds,
+            places=self.places,
+            questions=self.questions,
+            findings=self.findings,
+            not_judged=self.not_judged,
+            waivers=self.waivers,
+            created=CREATED,
+        )
+
+
+def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
+    version = f"{profile.glibc}-{profile.get(release).rpm_release}"
+    packages = ("glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-debuginfo")
+    patches = [
+        ("0001-rseq-default.patch", "nptl: choose the default of glibc.pthread.rseq", ("e3e589829d",)),
+        ("0002-rseq-symbols.patch", "nptl: public rseq symbols at GLIBC_2.35", ("c901c3e764", "6c33b01843")),
+    ]
+    return BuildManifest(
+        target=Target(profile=profile.name, release=release, arch=machine),
+        key=sha("key", release, machine)[:32],
+        nvr=f"glibc-{version}",
+        rpms=tuple(record(f"{p}-{version}.{machine}.rpm") for p in packages),
+        srpm=record(f"glibc-{version}.src.rpm"),
+        mode="native" if machine == "x86_64" else "cross",
+        place="container",
+        hermetic=True,
+        source=SourceRecord(
+            kind="apt", origin="bookworm glibc_2.36.orig.tar.xz", sha256=profile.source.sha256, pinned=True
+        ),
+        patches=tuple(
+            PatchRecord(file=name, sha256=sha(name), subject=subject, upstream=upstream)
+            for name, subject, upstream in patches[: 1 if release.endswith("0") else 2]
+        ),
+        image=ImageRecord(
+            id="sha256:" + sha("image"), base="mmdebstrap bookworm", pinned=True, tools={"gcc": "12.2.0-14"}
+        ),
+        seconds=431.0,
+    )
+
+
+def place(name: str, machine: str, kernel: str, emulation: str = "") -> PlaceRecord:
+    return PlaceRecord(
+        place=name,
+        arch=machine,
+        came_up=True,
+        kernel=kernel,
+        kernel_version="#1 SMP PREEMPT_DYNAMIC Debian",
+        machine=machine,
+        cpus=2,
+        cpu_model="Cortex-A57" if machine == "aarch64" else "AMD EPYC 7B13",
+        rseq="EINVAL",
+        emulation=emulation,
+        log=record(f"{machine}-{kernel}.log"),
+        kernel_image=record(f"vmlinuz-{kernel}") if name != HOST else None,
+    )
+
+
+def samples(around: float, spread: float, seed: object, n: int = 40) -> list[float]:
+    """Times per call as a busy machine gives them: a floor and a tail."""
+    source = random.Random(repr(seed))
+    return [round(around * (1 + abs(source.gauss(0, spread))), 3) for _ in range(n)]
+
+
+def speed_measures(machine: str, kernel: str, release: str) -> dict[str, object]:
+    slow = machine == "aarch64"
+    off = (33000.0 if kernel != HOST else 210.0) if slow else 8.8
+    return {
+        "on_ns": samples(120.0 if slow else 7.1, 0.06, (machine, kernel, release, "on")),
+        "off_ns": samples(off, 0.05, (machine, kernel, release, "off")),
+        "raw_ns": samples(off * 0.98 if slow else 201.0, 0.04, (machine, kernel, release, "raw")),
+        "direct_ns": samples(40.0 if slow else 1.9, 0.05, (machine, kernel, release, "direct")),
+    }
+
+
+def _static(profile: Profile, machine: str) -> list[Finding]:
+    loader = arch(machine).loader
+    capability = f"{loader}(GLIBC_2.35)(64bit)"
+    found = []
+    for r in profile.release:
+        target = Target(profile=profile.name, release=r.name, arch=machine)
+        has = capability if r.exports_rseq else "no GLIBC_2.35 from ld.so"
+        for check, expected, seen in (
+            ("abi.baseline", "equal to the baseline, 24 DSOs", "24 DSOs, no difference"),
+            ("abi.node-whole", "GLIBC_2.35 whole in ld.so, absent elsewhere", "as expected"),
+            ("abi.rseq-layout", "flags .rodata 4, offset .data.rel.ro 8, size .data.rel.ro 4", "as expected"),
+            ("rpm.provides", has, has),
+            ("rpm.requires", f"rseq-using program requires {capability}", capability),
+        ):
+            found.append(
+                Finding(check=check, target=target, outcome=Outcome.PASS, expected=expected, seen=seen)
+            )
+        accepted = "accepted" if r.exports_rseq else f"refused: {capability} is needed"
+        found.append(
+            Finding(
+                check="rpm.transaction", target=target, outcome=Outcome.PASS, expected=accepted, seen=accepted
+            )
+        )
+    for step in profile.step:
+        lines = for_arch(step.added, arch(machine))
+        text = "\n".join(f"+ {line}" for line in lines) or "no difference"
+        found.append(
+            Finding(
+                check="abi.delta",
+                target=Target(profile=profile.name, release=f"{step.before} -> {step.after}", arch=machine),
+                outcome=Outcome.PASS,
+                expected=text,
+                seen=text,
+            )
+        )
+    return found
+
+
+def _launches(profile: Profile, machine: str, at: PlaceRecord) -> list[Finding]:
+    found = []
+    for r in profile.release:
+        for program in PROGRAMS:
+            refused = program == "rseq" and not r.exports_rseq
+            text = "refused by ld.so: version `GLIBC_2.35' not found" if refused else "starts, exit status 0"
+            found.append(
+                Finding(
+                    check="launch.matrix",
+                    target=Target(profile=profile.name, release=r.name, arch=machine),
+                    case=f"{program} on {r.name}",
+                    place=at.place,
+                    kernel=at.kernel,
+                    outcome=Outcome.PASS,
+                    expected=text,
+                    seen=text,
+                )
+            )
+        found.append(
+            Finding(
+                check="launch.needs",
+                target=Target(profile=profile.name, release=r.name, arch=machine),
+                place=at.place,
+                kernel=at.kernel,
+                outcome=Outcome.PASS,
+                expected="the loader's refusals are those that the needed symbols foretell",
+                seen="as foretold",
+            )
+        )
+    return found
+
+
+def _observed(profile: Profile, machine: str, at: PlaceRecord) -> tuple[list[Finding], list[NotJudged]]:
+    found: list[Finding] = []
+    declined: list[NotJudged] = []
+    for r in profile.release:
+        target = Target(profile=profile.name, release=r.name, arch=machine)
+        for state in TUNABLE_STATES:
+            on = bool(r.rseq_default if state is None else state)
+            common = {"target": target, "case": tunable_case(state), "place": at.place, "kernel": at.kernel}
+            word = "registered, 32 bytes" if on else "not registered"
+            calls = 0 if on or machine == "x86_64" else 1
+            steps = {"instructions": 11 if on else (34 if machine == "x86_64" else 29), "syscalls": calls}
+            texts = {
+                "rseq.registered": f"main and 16 threads {word}",
+                "rseq.tunable": f"__rseq_size {32 if on else 0}, flags 0",
+                "rseq.own": "EINVAL" if on else "accepted",
+                "rseq.critical": "no increment lost, aborts seen",
+                "getcpu.migration": "right on all CPUs",
+                "getcpu.path": "reads the rseq area" if on else "does not read the rseq area",
+                "getcpu.steps": f"{steps['instructions']} instructions, {calls} system calls",
+            }
+            for check, text in texts.items():
+                found.append(
+                    Finding(
+                        check=check,
+                        **common,
+                        outcome=Outcome.PASS,
+                        expected=text,
+                        seen=text,
+                        evidence=(f"{check}/{r.name}/{tunable_case(state)}",),
+                        measures=steps if check == "getcpu.steps" else {},
+                    )
+                )
+        if not r.exports_rseq:
+            continue
+        measures = speed_measures(machine, at.place, r.name)
+        if at.emulation:
+            declined.append(
+                NotJudged(
+                    check="getcpu.speed", target=target, place=at.place, kernel=at.kernel,
+                    reason="emulated (tcg): times show the path taken, not a speed", measures=measures,
+                )
+            )  # fmt: skip
+        else:
+            found.append(
+                Finding(
+                    check="getcpu.speed", target=target, place=at.place, kernel=at.kernel,
+                    outcome=Outcome.PASS, expected="on at most 1.25 x off and 8 x a direct read",
+                    seen="0.81 x off, 3.7 x a direct read", measures=measures,
+                )
+            )  # fmt: skip
+    return found, declined
+
+
+def draft(arches: tuple[str, ...] = ("x86_64", "aarch64")) -> Draft:
+    """Everything green, of the bookworm profile, on the host and on two kernels per architecture."""
+    profile = profiles.load("bookworm")
+    made = Draft(profile)
+    for machine in arches:
+        made.builds += [_build(profile, r.name, machine) for r in profile.release]
+        at = [
+            place("vm:stable", machine, f"6.1.0-42-{arch(machine).deb}", "tcg"),
+            place("vm:cloud", machine, f"6.1.0-42-cloud-{arch(machine).deb}", "tcg"),
+        ]
+        if machine == "x86_64":
+            at = [place(HOST, machine, "6.18.5"), at[0]]
+        made.places += at
+        made.findings += _static(profile, machine)
+        for where in at:
+            found, declined = _observed(profile, machine, where)
+            made.findings += _launches(profile, machine, where) + found
+            made.not_judged += declined
+    answers: list[Finding | NotJudged] = [*made.findings, *made.not_judged]
+    made.questions = [Question(check=a.check, target=a.target, case=a.case, place=a.place) for a in answers]
+    return made
+
+
+def release_grade() -> Draft:
+    """The same as if the profile were the mission's own."""
+    made = draft()
+    made.profile = made.profile.model_copy(update={"stand_in": "", "title": "RHEL 9 glibc 2.34"})
+    return made
+
+
+def with_builds(made: Draft, change: Callable[[BuildManifest], BuildManifest]) -> Draft:
+    """The draft with every build changed."""
+    return replace(made, builds=[change(b) for b in made.builds])

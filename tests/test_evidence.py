@@ -1,0 +1,413 @@
+"""Evidence keeps greens honest: each test here is one way in which a verdict could be green unearned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pipeline import evidence as ev
+from pipeline.check import Question
+from pipeline.completeness import OWN_CHECK, complete
+from pipeline.errors import EvidenceError, ExitCode, MalformedInput, UsageError
+from pipeline.evidence import Evidence, PlaceRecord
+from pipeline.merge import merge
+from pipeline.outcome import Finding, NotJudged, Outcome, Target
+from pipeline.place import BatchResult, PlaceFacts
+from pipeline.records import BuildManifest
+from pipeline.report import schema
+from tests.report.factory import Draft, draft, place, release_grade, with_builds
+
+
+@pytest.fixture
+def made() -> Draft:
+    return draft()
+
+
+def test_all_green_is_pass_and_exit_0(made: Draft) -> None:
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.verdict.exit_code is ExitCode.PASS
+    assert got.problems == ()
+
+
+@pytest.mark.parametrize("check", sorted({f.check for f in draft().findings}))
+def test_one_fail_of_any_check_turns_the_verdict(made: Draft, check: str) -> None:
+    made.spoil(check)
+    got = made.evidence()
+    assert got.verdict is Outcome.FAIL
+    assert got.verdict.exit_code is ExitCode.FAILED
+    assert [f.check for f in got.problems] == [check]
+
+
+def test_unanswered_question_is_missing(made: Draft) -> None:
+    lost = made.findings.pop(made.find("rseq.registered", case="tunable=1"))
+    got = made.evidence()
+    assert got.verdict is Outcome.MISSING
+    assert got.verdict.exit_code is ExitCode.MISSING
+    (problem,) = got.problems
+    assert problem.key == lost.key
+
+
+def test_error_outranks_fail_and_exits_3(made: Draft) -> None:
+    made.spoil("abi.delta")
+    made.spoil("rpm.provides", Outcome.ERROR)
+    got = made.evidence()
+    assert got.verdict is Outcome.ERROR
+    assert got.verdict.exit_code is ExitCode.MISSING
+    assert [f.outcome for f in got.problems] == [Outcome.ERROR, Outcome.FAIL]
+
+
+def test_no_findings_at_all_is_missing(made: Draft) -> None:
+    made.findings, made.not_judged, made.questions = [], [], []
+    assert made.evidence().verdict is Outcome.MISSING
+
+
+def test_only_not_judged_is_missing(made: Draft) -> None:
+    made.findings = []
+    made.questions = [q for q in made.questions if q.check == "getcpu.speed" and q.place != "host"]
+    assert made.not_judged
+    assert made.evidence().verdict is Outcome.MISSING
+
+
+def test_an_answer_nobody_asked_for_is_error(made: Draft) -> None:
+    made.questions.pop(0)
+    got = made.evidence()
+    assert got.verdict is Outcome.ERROR
+    assert got.problems[0].check == OWN_CHECK
+    assert "nobody asked" in got.problems[0].seen
+
+
+def test_two_answers_to_one_question_are_error(made: Draft) -> None:
+    made.findings.append(made.findings[0].model_copy(update={"seen": "something else"}))
+    got = made.evidence()
+    assert got.verdict is Outcome.ERROR
+    assert "2 answers" in got.problems[0].seen
+
+
+def _decline(made: Draft, index: int) -> NotJudged:
+    f = made.findings.pop(index)
+    n = NotJudged(check=f.check, target=f.target, case=f.case, place=f.place, kernel=f.kernel, reason="no")
+    made.not_judged.append(n)
+    return n
+
+
+@pytest.mark.parametrize(
+    ("check", "where"),
+    [
+        ("getcpu.speed", "host"),  # a real machine judges time
+        ("rseq.registered", "host"),
+        ("rseq.registered", "vm:stable"),  # a machine emulated as a whole has rseq
+        ("getcpu.steps", "vm:stable"),
+        ("abi.delta", ""),  # no place at all
+    ],
+)
+def test_declined_by_a_place_that_can_judge_is_missing(made: Draft, check: str, where: str) -> None:
+    declined = _decline(made, made.find(check, place=where))
+    got = made.evidence()
+    assert got.verdict is Outcome.MISSING
+    (problem,) = got.problems
+    assert (problem.check, problem.place, problem.outcome) == (check, where, Outcome.MISSING)
+    assert declined not in got.not_judged
+
+
+def test_declined_by_a_place_that_never_came_up_is_missing(made: Draft) -> None:
+    made.places = [
+        PlaceRecord(place=p.place, arch=p.arch, came_up=False, trouble="panic") if p.emulation else p
+        for p in made.places
+    ]
+    assert made.evidence().verdict is Outcome.MISSING
+
+
+def test_user_mode_may_decline_rseq_but_not_launching() -> None:
+    user = place("qemu-user", "aarch64", "6.18.5", "user")
+    assert user.may_decline("rseq.registered")
+    assert user.may_decline("getcpu.speed")
+    assert not user.may_decline("launch.matrix")
+    assert not user.may_decline("abi.delta")
+
+
+def test_what_every_place_declined_is_missing() -> None:
+    """Registration under user-mode QEMU alone: each refusal is right, and yet nobody has judged it."""
+    target = Target(profile="bookworm", release="12.1", arch="aarch64")
+    n = NotJudged(check="rseq.registered", target=target, place="qemu-user", reason="user-mode QEMU")
+    question = Question(check=n.check, target=target, place="qemu-user")
+    findings, declined = complete([question], [], [n], [place("qemu-user", "aarch64", "6.18.5", "user")])
+    assert declined == [n]
+    assert [(f.check, f.outcome) for f in findings] == [(OWN_CHECK, Outcome.MISSING)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 10**400, [1.0, float("nan")]])
+def test_a_figure_that_is_none_is_error_and_still_json(made: Draft, value: object, tmp_path: Path) -> None:
+    i = made.find("getcpu.speed")
+    measures = {**made.findings[i].measures, "on_ns": value}
+    made.findings[i] = made.findings[i].model_copy(update={"measures": measures})
+    got = made.evidence()
+    assert got.verdict is Outcome.ERROR
+    assert "on_ns: not a measurement" in got.problems[0].seen
+    assert ev.read(ev.write(got, tmp_path)) == got
+
+
+def test_a_check_cannot_waive_itself(made: Draft) -> None:
+    made.spoil("abi.delta", Outcome.WAIVED)
+    with pytest.raises(EvidenceError, match=r"abi\.delta answered WAIVED by itself"):
+        made.evidence()
+
+
+def test_completing_twice_changes_nothing(made: Draft) -> None:
+    made.findings.pop(3)
+    made.findings.append(made.findings[0])
+    _decline(made, made.find("rseq.own"))
+    once = complete(made.questions, made.findings, made.not_judged, made.places)
+    assert complete(made.questions, *once, made.places) == once
+
+
+# --- release grade ---------------------------------------------------------------------------------------
+
+
+def test_release_grade_of_the_mission_itself() -> None:
+    got = release_grade().evidence()
+    assert got.grade_reasons == ()
+    assert got.release_grade
+
+
+def test_a_stand_in_is_never_release_grade(made: Draft) -> None:
+    got = made.evidence()
+    assert not got.release_grade
+    assert got.grade_reasons == (made.profile.stand_in,)
+
+
+def _unpinned(b: BuildManifest) -> BuildManifest:
+    assert b.source
+    return b.model_copy(update={"source": b.source.model_copy(update={"pinned": False})})
+
+
+def _other_image(b: BuildManifest) -> BuildManifest:
+    assert b.image
+    return b.model_copy(update={"image": b.image.model_copy(update={"pinned": False})})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_unpinned, "the source is not the pinned one"),
+        (_other_image, "the build image is not the pinned one"),
+        (lambda b: b.model_copy(update={"hermetic": False}), "the build was not hermetic"),
+        (lambda b: b.model_copy(update={"place": "host", "image": None}), "built on the host, not in a"),
+        (lambda b: b.model_copy(update={"source": None, "place": "elsewhere"}), "RPMs were supplied"),
+    ],
+)
+def test_how_it_was_made_counts(change: Callable[[BuildManifest], BuildManifest], reason: str) -> None:
+    got = with_builds(release_grade(), change).evidence()
+    assert not got.release_grade
+    assert any(r.startswith(reason) for r in got.grade_reasons), got.grade_reasons
+
+
+def test_absent_arch_release_and_check_are_named() -> None:
+    made = release_grade()
+    made.builds = [b for b in made.builds if b.target.arch == "x86_64" and b.target.release != "12.1"]
+    made.findings = [f for f in made.findings if f.target.arch == "x86_64" and f.check != "rseq.critical"]
+    made.questions = [q for q in made.questions if q.target.arch == "x86_64" and q.check != "rseq.critical"]
+    made.not_judged = [n for n in made.not_judged if n.target.arch == "x86_64"]
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.grade_reasons == (
+        "not judged for x86_64: 12.1",
+        "architecture aarch64 was not judged",
+        "not asked of x86_64: rseq.critical",
+    )
+
+
+# --- file ------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_current() -> None:
+    assert ev.SCHEMA_FILE.read_text() == schema.text(), "run `python -m pipeline.report.schema`"
+    jsonschema.Draft202012Validator.check_schema(ev.schema())
+
+
+def test_written_and_read_it_is_the_same(made: Draft, tmp_path: Path) -> None:
+    got = made.evidence()
+    path = ev.write(got, tmp_path / "out")
+    assert [p.name for p in path.parent.iterdir()] == ["evidence.json"]
+    assert ev.read(path) == got
+    assert ev.file_record(path).sha256 == got.sha256
+
+
+def _tampered(made: Draft, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    data = json.loads(made.evidence().to_json())
+    change(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+def _set(key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data.__setitem__(key, value)
+
+
+def _turn_red(data: dict[str, Any]) -> None:
+    data["findings"][0]["outcome"] = "FAIL"
+
+
+def _waive(data: dict[str, Any]) -> None:
+    data["findings"][0]["outcome"] = data["verdict"] = "WAIVED"
+
+
+def _measure(data: dict[str, Any]) -> None:
+    data["findings"][0]["outcome"] = "GREENISH"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("schema_version", 2), "schema version 2; this pipeline reads 1"),
+        (_set("verdict", "FAIL"), "its verdict is FAIL, its findings say PASS"),
+        (_set("verdict", "SHINY"), r"\$\.verdict"),
+        (_set("release_grade", True), "release grade does not follow"),
+        (_set("grade_reasons", []), "release grade does not follow"),
+        (_set("extra", 1), "extra"),
+        (lambda d: d.pop("builds"), "builds"),
+        (lambda d: d["findings"].pop(7), "do not answer the questions"),
+        (_turn_red, "its verdict is PASS, its findings say FAIL"),
+        (_waive, "no waiver it records covers it"),
+        (_measure, r"outcome"),
+    ],
+)
+def test_changed_evidence_is_refused(
+    made: Draft, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with pytest.raises(MalformedInput, match=message):
+        ev.read(_tampered(made, tmp_path / "evidence.json", change))
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema_version": "1"}'])
+def test_what_is_no_evidence_is_refused(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "evidence.json"
+    path.write_bytes(raw)
+    with pytest.raises(MalformedInput):
+        ev.read(path)
+
+
+def test_no_file_is_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no evidence at"):
+        ev.read(tmp_path / "evidence.json")
+
+
+def test_place_record_of_a_batch(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("booted\n")
+    facts = PlaceFacts("vm:stable", "6.1.0", "#1", "aarch64", 2, "Cortex-A57", "EINVAL", "tcg")
+    got = PlaceRecord.of("vm:stable", "aarch64", BatchResult(facts, {}, log), kernel_image=log)
+    assert got.came_up
+    assert got.emulation == "tcg"
+    assert got.log is not None
+    assert got.log == got.kernel_image
+    dead = PlaceRecord.of("vm:stable", "aarch64", BatchResult(None, {}, trouble="kernel panic"))
+    assert not dead.came_up
+    assert dead.trouble == "kernel panic"
+
+
+# --- merge -----------------------------------------------------------------------------------------------
+
+
+def _part(machine: str) -> Draft:
+    made = release_grade()
+    made.builds = [b for b in made.builds if b.target.arch == machine]
+    made.places = [p for p in made.places if p.arch == machine]
+    made.findings = [f for f in made.findings if f.target.arch == machine]
+    made.not_judged = [n for n in made.not_judged if n.target.arch == machine]
+    made.questions = [q for q in made.questions if q.target.arch == machine]
+    return made
+
+
+def test_merged_parts_are_the_whole() -> None:
+    parts = [_part("x86_64").evidence(), _part("aarch64").evidence()]
+    assert not parts[0].release_grade
+    whole = merge(parts)
+    at_once = release_grade().evidence()
+    assert set(whole.questions) == set(at_once.questions)
+    assert whole == at_once.model_copy(update={"questions": whole.questions})
+    assert whole.release_grade
+
+
+def test_merging_a_part_twice_changes_nothing(made: Draft) -> None:
+    one = made.evidence()
+    assert merge([one, one]) == one
+
+
+def test_merge_keeps_what_is_missing() -> None:
+    lame = _part("aarch64")
+    lame.findings.pop()
+    assert merge([_part("x86_64").evidence(), lame.evidence()]).verdict is Outcome.MISSING
+
+
+def _conflict(change: Callable[[Draft], object]) -> tuple[Evidence, Evidence]:
+    one, other = draft(), draft()
+    change(other)
+    return one.evidence(), other.evidence()
+
+
+def _rebuild(made: Draft) -> None:
+    b = made.builds[0]
+    rpms = (b.rpms[0].model_copy(update={"sha256": "0" * 64}), *b.rpms[1:])
+    made.builds[0] = b.model_copy(update={"rpms": rpms})
+
+
+def _repatch(made: Draft) -> None:
+    for i, b in enumerate(made.builds):
+        patches = tuple(p.model_copy(update={"sha256": "0" * 64}) for p in b.patches)
+        target = b.target.model_copy(update={"arch": "aarch64"})
+        if b.target.arch == "x86_64":
+            made.builds[i] = b.model_copy(update={"patches": patches, "target": target})
+    made.builds = made.builds[:3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.spoil("abi.delta"), r"of the same finding: abi\.delta"),
+        (_rebuild, "of the same build: bookworm/12.0/x86_64"),
+        (
+            lambda d: setattr(d, "profile", d.profile.model_copy(update={"glibc": "2.99"})),
+            "content of profile",
+        ),
+        (lambda d: setattr(d, "profile", d.profile.model_copy(update={"name": "el9"})), "on the profile"),
+    ],
+)
+def test_conflicting_parts_are_an_error(change: Callable[[Draft], object], message: str) -> None:
+    with pytest.raises(EvidenceError, match=message) as e:
+        merge(_conflict(change))
+    assert e.value.exit_code is ExitCode.MISSING
+
+
+def test_other_source_or_patch_is_an_error() -> None:
+    def other_source(b: BuildManifest) -> BuildManifest:
+        assert b.source
+        return b.model_copy(update={"source": b.source.model_copy(update={"sha256": "0" * 64})})
+
+    def other_patch(b: BuildManifest) -> BuildManifest:
+        patches = tuple(p.model_copy(update={"sha256": "0" * 64}) for p in b.patches)
+        return b.model_copy(update={"patches": patches})
+
+    x86 = _part("x86_64").evidence()
+    with pytest.raises(EvidenceError, match="was built from source"):
+        merge([x86, with_builds(_part("aarch64"), other_source).evidence()])
+    with pytest.raises(EvidenceError, match=r"patch 0001-rseq-default\.patch of bookworm/12\.0/x86_64"):
+        merge([x86, with_builds(_part("aarch64"), other_patch).evidence()])
+
+
+def test_a_finding_is_an_answer() -> None:
+    """The key of a finding and of the question it answers are built from the same fields."""
+    f = Finding(
+        check="a.b",
+        target=Target(profile="p", release="1", arch="x86_64"),
+        outcome=Outcome.PASS,
+        expected="",
+        seen="",
+    )
+    q = Question(check=f.check, target=f.target, case=f.case, place=f.place)
+    assert complete([q], [f], [])[0] == [f]
