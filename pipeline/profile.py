@@ -150,6 +150,14 @@ class Profile(_Model):
     kernel: list[Kernel] = []
     #: the release programs of the launch matrix are built against
     build_against: str
+    #: options of glibc's configure, beyond where headers and compilers are
+    configure: list[str] = [
+        "--prefix=/usr",
+        "--enable-bind-now",
+        "--enable-stack-protector=strong",
+        "--disable-profile",
+        "--disable-werror",
+    ]
     #: RPM packages made by the spec
     packages: list[str] = ["glibc", "glibc-common", "glibc-devel", "glibc-static"]
 

@@ -1,0 +1,211 @@
+"""Source + series -> RPMs, for each target. A release that is already built is found, not built again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import image as images
+from pipeline import paths, rpmbuild, series, store
+from pipeline.arch import Arch, arch, host_arch
+from pipeline.errors import CommandFailed, EvidenceError, UsageError
+from pipeline.evidence import file_record
+from pipeline.image import BuildImage
+from pipeline.outcome import Target
+from pipeline.profile import Profile
+from pipeline.progress import step
+from pipeline.records import BuildManifest, BuildMode, Built
+from pipeline.rpmbuild import Ingredients, Workplace
+from pipeline.run import run
+from pipeline.source import FetchedSource
+from pipeline.store import Entry, file_sha256
+from pipeline.sysroot import extract
+
+ForeignBuild = Literal["cross", "emulated"]
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose about a build.
+
+    ``place``: ``container``, or ``host`` for machines without an engine (recorded as not hermetic).
+    ``foreign``: how a target of another architecture is built. ``image``: another base than the profile's.
+    ``up_to``: the series stops after this patch. ``check``: run glibc's own rseq tests in the build.
+    """
+
+    place: Literal["container", "host"] = "container"
+    foreign: ForeignBuild = "cross"
+    image: str = ""
+    up_to: str = ""
+    check: bool = False
+
+
+def mode_for(machine: Arch, options: Options) -> BuildMode:
+    """How a target of ``machine`` is built on this host."""
+    return "native" if machine == host_arch() else options.foreign
+
+
+class Builder:
+    """Builds the targets of one profile from one source; images are made when first needed."""
+
+    def __init__(self, profile: Profile, source: FetchedSource, options: Options) -> None:
+        self.profile = profile
+        self.source = source
+        self.options = options
+        self._workplaces: dict[BuildMode, Workplace] = {}
+
+    def workplace(self, machine: Arch) -> Workplace:
+        """Where targets of ``machine`` are built."""
+        mode = mode_for(machine, self.options)
+        if mode not in self._workplaces:
+            image: BuildImage | None = None
+            if self.options.place == "container":
+                runs_on = machine if mode == "emulated" else host_arch()
+                image = images.ensure(self.profile, reference=self.options.image, machine=runs_on)
+            elif mode == "emulated":
+                raise UsageError(
+                    "an emulated build needs a container of that architecture",
+                    hint="use `--aarch64-build cross` with `--place host`",
+                )
+            self._workplaces[mode] = Workplace(image, mode)
+        return self._workplaces[mode]
+
+    def inputs(self, target: Target) -> dict[str, Any]:
+        """Everything that decides what the build of ``target`` makes."""
+        release = self.profile.get(target.release)
+        patches = series.load(self.profile.name, release.name).patches_up_to(self.options.up_to or None)
+        return {
+            "source": self.source.identity,
+            "patches": [[p.file, p.sha256] for p in patches],
+            "release": rpmbuild.release_inc(self.profile, release, archive="", topdir=""),
+            "spec": rpmbuild.spec_sha256(),
+            "workplace": rpmbuild.identity(self.workplace(arch(target.arch))),
+            "arch": target.arch,
+            "check": self.options.check,
+            "epoch": rpmbuild.SOURCE_DATE_EPOCH,
+        }
+
+    def find(self, target: Target) -> Built | None:
+        """The built target if it is there, without building."""
+        entry = store.peek("build", self.inputs(target))
+        return None if entry is None else built(entry)
+
+    def build(self, target: Target) -> Built:
+        """The built target, built if need be.
+
+        Raises `CommandFailed` with the path of the full log if rpmbuild fails, `UsageError` for a patch that
+        does not apply.
+        """
+        machine = arch(target.arch)
+        inputs = self.inputs(target)
+        if found := store.peek("build", inputs):
+            return built(found)
+        how = mode_for(machine, self.options)
+        title = f"build {target}" + ("" if how == "native" else f" ({how})")
+        with step(title) as at:
+            entry = store.produce("build", inputs, lambda into: self._make(target, machine, into, at.at))
+            manifest = read_manifest(entry.path)
+            hits = sum(n for k, n in manifest.ccache.items() if k.endswith("hit") and "cache_hit" in k)
+            at.done(f"{len(manifest.rpms)} RPMs" + (f", {hits} objects from ccache" if hits else ""))
+        return built(entry)
+
+    def _make(self, target: Target, machine: Arch, into: Path, at: Callable[[str], None]) -> None:
+        start = time.monotonic()
+        release = self.profile.get(target.release)
+        chosen = series.load(self.profile.name, release.name)
+        patches = chosen.patches_up_to(self.options.up_to or None)
+        workplace = self.workplace(machine)
+        top = into / "rpmbuild"
+        top.mkdir()
+        archive, topdir = source_archive(self.source, into)
+        Ingredients(
+            archive=archive,
+            patches=[p.path for p in patches],
+            release_inc=rpmbuild.release_inc(self.profile, release, archive=archive.name, topdir=topdir),
+            patches_inc=rpmbuild.patches_inc([p.file for p in patches]),
+            spec=paths.SPECS / "glibc.spec",
+        ).lay_out(top)
+        log = paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
+        log.unlink(missing_ok=True)
+        try:
+            statistics = rpmbuild.rpmbuild(
+                workplace, machine, self.profile.name, top, log=log, at=at, check=self.options.check
+            )
+        except CommandFailed as e:
+            if "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
+                chosen.apply(self.source.unpack(into / "tree"), up_to=self.options.up_to or None)
+            raise
+        rpms, srpm = rpmbuild.collect(top, into / "RPMS")
+        manifest = BuildManifest(
+            target=target,
+            key=into.name,
+            nvr=f"glibc-{self.profile.glibc}-{release.rpm_release}",
+            rpms=tuple(file_record(rpm) for rpm in rpms),
+            srpm=file_record(srpm) if srpm else None,
+            mode=workplace.mode,
+            place="container" if workplace.image else "host",
+            hermetic=workplace.image is not None,
+            source=self.source.record,
+            patches=tuple(p.record for p in patches),
+            image=workplace.image.record if workplace.image else None,
+            seconds=round(time.monotonic() - start, 1),
+            ccache=statistics,
+        )
+        (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        store.remove_tree(top)
+        store.remove_tree(into / "source")
+
+
+def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
+    """The source as an archive for the source RPM, and the name of its top directory.
+
+    A tarball is taken as it is; a tree is packed so that equal trees make equal archives.
+    """
+    if source.file and source.topdir:
+        return source.file, source.topdir
+    tree = source.unpack(into / "source")
+    packed = into / "source" / f"{tree.name}.tar"
+    order = [
+        "--sort=name",
+        f"--mtime=@{rpmbuild.SOURCE_DATE_EPOCH}",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+    ]
+    run(["tar", "-C", tree.parent, *order, "--exclude=.git", "-cf", packed, tree.name])
+    return packed, tree.name
+
+
+def read_manifest(directory: Path) -> BuildManifest:
+    """The record of a stored build; its key is the directory's name."""
+    manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
+    return manifest.model_copy(update={"key": directory.name})
+
+
+def built(entry: Entry) -> Built:
+    """A stored build with its root extracted; every RPM is compared with its record first.
+
+    Raises `EvidenceError` naming the RPM that is not what was built.
+    """
+    manifest = read_manifest(entry.path)
+    directory = entry.path / "RPMS"
+    for record in manifest.rpms:
+        rpm = directory / record.file
+        if not rpm.is_file() or rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
+            raise EvidenceError(
+                f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
+                hint=f"remove {entry.path} and run `nox -s build` again",
+            )
+    return Built(manifest=manifest, rpms=directory, root=extract([directory / r.file for r in manifest.rpms]))
+
+
+def build_all(builder: Builder, wanted: Sequence[Target]) -> Mapping[str, dict[str, Built]]:
+    """Build all targets: architecture -> release -> built, in the order asked for."""
+    result: dict[str, dict[str, Built]] = {}
+    for target in wanted:
+        result.setdefault(target.arch, {})[target.release] = builder.build(target)
+    return result

@@ -1,0 +1,114 @@
+"""Options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import click
+
+from pipeline import profile as profiles
+from pipeline import source as sources
+from pipeline.build import ForeignBuild, Options
+from pipeline.outcome import Target
+from pipeline.profile import Profile
+from pipeline.progress import say
+
+MISSION = "el9"
+EMBEDDED = "bookworm"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose. ``places`` and ``kernels`` are for `verify`; empty means the usual ones."""
+
+    profile_name: str
+    releases: tuple[str, ...]
+    arches: tuple[str, ...]
+    source: str
+    build: Options
+    places: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+    def profile(self) -> tuple[Profile, str]:
+        """The profile and, for ``auto``, why it is this one. Says so to the user."""
+        if self.profile_name != "auto":
+            return profiles.load(self.profile_name), ""
+        mission = profiles.load(MISSION)
+        if self.source:
+            why = f"profile auto: {MISSION}, for a source was named"
+            say(why)
+            return mission, why
+        reachable, reason = sources.available(mission)
+        why = (
+            f"profile auto: {MISSION}, whose source is at hand ({reason})"
+            if reachable
+            else f"profile auto: {EMBEDDED}, for {MISSION}'s source is not at hand ({reason})"
+        )
+        say(why)
+        return (mission if reachable else profiles.load(EMBEDDED)), why
+
+    def targets(self, profile: Profile) -> list[Target]:
+        """The chosen targets; raises `UsageError` for a name nobody knows."""
+        return profiles.targets(profile, self.releases, self.arches)
+
+
+def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a command and hand them over as ``choice``."""
+
+    @click.option(
+        "--profile", "profile", default="auto", metavar="NAME|FILE", help="auto, el9, bookworm, a TOML file."
+    )
+    @click.option("--release", "releases", multiple=True, metavar="R", help="Only this release (repeatable).")
+    @click.option("--arch", "arches", multiple=True, metavar="A", help="Only this architecture (repeatable).")
+    @click.option(
+        "--source",
+        default="",
+        metavar="KIND:WHERE",
+        help="Another source: dir:PATH, git:REPO@REF, tarball:PATH|URL.",
+    )
+    @click.option("--image", default="", metavar="REF", help="Another base for the build image.")
+    @click.option(
+        "--place",
+        "places",
+        multiple=True,
+        metavar="PLACE",
+        help="container, host, vm, qemu-user, ssh:USER@HOST (repeatable); host also builds on the host.",
+    )
+    @click.option("--kernel", "kernels", multiple=True, metavar="NAME|FILE", help="Kernels for --place vm.")
+    @click.option(
+        "--aarch64-build", type=click.Choice(["cross", "emulated"]), default="cross", show_default=True
+    )
+    @click.option("--up-to", default="", metavar="PATCH", help="Stop each series after this patch.")
+    @click.option(
+        "--check", "own_tests", is_flag=True, help="Run glibc's own rseq tests and ABI check in the build."
+    )
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any,
+        profile: str,
+        releases: tuple[str, ...],
+        arches: tuple[str, ...],
+        source: str,
+        image: str,
+        places: tuple[str, ...],
+        kernels: tuple[str, ...],
+        aarch64_build: str,
+        up_to: str,
+        own_tests: bool,
+        **kwargs: Any,
+    ) -> Any:
+        build_place: Literal["container", "host"] = "host" if "host" in places else "container"
+        options = Options(
+            place=build_place,
+            foreign=cast(ForeignBuild, aarch64_build),
+            image=image,
+            up_to=up_to,
+            check=own_tests,
+        )
+        choice = Choice(profile, releases, arches, source, options, places, kernels)
+        return function(*args, choice=choice, **kwargs)
+
+    return wrapper

@@ -1,0 +1,154 @@
+"""The container engine, found by really running a container.
+
+Machines differ: podman's default runtime may refuse the machine's cgroups, its default limits may be above
+what the machine allows. So each way of calling an engine is tried with a real container, in the order of
+`WAYS`, until one runs; what failed is shown if none does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import CommandFailed, PipelineError, ToolMissing
+from pipeline.run import Completed, run
+
+#: Limits that a root without CAP_SYS_RESOURCE may still set; podman's own defaults are higher.
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+
+#: (program, options before the verb, options of `run` and `build`), the plainest first.
+WAYS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("podman", (), ()),
+    ("podman", (), LIMITS),
+    ("podman", ("--runtime", "runc"), LIMITS),
+    ("podman", ("--runtime", "crun", "--cgroup-manager", "cgroupfs"), LIMITS),
+    ("docker", (), ()),
+)
+
+
+class NoEngine(ToolMissing):
+    """No way of running a container works here."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way of calling podman or docker that was seen to work."""
+
+    program: str
+    options: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.program, *self.options))
+
+    def call(self, *args: str | os.PathLike[str], timeout: float | None = None) -> Completed:
+        """Run an engine verb that starts no container."""
+        return run([self.program, *self.options, *args], timeout=timeout)
+
+    def image_id(self, name: str) -> str | None:
+        """The id (``sha256:…``) of a local image, None if there is none of that name."""
+        done = run(
+            [self.program, *self.options, "image", "inspect", "--format", "{{.Id}}", name],
+            success_codes=None,
+        )
+        if done.returncode:
+            return None
+        found = done.text.strip()
+        return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def run_argv(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        mounts: Mapping[str, Path] | None = None,
+        read_only: Mapping[str, Path] | None = None,
+        env: Mapping[str, str] | None = None,
+        network: bool = False,
+        workdir: str = "",
+        name: str = "",
+        extra: Sequence[str] = (),
+    ) -> list[str]:
+        """The command line of a container that is removed when it ends.
+
+        ``mounts`` (writable) and ``read_only`` map paths inside to directories outside. Without ``network``
+        there is none.
+        """
+        line = [self.program, *self.options, "run", "--rm", *self.limits]
+        line += ["--network", "host" if network else "none", "--security-opt", "label=disable"]
+        if self.program == "podman":
+            line += ["--log-driver", "none"]
+        if name:
+            line += ["--name", name]
+        if workdir:
+            line += ["--workdir", workdir]
+        for inside, outside in (mounts or {}).items():
+            line += ["--volume", f"{outside}:{inside}"]
+        for inside, outside in (read_only or {}).items():
+            line += ["--volume", f"{outside}:{inside}:ro"]
+        for key, value in (env or {}).items():
+            line += ["--env", f"{key}={value}"]
+        return [*line, *extra, image, *argv]
+
+    def build_argv(
+        self, directory: Path, tag: str, arguments: Mapping[str, str], *, network: bool
+    ) -> list[str]:
+        """The command line that builds an image from ``directory``/Containerfile."""
+        line = [
+            self.program,
+            *self.options,
+            "build",
+            *self.limits,
+            "--network",
+            "host" if network else "none",
+        ]
+        for key, value in arguments.items():
+            line += ["--build-arg", f"{key}={value}"]
+        return [*line, "--tag", tag, "--file", str(directory / "Containerfile"), str(directory)]
+
+
+def candidates() -> Iterator[Engine]:
+    """The ways whose program is installed; PIPELINE_ENGINE (podman or docker) narrows them."""
+    wanted = os.environ.get("PIPELINE_ENGINE", "")
+    for program, options, limits in WAYS:
+        if (not wanted or program == wanted) and shutil.which(program):
+            yield Engine(program, options, limits)
+
+
+def importers() -> Iterator[Engine]:
+    """One way for each installed program, good enough to import an image (which runs nothing)."""
+    seen = set()
+    for engine in candidates():
+        if engine.program not in seen:
+            seen.add(engine.program)
+            yield engine
+
+
+def probe(image: str, program: str) -> Engine:
+    """The first way of ``program`` that really runs ``true`` in ``image``.
+
+    Raises `NoEngine` with what each way said.
+    """
+    said = []
+    for engine in candidates():
+        if engine.program != program:
+            continue
+        try:
+            run(engine.run_argv(image, ["true"]), timeout=120)
+            return engine
+        except PipelineError as e:
+            words = e.tail if isinstance(e, CommandFailed) and e.tail else e.message
+            said.append(f"  {engine}: {words.strip().splitlines()[-1] if words.strip() else 'no word'}")
+    raise no_engine("no way of running a container works here:\n" + "\n".join(said))
+
+
+def no_engine(message: str) -> NoEngine:
+    """The error, with the remedies there are."""
+    return NoEngine(
+        message,
+        hint="install podman with `nox -s setup`, or build without a container (recorded as not hermetic): "
+        "`nox -s build verify -- --place host`",
+    )

@@ -1,0 +1,143 @@
+"""What the host needs, what of it is missing, and how to mend that. The list is data: ``hosttools.toml``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tomllib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline import paths
+from pipeline.errors import CommandFailed, ToolMissing, WorldError
+from pipeline.outcome import Frozen
+from pipeline.progress import step
+from pipeline.run import clean_environment, run
+
+Group = Literal["run", "host-build", "vm", "dev"]
+
+
+class Tool(Frozen):
+    """One thing the host needs."""
+
+    name: str
+    probe: str
+    group: Group
+    apt: tuple[str, ...] = Field(default=())
+    dnf: tuple[str, ...] = Field(default=())
+    why: str
+
+    def found(self) -> str:
+        """Where it is, "" if it is missing."""
+        for probe in self.probe.split("|"):
+            if probe.startswith("/"):
+                hits = sorted(Path("/").glob(probe.lstrip("/")))
+                if hits:
+                    return str(hits[0])
+            elif place := shutil.which(probe, path=clean_environment()["PATH"]):
+                return place
+        return ""
+
+
+@dataclass(frozen=True)
+class Installer:
+    """The host's package manager: ``field`` names the column of the tool table it goes by."""
+
+    program: str
+    field: Literal["apt", "dnf"]
+    refresh: tuple[str, ...]
+    install: tuple[str, ...]
+
+    def packages(self, missing: Sequence[Tool]) -> list[str]:
+        """Package names for the missing tools, each once."""
+        names = [p for tool in missing for p in getattr(tool, self.field)]
+        return list(dict.fromkeys(names))
+
+    def command(self, missing: Sequence[Tool]) -> str:
+        """The one command a person would type."""
+        install = shlex.join([*self.install, *self.packages(missing)])
+        return f"{shlex.join(self.refresh)} && {install}" if self.refresh else install
+
+
+INSTALLERS = (
+    Installer(
+        "apt-get", "apt", ("apt-get", "update"), ("apt-get", "install", "-y", "--no-install-recommends")
+    ),
+    Installer("dnf", "dnf", (), ("dnf", "install", "-y", "--setopt=install_weak_deps=False")),
+)
+
+
+def tools(groups: Collection[str]) -> list[Tool]:
+    """The tools of these groups, in the file's order."""
+    data = tomllib.loads((paths.PACKAGE / "hosttools.toml").read_text())
+    return [t for t in map(Tool.model_validate, data["tool"]) if t.group in groups]
+
+
+def missing(groups: Collection[str]) -> list[Tool]:
+    """Those of them that are not there."""
+    return [tool for tool in tools(groups) if not tool.found()]
+
+
+def installer() -> Installer | None:
+    """The package manager of this host, None if it is none of ours."""
+    return next((i for i in INSTALLERS if shutil.which(i.program)), None)
+
+
+def table(groups: Collection[str]) -> list[tuple[str, str, str, str]]:
+    """Rows (tool, where it is or "missing", package, what for)."""
+    manager = installer()
+    rows = []
+    for tool in tools(groups):
+        names = " ".join(getattr(tool, manager.field)) if manager else ""
+        rows.append((tool.name, tool.found() or "missing", names, tool.why))
+    return rows
+
+
+def install(lacking: Sequence[Tool]) -> None:
+    """Install the missing tools as root or through sudo without a password.
+
+    Raises `ToolMissing` with the one command to run where neither is possible, `WorldError` if the package
+    manager fails or a tool is still missing afterwards.
+    """
+    manager = installer()
+    names = ", ".join(t.name for t in lacking)
+    if manager is None:
+        raise ToolMissing(
+            f"missing: {names}; neither apt-get nor dnf is here to install them",
+            hint="install them by hand; `nox -s setup -- --check` lists what each is for",
+        )
+    prefix = _root_prefix()
+    if prefix is None:
+        raise ToolMissing(f"missing: {names}", hint=f"run as root: {manager.command(lacking)}")
+    log = paths.logs() / "setup.log"
+    log.unlink(missing_ok=True)
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"install {names}") as at:
+        try:
+            if manager.refresh:
+                run([*prefix, *manager.refresh], env=env, log=log, on_line=at.at)
+            run([*prefix, *manager.install, *manager.packages(lacking)], env=env, log=log, on_line=at.at)
+        except CommandFailed as e:
+            raise WorldError(
+                f"{manager.program} could not install {names}; full log: {log}\n{e.tail}",
+                hint=f"mend the package manager's trouble, then run: {manager.command(lacking)}",
+            ) from None
+    still = [t.name for t in lacking if not t.found()]
+    if still:
+        raise WorldError(
+            f"installed, but still not found: {', '.join(still)}", hint=f"read {log}, and look at your PATH"
+        )
+
+
+def _root_prefix() -> tuple[str, ...] | None:
+    """What makes a command run as root: nothing, sudo, or None if there is no way without a password."""
+    if os.geteuid() == 0:
+        return ()
+    if shutil.which("sudo") and run(["sudo", "-n", "true"], success_codes=None).returncode == 0:
+        return ("sudo", "-n")
+    return None

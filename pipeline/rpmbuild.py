@@ -1,0 +1,208 @@
+"""One rpmbuild run: lay out SOURCES and SPECS, run it in a place, collect what came out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.arch import Arch, host_arch
+from pipeline.errors import CommandFailed
+from pipeline.image import BuildImage
+from pipeline.profile import Profile, Release
+from pipeline.records import BuildMode
+from pipeline.run import clean_environment, run
+from pipeline.store import file_sha256
+
+#: 2026-11-24, the date of the spec's changelog: no RPM carries the time it was built at.
+SOURCE_DATE_EPOCH = "1795478400"
+
+#: What makes ccache's hits sound here: the compiler is identified by content; the tree's own headers get
+#: new times in each unpacking, so their times say nothing, their contents are compared all the same.
+CCACHE = {
+    "CCACHE_COMPILERCHECK": "content",
+    "CCACHE_SLOPPINESS": "include_file_ctime,include_file_mtime,time_macros",
+    "CCACHE_MAXSIZE": "2G",
+    "CCACHE_COMPRESSLEVEL": "1",
+}
+
+#: A compiler command of the build: what it writes is what we show.
+_COMPILES = re.compile(r"-o \S*?/?([\w.+-]+/[\w.+-]+\.(?:o|os|so|oS))\b")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where rpmbuild runs: in ``image`` (no network), or on the host if there is none."""
+
+    image: BuildImage | None
+    mode: BuildMode
+
+    @property
+    def name(self) -> str:
+        return "container" if self.image else "host"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All files rpmbuild reads: the archive, patches in order, and the spec with its two includes."""
+
+    archive: Path
+    patches: Sequence[Path]
+    release_inc: str
+    patches_inc: str
+    spec: Path
+
+    def lay_out(self, top: Path) -> None:
+        """Fill ``top``/SOURCES and ``top``/SPECS."""
+        for name in ("SOURCES", "SPECS", "BUILD", "BUILDROOT", "RPMS", "SRPMS"):
+            (top / name).mkdir(parents=True, exist_ok=True)
+        _link(self.archive, top / "SOURCES" / self.archive.name)
+        for patch in self.patches:
+            shutil.copyfile(patch, top / "SOURCES" / patch.name)
+        (top / "SOURCES" / "release.inc").write_text(self.release_inc)
+        (top / "SOURCES" / "patches.inc").write_text(self.patches_inc)
+        shutil.copyfile(self.spec, top / "SPECS" / "glibc.spec")
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link where the file system allows it, else a copy (19 MB)."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def release_inc(profile: Profile, release: Release, *, archive: str, topdir: str) -> str:
+    """The macros that tell one release from another."""
+    options = " ".join(profile.configure)
+    return (
+        f"%global profile_name {profile.name}\n"
+        f"%global glibc_version {profile.glibc}\n"
+        f"%global glibc_release {release.rpm_release}\n"
+        f"%global glibc_archive {archive}\n"
+        f"%global glibc_topdir {topdir}\n"
+        f"%global configure_options {options}\n"
+    )
+
+
+def patches_inc(names: Sequence[str]) -> str:
+    """``PatchN:`` lines in the order of the series, fuzz forbidden."""
+    lines = ["%global _default_patch_fuzz 0"]
+    lines += [f"Patch{number}: {name}" for number, name in enumerate(names, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def jobs() -> int:
+    """Parallel compiler runs: one more than there are CPUs, for glibc's sub-makes often wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def rpmbuild(
+    workplace: Workplace,
+    machine: Arch,
+    profile_name: str,
+    top: Path,
+    *,
+    log: Path,
+    at: Callable[[str], None],
+    check: bool = False,
+) -> dict[str, int]:
+    """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
+
+    Raises `CommandFailed` with the log's path.
+    """
+    cache = paths.ccache(profile_name, machine.name)
+    cache.mkdir(parents=True, exist_ok=True)
+    inside = workplace.image is not None
+    headers = f"/opt/kernel-headers/{machine.name}" if inside else "/usr/include"
+    if not inside and not Path("/usr/include/asm").exists():
+        headers = str(host_kernel_headers(top))
+    where = "/build" if inside else str(top)
+    argv = [
+        "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
+        "--define", f"_topdir {where}", "--define", f"jobs {jobs()}", "--define", "launcher ccache",
+        "--define", f"kernel_headers {headers}", "--define", f"_dbpath {where}/rpmdb",
+        "--define", "use_source_date_epoch_as_buildtime 1",
+        "--define", "clamp_mtime_to_source_date_epoch 1", "--define", "_buildhost pipeline",
+        *(["--with", "check"] if check else []),
+        f"{where}/SPECS/glibc.spec",
+    ]  # fmt: skip
+    stats = top / "ccache.stats"
+    env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
+    if workplace.image:
+        argv = workplace.image.engine.run_argv(
+            workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env
+        )
+        env = {}
+    else:
+        env["CCACHE_DIR"] = str(cache)
+    remedy = f"the first error is in {log}"
+    run(argv, env=env, log=log, on_line=_show(at), remedy=remedy)
+    return _ccache_counts(stats)
+
+
+def _show(at: Callable[[str], None]) -> Callable[[str], None]:
+    def line(text: str) -> None:
+        if found := _COMPILES.search(text):
+            at(found[1])
+        elif text.startswith(("Processing files:", "Executing(", "Wrote:")):
+            at(text)
+
+    return line
+
+
+def _ccache_counts(stats: Path) -> dict[str, int]:
+    """Count each event of ccache's log (lines beginning with # name the object)."""
+    counts: dict[str, int] = {}
+    if stats.is_file():
+        for line in stats.read_text(errors="replace").splitlines():
+            if not line.startswith("#"):
+                counts[line] = counts.get(line, 0) + 1
+    return {k: v for k, v in sorted(counts.items()) if k.endswith(("hit", "miss"))}
+
+
+def host_kernel_headers(top: Path) -> Path:
+    """Debian keeps ``asm`` in a multiarch directory; glibc wants linux, asm and asm-generic side by side."""
+    headers = top / "kernel-headers"
+    headers.mkdir(exist_ok=True)
+    for name, where in (
+        ("linux", "/usr/include/linux"),
+        ("asm-generic", "/usr/include/asm-generic"),
+        ("asm", f"/usr/include/{host_arch().triplet}/asm"),
+    ):
+        if not (headers / name).exists():
+            (headers / name).symlink_to(where)
+    return headers
+
+
+def collect(top: Path, into: Path) -> tuple[list[Path], Path | None]:
+    """Move the RPMs and the SRPM out of ``top`` into ``into``; raises `CommandFailed` if there are none."""
+    into.mkdir(parents=True, exist_ok=True)
+    rpms = []
+    for rpm in sorted((top / "RPMS").glob("*/*.rpm")):
+        shutil.move(rpm, into / rpm.name)
+        rpms.append(into / rpm.name)
+    srpm = None
+    for rpm in (top / "SRPMS").glob("*.rpm"):
+        srpm = into / rpm.name
+        shutil.move(rpm, srpm)
+    if not rpms:
+        raise CommandFailed(f"rpmbuild ended well but wrote no RPM below {top}")
+    return rpms, srpm
+
+
+def identity(workplace: Workplace) -> dict[str, str]:
+    """What of the workplace decides what comes out (for store keys)."""
+    if workplace.image:
+        return {"image": workplace.image.record.id, "mode": workplace.mode}
+    versions = run(["gcc", "--version"], env=clean_environment()).text.splitlines()[0]
+    return {"host": versions, "mode": workplace.mode}
+
+
+def spec_sha256() -> str:
+    """sha256 of the spec file."""
+    return file_sha256(paths.SPECS / "glibc.spec")

@@ -1,0 +1,136 @@
+"""Every check on built RPMs: what is asked, where it is observed, and the evidence that comes of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import evidence
+from pipeline.arch import Arch, arch
+from pipeline.check import Bench, PlaceCheck, Question, StaticCheck
+from pipeline.errors import EvidenceError, PipelineError
+from pipeline.evidence import Environment, Evidence, PlaceRecord
+from pipeline.outcome import Finding, NotJudged, Outcome, Target
+from pipeline.place import BatchResult, Place
+from pipeline.profile import Profile
+from pipeline.progress import step
+from pipeline.records import Built
+from pipeline.waiver import Waiver
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for one architecture, and the kernel file it boots (if it boots one)."""
+
+    place: Place
+    kernel_image: Path | None = None
+
+
+@dataclass
+class Notes:
+    """What is gathered while the checks go on."""
+
+    questions: list[Question] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    declined: list[NotJudged] = field(default_factory=list)
+    places: list[PlaceRecord] = field(default_factory=list)
+
+
+def verify(
+    profile: Profile,
+    targets: Sequence[Target],
+    built: Mapping[str, Mapping[str, Built]],
+    *,
+    programs: Callable[[Arch], Path],
+    sites: Callable[[Arch, Path], Sequence[Site]],
+    static: Sequence[StaticCheck],
+    watched: Sequence[PlaceCheck],
+    command: str,
+    waivers: Sequence[Waiver] = (),
+) -> Evidence:
+    """Run every check and return the evidence.
+
+    ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
+    architecture and ``sites`` says where its programs are watched.
+    """
+    notes = Notes()
+    for name, releases in built.items():
+        machine = arch(name)
+        bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=programs(machine))
+        with step(f"read packages and libraries ({name})") as at:
+            for check in static:
+                at.at(check.name)
+                ask_static(check, bench, notes)
+        for site in sites(machine, bench.programs):
+            watch(site, bench, watched, notes)
+    return evidence.gather(
+        profile=profile,
+        targets=targets,
+        command=command,
+        environment=environment(),
+        builds=[b.manifest for releases in built.values() for b in releases.values()],
+        places=notes.places,
+        questions=notes.questions,
+        findings=notes.findings,
+        not_judged=notes.declined,
+        waivers=waivers,
+    )
+
+
+def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
+    """One static check. Input that cannot be read is an ERROR of each of its questions, never a pass."""
+    questions = check.questions(bench)
+    notes.questions += questions
+    try:
+        notes.findings += check.run(bench)
+    except PipelineError as e:
+        outcome = Outcome.ERROR if isinstance(e, EvidenceError) else Outcome.MISSING
+        notes.findings += [unanswered(q, outcome, e) for q in questions]
+
+
+def unanswered(question: Question, outcome: Outcome, error: PipelineError) -> Finding:
+    """The finding of a question that the check could not come to."""
+    return Finding(
+        check=question.check,
+        target=question.target,
+        case=question.case,
+        place=question.place,
+        outcome=outcome,
+        expected="an answer",
+        seen=f"{error.message} ({error.hint})" if error.hint else error.message,
+    )
+
+
+def watch(site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes) -> None:
+    """All checks that watch programs, in one batch at one place."""
+    place = site.place
+    jobs = [job for check in checks for job in check.jobs(bench)]
+    roots = {name: b.root for name, b in bench.built.items()}
+    try:
+        batch = place.run_batch(roots, {"/probes": bench.programs}, jobs)
+    except PipelineError as e:
+        batch = BatchResult(
+            facts=None, results={}, trouble=f"{e.message} ({e.hint})" if e.hint else e.message
+        )
+    notes.places.append(PlaceRecord.of(place.name, bench.arch.name, batch, kernel_image=site.kernel_image))
+    for check in checks:
+        questions = check.questions(bench, place.name)
+        notes.questions += questions
+        try:
+            for answer in check.judge(bench, place.name, batch):
+                (notes.findings if isinstance(answer, Finding) else notes.declined).append(answer)  # type: ignore[arg-type]
+        except EvidenceError as e:
+            notes.findings += [unanswered(q, Outcome.ERROR, e) for q in questions]
+
+
+def environment() -> Environment:
+    """The machine that runs the pipeline."""
+    os_release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    return Environment(
+        os=os_release.get("PRETTY_NAME", platform.system()),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        python=platform.python_version(),
+    )

@@ -1,0 +1,141 @@
+"""The workshop compiles the probe programs for one architecture, as ``probes/programs.toml`` lists them.
+
+``against`` says whose headers and libraries a program sees: ``image`` the build image's own (static tools
+that must not depend on what is tested), ``oldest`` the profile's first release (starts everywhere),
+``newest`` the release named by ``build_against``.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from pipeline import paths, rpmbuild, store
+from pipeline.arch import Arch, host_arch
+from pipeline.errors import UsageError
+from pipeline.outcome import Frozen
+from pipeline.profile import Profile
+from pipeline.progress import step
+from pipeline.records import Built
+from pipeline.rpmbuild import Workplace
+from pipeline.run import run
+
+WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
+
+
+class Program(Frozen):
+    """One program: ``source`` and further ``flags``; C++ if the source ends in .cc."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    source: str
+    against: Literal["image", "oldest", "newest"]
+    flags: tuple[str, ...] = ()
+
+    @property
+    def cxx(self) -> bool:
+        return self.source.endswith(".cc")
+
+
+def programs() -> list[Program]:
+    """All programs; raises `UsageError` naming the entry that is wrong."""
+    file = paths.PROBES / "programs.toml"
+    try:
+        listed = [Program.model_validate(p) for p in tomllib.loads(file.read_text()).get("program", [])]
+    except (tomllib.TOMLDecodeError, ValidationError) as e:
+        raise UsageError(f"{file}: {e}", hint="mend the file") from None
+    for program in listed:
+        if not (paths.PROBES / program.source).is_file():
+            raise UsageError(f"{file}: {program.name}: there is no {program.source}", hint="mend the file")
+    return listed
+
+
+def compiler(machine: Arch, *, cxx: bool) -> str:
+    """The compiler's name where programs for ``machine`` are made."""
+    name = "g++" if cxx else "gcc"
+    return name if machine == host_arch() else f"{machine.triplet}-{name}"
+
+
+def script(
+    machine: Arch, listed: list[Program], roots: Mapping[str, str], *, headers: str, probes: str, out: str
+) -> str:
+    """The shell script that compiles everything; stops at the first error.
+
+    ``roots`` maps ``oldest`` and ``newest`` to the release's root, ``headers`` are kernel headers.
+    """
+    lines = ["set -eu", f"cd {shlex.quote(probes)}"]
+    # The C++ library's headers belong to the compiler, not to the C library under test; with --sysroot the
+    # compiler would look for them in the release's root.
+    lines += [
+        "cxxdirs=$(" + compiler(machine, cxx=True) + " -xc++ -E -v /dev/null 2>&1"
+        " | sed -n 's,^ \\(/.*c++.*\\)$,-isystem \\1,p')",
+    ]
+    for program in listed:
+        flags: list[str] = [*WARNINGS]
+        if program.against != "image":
+            root = roots[program.against]
+            libraries = f"{root}/usr/lib64"
+            flags += [f"--sysroot={root}", f"-B{libraries}/", f"-L{libraries}", f"-L{root}/lib64"]
+            flags += [] if program.cxx else ["-isystem", f"{root}/usr/include"]
+            flags += ["-idirafter", headers]
+        quoted = " ".join(shlex.quote(f) for f in flags)
+        dirs = " $cxxdirs" if program.cxx and program.against != "image" else ""
+        own = " ".join(shlex.quote(f) for f in program.flags)
+        target = shlex.quote(f"{out}/{program.name}")
+        lines.append(f"echo compiling {program.name}")
+        call = f"{compiler(machine, cxx=program.cxx)} {quoted}{dirs}"
+        lines.append(f"{call} -o {target} {shlex.quote(program.source)} {own}")
+    return "\n".join(lines) + "\n"
+
+
+def compile_programs(
+    profile: Profile, machine: Arch, workplace: Workplace, built: Mapping[str, Built]
+) -> Path:
+    """The directory with all programs for ``machine``, compiled if need be.
+
+    Raises `CommandFailed` with the compiler's words.
+    """
+    oldest, newest = built[profile.release[0].name], built[profile.build_against]
+    listed = programs()
+    inputs = {
+        "probes": store.tree_sha256(paths.PROBES),
+        "oldest": [r.sha256 for r in oldest.manifest.rpms],
+        "newest": [r.sha256 for r in newest.manifest.rpms],
+        "workplace": rpmbuild.identity(workplace),
+        "arch": machine.name,
+        "script": script(machine, listed, {"oldest": "O", "newest": "N"}, headers="H", probes="P", out="D"),
+    }
+
+    def make(into: Path) -> None:
+        out = into / "probes"
+        out.mkdir()
+        log = into / "compile.log"
+        if workplace.image:
+            text = script(
+                machine, listed, {"oldest": "/oldest", "newest": "/newest"},
+                headers=f"/opt/kernel-headers/{machine.name}", probes="/src", out="/probes",
+            )  # fmt: skip
+            argv = workplace.image.engine.run_argv(
+                workplace.image.name,
+                ["sh", "-c", text],
+                mounts={"/probes": out},
+                read_only={"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES},
+            )
+        else:
+            headers = rpmbuild.host_kernel_headers(into)
+            roots = {"oldest": str(oldest.root), "newest": str(newest.root)}
+            argv = [
+                "sh",
+                "-c",
+                script(machine, listed, roots, headers=str(headers), probes=str(paths.PROBES), out=str(out)),
+            ]
+        run(argv, log=log, remedy="a probe does not compile: see the compiler's words above")
+
+    with step(f"compile the probes ({machine.name})") as at:
+        entry = store.produce("probes", inputs, make)
+        at.done(f"{len(listed)} programs" + (", unchanged" if entry.reused else ""))
+    return entry.path / "probes"
