@@ -18,8 +18,10 @@ from pipeline.run import run
 
 #: deb822 fields and one-line options that choose what is fetched; ours are asked for instead.
 CHOOSING = frozenset(
-    "arch lang target architectures languages targets suites components uris types enabled "
-    "x-repolib-name description".split()  # noqa: SIM905  # a list a reader can take in
+    (
+        *("arch", "lang", "target", "architectures", "languages", "targets", "suites", "components"),
+        *("uris", "types", "enabled", "description", "x-repolib-name"),
+    )
 )
 #: Suites of the Debian archive by code name and by role.
 RELEASES = (
@@ -53,7 +55,7 @@ class AptEntry:
     @property
     def is_security(self) -> bool:
         """Whether this is the archive of security updates."""
-        named = any("-security" in s or s.endswith("/updates") for s in self.suites)
+        named = all("-security" in s or s.endswith("/updates") for s in self.suites)
         return named or _place(self.uri).startswith("debian-security")
 
     @property

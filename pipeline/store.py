@@ -45,7 +45,8 @@ def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
     total = hashlib.sha256()
     for directory, dirs, files in os.walk(root):
         dirs[:] = sorted(d for d in dirs if d not in ignore)
-        for name in sorted(files + [d for d in dirs if (Path(directory) / d).is_symlink()]):
+        links = [d for d in dirs if (Path(directory) / d).is_symlink()]
+        for name in sorted([f for f in files if f not in ignore] + links):
             path = Path(directory) / name
             where = path.relative_to(root).as_posix()
             if path.is_symlink():

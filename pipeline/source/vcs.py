@@ -1,0 +1,158 @@
+"""Sources that are trees already: a commit of a git repository, a directory."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from pipeline import paths
+from pipeline.errors import CommandFailed, HashMismatch, SourceUnreachable, UsageError
+from pipeline.progress import step
+from pipeline.run import Completed, run
+from pipeline.source import cache
+from pipeline.source.archive import check_tree
+from pipeline.source.download import without_password
+from pipeline.store import digest, file_sha256, tree_sha256
+
+#: Never copied and never part of an identity: a tree's history, or a worktree's pointer to it.
+NOT_SOURCE = (".git",)
+_COMMIT = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit as an archive: ``id`` is its full id, ``sha256`` that of ``archive``."""
+
+    id: str
+    archive: Path
+    sha256: str
+    origin: str
+
+
+def split_git(text: str) -> tuple[str, str]:
+    """``URL-or-path@REF`` -> (repository, ref); raises `UsageError`."""
+    repository, _, ref = text.rpartition("@")
+    if not repository or not re.match(r"^[\w][\w./+-]*$", ref) or ".." in ref:
+        raise UsageError(
+            f"--source git:{without_password(text)} does not say which commit",
+            hint="write git:REPOSITORY@REF, REF being a commit id, a tag or a branch",
+        )
+    return repository, ref
+
+
+def _git(
+    store: Path, *argv: str, success_codes: tuple[int, ...] | None = (0,), remedy: str = ""
+) -> Completed:
+    return run(
+        ["git", "-C", store, *argv],
+        env={"GIT_TERMINAL_PROMPT": "0"},
+        success_codes=success_codes,
+        timeout=3600,
+        remedy=remedy,
+    )
+
+
+def fetch_commit(repository: str, ref: str) -> Commit:
+    """The tree of ``ref`` as a tar archive, in the cache.
+
+    A full commit id that was had once needs no network.
+    Raises `SourceUnreachable` (repository does not answer) or `UsageError` (it has no such commit).
+    """
+    store = paths.state() / "git" / digest(repository)[:16]
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store.with_suffix(".lock")):
+        if not (store / "HEAD").is_file():
+            _git(store, "init", "--quiet", "--bare")
+            # the tree as it was committed: attributes for release tarballs are not to leave files out
+            (store / "info").mkdir(exist_ok=True)
+            (store / "info" / "attributes").write_text("* -export-ignore -export-subst\n")
+        commit = _have(store, ref) if _COMMIT.match(ref) else ""
+        if not commit:
+            with step(f"fetch {ref} of {without_password(repository)}"):
+                commit = _fetch(store, repository, ref)
+        return _archive(store, commit, f"git:{without_password(repository)}@{ref} (commit {commit})")
+
+
+def _have(store: Path, ref: str) -> str:
+    """The full id of ``ref`` if the store has that commit, else ""."""
+    done = _git(store, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", success_codes=None)
+    return done.text.strip() if done.returncode == 0 else ""
+
+
+def _fetch(store: Path, repository: str, ref: str) -> str:
+    source = (
+        str(Path(repository).expanduser().resolve()) if Path(repository).expanduser().exists() else repository
+    )
+    done = _git(store, "fetch", "--quiet", "--depth=1", "--no-tags", source, ref, success_codes=None)
+    if done.returncode == 0:
+        return _have(store, "FETCH_HEAD")
+    # an abbreviated id, or a server that does not give commits by id: all branches and tags may hold it
+    shallow = ["--unshallow"] if (store / "shallow").exists() else []
+    done = _git(
+        store, "fetch", "--quiet", "--force", *shallow, source,
+        "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", success_codes=None,
+    )  # fmt: skip
+    if done.returncode:
+        raise SourceUnreachable(
+            f"git repository {without_password(repository)} cannot be read: " + _last_word(done.stderr),
+            hint="check the address and the network, or give the source as tarball:FILE-or-URL or dir:PATH",
+        )
+    commit = _have(store, ref)
+    if not commit:
+        raise UsageError(
+            f"git repository {without_password(repository)} has no commit, tag or branch {ref}",
+            hint="`git ls-remote REPOSITORY` lists what it has",
+        )
+    return commit
+
+
+def _last_word(stderr: bytes) -> str:
+    """git's last complaint, without a password it may quote from an address."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return re.sub(r"://[^/@\s]+@", "://", lines[-1]) if lines else "no reason given"
+
+
+def _archive(store: Path, commit: str, origin: str) -> Commit:
+    base = paths.state() / "sources"
+    base.mkdir(parents=True, exist_ok=True)
+    name = f"glibc-{commit[:12]}"
+    with tempfile.TemporaryDirectory(dir=base, prefix=".git-") as work:
+        tar = Path(work) / f"{name}.tar"
+        _git(store, "archive", "--format=tar", f"--prefix={name}/", f"--output={tar}", commit)
+        sha256 = file_sha256(tar)
+        return Commit(commit, cache.admit(tar, sha256, tar.name, origin), sha256, origin)
+
+
+def directory(text: str) -> tuple[Path, str]:
+    """``PATH`` -> (the directory, its tree's sha256); raises `UsageError` if it is no glibc tree."""
+    top = Path(text).expanduser()
+    if not top.is_dir():
+        raise UsageError(f"--source dir:{text}: there is no such directory", hint="name a glibc source tree")
+    top = check_tree(top.resolve())
+    with step(f"hash {top}"):
+        return top, tree_sha256(top, ignore=NOT_SOURCE)
+
+
+def copy_directory(top: Path, sha256: str, into: Path) -> Path:
+    """A copy of ``top`` below ``into``, without its history; `HashMismatch` if it changed meanwhile."""
+    copy = into / top.name
+    into.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(top, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    except shutil.Error as e:
+        first = e.args[0][0] if e.args and e.args[0] else ("", "", e)
+        raise CommandFailed(
+            f"{top} cannot be copied: {first[2]}", hint="make the directory readable and run it again"
+        ) from e
+    seen = tree_sha256(copy, ignore=NOT_SOURCE)
+    if seen != sha256:
+        raise HashMismatch(
+            f"{top} changed while it was read (tree sha256 {seen}, was {sha256})",
+            hint="leave the directory alone and run the same command again",
+        )
+    return copy
