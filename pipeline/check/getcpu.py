@@ -1,0 +1,165 @@
+"""sched_getcpu: is it right, where has it its answer from, and what does a call take?"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pipeline.check import Bench
+from pipeline.check.probing import (
+    PROBES,
+    REGISTRATION_FAILED,
+    Answers,
+    Case,
+    ProbeCheck,
+    Unanswered,
+    Verdict,
+    told,
+    verdict,
+)
+from pipeline.outcome import Outcome
+
+#: Times each thread visits every CPU, and threads beside the main one.
+ROUNDS, THREADS = 10, 4
+#: Architectures whose vDSO has no getcpu: with rseq off a call is one system call.
+NO_VDSO_GETCPU = ("aarch64",)
+
+
+class GetcpuMigration(ProbeCheck):
+    """sched_getcpu gives the CPU a thread was just moved to, for every CPU; rseq or not."""
+
+    name: ClassVar[str] = "getcpu.migration"
+    needs_rseq: ClassVar[bool] = False
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/getcpu-migrate", str(ROUNDS), str(THREADS))
+
+    def asks(self, case: Case) -> str:  # noqa: ARG002
+        return f"no wrong answer on any CPU from {THREADS + 1} threads"
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+        *each, total = answers.lines(case.job(self.name))
+        if total["cpus"] != len(each) or total["threads"] != THREADS + 1:
+            raise Unanswered(Outcome.ERROR, f"{len(each)} of {total['cpus']} CPUs answered")
+        faults = [
+            f"on CPU {x['cpu']} {x['wrong']} of {x['calls']} answers were wrong (such as {x['seen']})"
+            for x in each
+            if x["wrong"]
+        ]
+        if not faults:
+            if len(each) < 2:
+                raise Unanswered(Outcome.MISSING, "the place has one CPU: nothing can migrate")
+            if total["unpinned"] or any(not x["calls"] for x in each):
+                raise Unanswered(Outcome.MISSING, f"{total['unpinned']} moves to a CPU were refused")
+        seen = f"{total['calls']} calls on {len(each)} CPUs, none wrong"
+        measures = {"cpus": len(each), "calls": total["calls"], "wrong": total["wrong"]}
+        return verdict(self.asks(case), seen, faults, measures)
+
+
+class GetcpuPath(ProbeCheck):
+    """With rseq on sched_getcpu reads the rseq area: a number no CPU has comes back from it. With rseq off
+    the area says -2 and the answer is right, so it came from elsewhere."""
+
+    name: ClassVar[str] = "getcpu.path"
+
+    def program(self, bench: Bench) -> tuple[str, ...]:
+        return (f"{PROBES}/getcpu-path", bench.profile.rseq.tunable)
+
+    def asks(self, case: Case) -> str:
+        if case.on:
+            return "impossible CPU numbers written into the area come back"
+        return "the area says -2 (not registered), and the answer is right all the same"
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+        lines = answers.lines(case.job(self.name))
+        if {x["thread"] for x in lines} != {"main", "other"}:
+            raise Unanswered(Outcome.ERROR, "not both threads answered")
+        faults: list[str] = []
+        for line in lines:
+            told(line["error"])
+            if line["offset"] is None:
+                raise Unanswered(Outcome.MISSING, "neither symbol nor kernel says where the area is")
+            if line["cpu"] < 0:
+                raise Unanswered(Outcome.MISSING, "the thread could not be pinned to a CPU")
+            faults += [f"{line['thread']} thread: {f}" for f in _path_faults(line, case.on)]
+        first = lines[0]
+        planted = [x["planted"] for x in lines]
+        seen = (
+            f"{' and '.join(str(p) for p in planted)} of {first['tries']} came back (main, other thread)"
+            if case.on
+            else f"area -2, answer {first['answer']}, on CPU {first['cpu']}"
+        )
+        measures = {"tries": first["tries"], "planted": planted, "offset": first["offset"]}
+        return verdict(self.asks(case), seen, faults, measures)
+
+
+def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
+    faults = []
+    if line["answer"] != line["cpu"]:
+        faults.append(f"sched_getcpu said {line['answer']} on CPU {line['cpu']}")
+    if on:
+        if not line["registered"]:
+            return ["the kernel has no registration, so there is no area to read"]
+        if not line["at_kernel_pointer"]:
+            faults.append(f"{line['offset_from']} places the area elsewhere than the kernel does")
+        # a preemption puts the true number back, but hardly ever between a store and the next call
+        if line["planted"] < line["tries"] // 2:
+            faults.append(
+                f"only {line['planted']} of {line['tries']} impossible numbers came back: "
+                "sched_getcpu does not read the area"
+            )
+        return faults
+    if line["registered"]:
+        faults.append("the kernel has the thread registered")
+    faults += [
+        f"cpu_id is {line[when]:#x} {when} the call, not -2"
+        for when in ("before", "after")
+        if line[when] != REGISTRATION_FAILED
+    ]
+    return faults
+
+
+class GetcpuSteps(ProbeCheck):
+    """Instructions and system calls of one call, PLT included, counted by single-stepping it."""
+
+    name: ClassVar[str] = "getcpu.steps"
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/step-count", f"{PROBES}/getcpu-once")
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        name = bench.arch.name
+        here = self._count(answers, case)
+        opposite = self._count(answers, case.but(0 if case.on else 1))
+        on, off = (here, opposite) if case.on else (opposite, here)
+        calls, instructions = here["system_calls"], here["instructions"]
+        faults = []
+        if case.on:
+            expected = "no system call, and fewer instructions than with rseq off"
+            wanted: int | None = 0
+            less = on["system_calls"] < off["system_calls"] or on["instructions"] < off["instructions"]
+            if not less:
+                faults.append(f"{instructions} instructions, {off['instructions']} with rseq off")
+        elif name in NO_VDSO_GETCPU:
+            expected, wanted = f"exactly one system call (no vDSO getcpu on {name})", 1
+        else:
+            expected, wanted = "the vDSO's getcpu: at most one system call, another path than with on", None
+            if on["instructions"] == instructions:
+                faults.append(f"{instructions} instructions, as many as with rseq on")
+            if calls > 1:
+                faults.append(f"{calls} system calls")
+        if wanted is not None and calls != wanted:
+            faults.append(f"{calls} system calls (numbers {here['numbers']}), not {wanted}")
+        state = "on" if case.on else "off"
+        measures = {
+            "instructions": instructions, "system_calls": calls,
+            f"{state}_instructions": instructions, f"{state}_system_calls": calls,
+        }  # fmt: skip
+        return verdict(expected, f"{instructions} instructions, {calls} system calls", faults, measures)
+
+    def _count(self, answers: Answers, case: Case) -> dict[str, Any]:
+        for line in answers.lines(case.job(self.name)):
+            if line["from"] == "steps":
+                if not line["instructions"] > 0:
+                    raise Unanswered(Outcome.ERROR, "no instruction was counted")
+                return line
+        raise Unanswered(Outcome.ERROR, "the tracer gave no count")

@@ -1,0 +1,226 @@
+"""What all checks that run a probe share: one job and one question for each release and tunable state.
+
+A probe's answer goes through one door (`Answers.lines`), so that an absent, cut, crashed or garbled one can
+never be taken for a good one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pipeline.check import TUNABLE_STATES, Bench, Question, tunable_case, tunable_env
+from pipeline.errors import EvidenceError
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import BatchResult, Job, PlaceFacts
+from pipeline.profile import Release
+
+PROBES = "/probes"
+#: Exit status of a probe that the place does not let work (probe.h: CANNOT).
+CANNOT = 77
+#: Why a runner could not start a job, where the place and not the release is to blame.
+_PLACE_ERRORS = ("chroot ", "chdir ", "fork", "nobody said")
+#: What a kernel with rseq says to a call that is wrong in every way.
+HAS_RSEQ = "EINVAL"
+#: cpu_id of an area that was never registered, and of one that glibc did not register (linux/rseq.h).
+UNINITIALIZED = 0xFFFFFFFF
+REGISTRATION_FAILED = 0xFFFFFFFE
+#: Errors by which ptrace says that it cannot tell (a kernel before 5.13, a filter).
+CANNOT_TELL = ("EIO", "EINVAL", "ENOSYS", "EPERM", "EACCES")
+
+
+class Unanswered(Exception):
+    """There is no answer to judge; ``outcome`` is MISSING or ERROR."""
+
+    def __init__(self, outcome: Outcome, why: str) -> None:
+        super().__init__(why)
+        self.outcome = outcome
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of one case."""
+
+    outcome: Outcome
+    expected: str
+    seen: str
+    measures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def verdict(
+    expected: str, seen: str, faults: list[str], measures: Mapping[str, Any] | None = None
+) -> Verdict:
+    """PASS if there are no faults; else FAIL, the faults being what was seen."""
+    if not faults:
+        return Verdict(Outcome.PASS, expected, seen, measures or {})
+    more = f" (and {len(faults) - 4} more)" if len(faults) > 4 else ""
+    return Verdict(Outcome.FAIL, expected, "; ".join(faults[:4]) + more, measures or {})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A release in one state of the tunable."""
+
+    release: Release
+    state: int | None
+
+    @property
+    def on(self) -> bool:
+        """Whether rseq is to be on."""
+        return bool(self.release.rseq_default if self.state is None else self.state)
+
+    @property
+    def name(self) -> str:
+        return tunable_case(self.state)
+
+    def job(self, check: str) -> str:
+        return f"{check}/{self.release.name}/{self.name}"
+
+    def but(self, state: int) -> Case:
+        """The same release in another state."""
+        return Case(self.release, state)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The batch, seen through the one door."""
+
+    batch: BatchResult
+
+    def output(self, job: str) -> bytes:
+        """Standard output of a job that ended with status 0; raises `Unanswered` if there is none."""
+        result = self.batch.results.get(job)
+        if result is None:
+            why = self.batch.trouble or "nothing said why"
+            raise Unanswered(Outcome.MISSING, f"no result came back ({why})")
+        words = result.stderr.decode(errors="replace").strip()[-300:]
+        said = f": {words}" if words else ""
+        if result.timed_out:
+            raise Unanswered(Outcome.MISSING, f"timed out after {result.seconds:.0f} s{said}")
+        if result.error:
+            place = result.error.startswith(_PLACE_ERRORS)
+            raise Unanswered(Outcome.MISSING if place else Outcome.ERROR, result.error)
+        if result.status == CANNOT:
+            raise Unanswered(Outcome.MISSING, f"the place does not let the probe work{said}")
+        if result.status != 0:
+            raise Unanswered(Outcome.ERROR, f"the probe ended with {result.ending()}{said}")
+        return result.stdout
+
+    def lines(self, job: str) -> list[dict[str, Any]]:
+        """The JSON objects of a job; raises `Unanswered`."""
+        self.output(job)
+        try:
+            lines = self.batch.results[job].lines()
+        except EvidenceError as e:
+            raise Unanswered(Outcome.ERROR, e.message) from None
+        if not lines:
+            raise Unanswered(Outcome.ERROR, "the probe said nothing")
+        return lines
+
+
+def told(error: str) -> None:
+    """Raise `Unanswered` if the kernel's answer about registration was an error."""
+    if error in CANNOT_TELL:
+        raise Unanswered(
+            Outcome.MISSING, f"the kernel does not say who is registered ({error}; it does from 5.13 on)"
+        )
+    if error != "0":
+        raise Unanswered(Outcome.ERROR, f"asking the kernel failed: {error}")
+
+
+class ProbeCheck(ABC):
+    """One job and one question a release and tunable state.
+
+    ``needs_rseq``: the place must have rseq; with user-mode QEMU the question is refused by name, and where
+    the kernel or a filter refuses the call it is MISSING. ``program`` is the probe's command line.
+    """
+
+    name: ClassVar[str]
+    needs_rseq: ClassVar[bool] = True
+    timeout: ClassVar[float] = 60.0
+
+    @abstractmethod
+    def program(self, bench: Bench) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        """Judge one case. Raises `Unanswered`; an answer without a needed field may raise KeyError."""
+
+    def cases(self, bench: Bench) -> list[Case]:
+        return [Case(bench.profile.get(r), state) for r in bench.built for state in TUNABLE_STATES]
+
+    def questions(self, bench: Bench, place: str) -> list[Question]:
+        return [
+            Question(check=self.name, target=bench.target(c.release.name), case=c.name, place=place)
+            for c in self.cases(bench)
+        ]
+
+    def jobs(self, bench: Bench) -> list[Job]:
+        return [
+            Job(
+                id=c.job(self.name),
+                root=c.release.name,
+                argv=self.program(bench),
+                env=tunable_env(bench.profile.rseq.tunable, c.state),
+                timeout=self.timeout,
+            )
+            for c in self.cases(bench)
+        ]
+
+    def refused(self, facts: PlaceFacts) -> str:
+        """Why this place cannot answer by its nature; "" if it can."""
+        if self.needs_rseq and not facts.judges_rseq:
+            return "user-mode QEMU has no rseq: what is seen there says nothing of it"
+        return ""
+
+    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
+        return [self._judge(bench, place, batch, case) for case in self.cases(bench)]
+
+    def _judge(self, bench: Bench, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
+        facts = batch.facts
+        target = bench.target(case.release.name)
+        kernel = facts.kernel if facts else ""
+        if facts and (reason := self.refused(facts)):
+            return NotJudged(
+                check=self.name, target=target, case=case.name, place=place, kernel=kernel, reason=reason,
+                measures=self.shown(case, Answers(batch)),
+            )  # fmt: skip
+        try:
+            self._require(bench, facts, batch)
+            said = self.verdict(bench, case, Answers(batch))
+        except Unanswered as e:
+            said = Verdict(e.outcome, self.asks(case), e.why)
+        except (KeyError, TypeError, ValueError) as e:
+            said = Verdict(Outcome.ERROR, self.asks(case), f"the probe's answer is not complete: {e!r}")
+        return Finding(
+            check=self.name, target=target, case=case.name, place=place, kernel=kernel, outcome=said.outcome,
+            expected=said.expected, seen=said.seen, evidence=(self.evidence(case),),
+            measures=dict(said.measures),
+        )  # fmt: skip
+
+    def evidence(self, case: Case) -> str:
+        """The job that the answer to this case comes from."""
+        return case.job(self.name)
+
+    def shown(self, case: Case, answers: Answers) -> dict[str, Any]:  # noqa: ARG002
+        """Figures to show, unjudged, where the place cannot answer."""
+        return {}
+
+    def asks(self, case: Case) -> str:
+        """What is expected, for a case without an answer."""
+        return f"an answer of {self.name} with rseq {'on' if case.on else 'off'}"
+
+    def _require(self, bench: Bench, facts: PlaceFacts | None, batch: BatchResult) -> None:
+        """Raise `Unanswered` unless the place is one where the question can be asked."""
+        if facts is None:
+            raise Unanswered(Outcome.MISSING, f"the place never came up ({batch.trouble or 'no facts'})")
+        if facts.emulation != "user" and facts.machine != bench.arch.name:
+            raise Unanswered(Outcome.ERROR, f"the place is {facts.machine}, not {bench.arch.name}")
+        if self.needs_rseq and facts.rseq != HAS_RSEQ:
+            raise Unanswered(
+                Outcome.MISSING,
+                f"the place refuses rseq ({facts.rseq}): its kernel lacks it or a filter forbids it",
+            )

@@ -1,0 +1,192 @@
+"""Is rseq registered as the release and the tunable say? The kernel is asked, not glibc."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pipeline.check import Bench, Question
+from pipeline.check.probing import (
+    PROBES,
+    REGISTRATION_FAILED,
+    Answers,
+    Case,
+    ProbeCheck,
+    Unanswered,
+    Verdict,
+    told,
+    verdict,
+)
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import BatchResult, PlaceFacts
+
+#: Threads beside the main one.
+THREADS = 16
+#: A cpu_id above this is one of the negative marks (a uint32 on the wire).
+MAX_CPU = 0x7FFFFFFF
+
+Lines = list[dict[str, Any]]
+
+
+class RseqRegistered(ProbeCheck):
+    """Every thread is registered, or none is, and what glibc says of it agrees with the kernel."""
+
+    name: ClassVar[str] = "rseq.registered"
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/rseq-tracer", f"{PROBES}/rseq-threads", str(THREADS))
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        rseq, exports = bench.profile.rseq, case.release.exports_rseq
+        libc, threads, kernel = _sorted_out(answers.lines(case.job(self.name)))
+        for word in kernel.values():
+            told(word["error"])
+
+        size = rseq.size_on if case.on else 0
+        says = f"__rseq_size {size}, __rseq_flags 0, __rseq_offset valid" if exports else "no rseq symbols"
+        if case.on:
+            expected = (
+                f"the kernel has all {len(threads)} threads registered: {rseq.area_size} bytes, "
+                f"signature {bench.arch.rseq_signature:#x}, flags 0, one place in each; {says}"
+            )
+            faults = _registered(bench, libc, threads, kernel)
+        else:
+            expected = f"the kernel has none of {len(threads)} threads registered; {says}"
+            faults = [
+                f"thread {tid} is registered with the kernel at {word['pointer']:#x}"
+                for tid, word in kernel.items()
+                if any(word[k] for k in ("pointer", "size", "signature", "flags"))
+            ]
+        faults += _libc_faults(libc, threads, exports=exports, size=size, on=case.on)
+        places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
+        where = f" at thread pointer {places[0]:+d}" if places else ""
+        registered = sum(1 for w in kernel.values() if w["pointer"])
+        seen = f"{registered} of {len(kernel)} threads registered{where}; "
+        seen += (
+            f"__rseq_size {libc['size']}, __rseq_offset {libc['offset']}" if exports else "no rseq symbols"
+        )
+        measures = {"threads": len(kernel), "registered": registered, "rseq_size": libc["size"]}
+        return verdict(expected, seen, faults, measures)
+
+
+def _sorted_out(lines: Lines) -> tuple[dict[str, Any], dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """What libc said, what each thread said and what the kernel said, by thread id; all must be there."""
+    libc = [x for x in lines if x["from"] == "libc"]
+    threads = {x["tid"]: x for x in lines if x["from"] == "thread"}
+    kernel = {x["tid"]: x for x in lines if x["from"] == "kernel"}
+    whole = any(x["from"] == "end" for x in lines)
+    if len(libc) != 1 or len(threads) != THREADS + 1 or threads.keys() != kernel.keys() or not whole:
+        raise Unanswered(
+            Outcome.ERROR,
+            f"{THREADS + 1} threads were to be seen; the program told of {len(threads)}, "
+            f"the tracer of {len(kernel)}" + ("" if whole else ", and the program did not end"),
+        )
+    return libc[0], threads, kernel
+
+
+def _registered(
+    bench: Bench, libc: dict[str, Any], threads: dict[int, dict[str, Any]], kernel: dict[int, dict[str, Any]]
+) -> list[str]:
+    wanted = {
+        "size": bench.profile.rseq.area_size, "signature": bench.arch.rseq_signature, "flags": 0,
+    }  # fmt: skip
+    faults = []
+    offsets = set()
+    for tid, word in kernel.items():
+        if not word["pointer"]:
+            faults.append(f"thread {tid} is not registered with the kernel")
+            continue
+        faults += [
+            f"thread {tid}: the kernel's {key} is {word[key]:#x}, not {value:#x}"
+            for key, value in wanted.items()
+            if word[key] != value
+        ]
+        offset = word["pointer"] - threads[tid]["tp"]
+        offsets.add(offset)
+        if libc["offset"] is not None and offset != libc["offset"]:
+            faults.append(
+                f"thread {tid}: the kernel's area is at {offset:+d}, __rseq_offset {libc['offset']:+d}"
+            )
+        if word.get("cpu_id", REGISTRATION_FAILED) > MAX_CPU or word["cpu_id"] != word["cpu_id_start"]:
+            faults.append(f"thread {tid}: the area holds no CPU number ({word.get('cpu_id')})")
+    if len(offsets) > 1:
+        faults.append(f"the area is not at one place in each thread: {sorted(offsets)}")
+    return faults
+
+
+def _libc_faults(
+    libc: dict[str, Any], threads: dict[int, dict[str, Any]], *, exports: bool, size: int, on: bool
+) -> list[str]:
+    if not exports:
+        return [f"__rseq_{k} is exported" for k in ("size", "flags", "offset") if libc[k] is not None]
+    faults = [f"__rseq_{k} is not exported" for k in ("size", "flags", "offset") if libc[k] is None]
+    if faults:
+        return faults
+    if libc["size"] != size:
+        faults.append(f"__rseq_size is {libc['size']}, not {size}")
+    if libc["flags"] != 0:
+        faults.append(f"__rseq_flags is {libc['flags']}, not 0")
+    if libc["offset"] == 0:
+        faults.append("__rseq_offset is 0")
+    for tid, thread in threads.items():
+        if on and thread["cpu_id"] > MAX_CPU:
+            faults.append(f"thread {tid}: cpu_id is {thread['cpu_id']:#x}, no CPU number")
+        if not on and thread["cpu_id"] != REGISTRATION_FAILED:
+            faults.append(f"thread {tid}: cpu_id is {thread['cpu_id']:#x}, not -2 (not registered)")
+    return faults
+
+
+class RseqTunable(ProbeCheck):
+    """ld.so lists the tunable with its range and the value that holds."""
+
+    name: ClassVar[str] = "rseq.tunable"
+    needs_rseq: ClassVar[bool] = False
+
+    def program(self, bench: Bench) -> tuple[str, ...]:
+        return (bench.arch.interp, "--list-tunables")
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        tunable = bench.profile.rseq.tunable
+        expected = f"{tunable}: {int(case.on)} (min: 0, max: 1)"
+        listed = answers.output(case.job(self.name)).decode(errors="replace").splitlines()
+        ours = [line for line in listed if line.startswith(f"{tunable}:")]
+        if not listed:
+            raise Unanswered(Outcome.ERROR, "ld.so --list-tunables printed nothing")
+        seen = "; ".join(ours) or f"no such tunable among {len(listed)}"
+        return verdict(expected, seen, [] if ours == [expected] else [seen])
+
+
+class RseqFallback(ProbeCheck):
+    """Under user-mode QEMU, which has no rseq: glibc says so and goes on without."""
+
+    name: ClassVar[str] = "rseq.fallback"
+    needs_rseq: ClassVar[bool] = False
+    #: The place whose nature this check is for.
+    place: ClassVar[str] = "qemu-user"
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/rseq-threads", str(THREADS))
+
+    def questions(self, bench: Bench, place: str) -> list[Question]:
+        return super().questions(bench, place) if place == self.place else []
+
+    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
+        return super().judge(bench, place, batch) if place == self.place else []
+
+    def refused(self, facts: PlaceFacts) -> str:
+        return (
+            "" if facts.rseq == "ENOSYS" else f"the place has rseq ({facts.rseq}): nothing to fall back from"
+        )
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+        exports = case.release.exports_rseq
+        lines = answers.lines(case.job(self.name))
+        libc = next((x for x in lines if x["from"] == "libc"), None)
+        threads = {x["tid"]: x for x in lines if x["from"] == "thread"}
+        if libc is None or len(threads) != THREADS + 1 or lines[-1]["from"] != "end":
+            raise Unanswered(Outcome.ERROR, f"{len(threads)} of {THREADS + 1} threads answered")
+        says = "__rseq_size 0, cpu_id -2 in each" if exports else "no rseq symbols"
+        return verdict(
+            f"all {THREADS + 1} threads run without rseq; {says}",
+            f"{len(threads)} threads ran; __rseq_size {libc['size']}",
+            _libc_faults(libc, threads, exports=exports, size=0, on=False),
+        )

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* getcpu-once: calls sched_getcpu between two labels, for step-count to count what a call costs.  It says
+   where the labels are through the value that comes with SIGUSR1; the calls before have the symbol bound.
+
+   Linked with another sched_getcpu (-DGETCPU_BY_SYSTEM_CALL) it is the wrong program of the tests.  */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int measured_call (void);
+extern const char call_begin[], call_end[];
+
+__asm__ (".text\n\t"
+         ".balign 16\n\t"
+         ".globl measured_call, call_begin, call_end\n\t"
+         ".hidden call_begin, call_end\n\t"
+         ".type measured_call, %function\n"
+         "measured_call:\n\t"
+#ifdef __x86_64__
+         "subq $8, %rsp\n"
+         "call_begin:\n\t"
+         "call sched_getcpu@PLT\n"
+         "call_end:\n\t"
+         "addq $8, %rsp\n\t"
+         "ret\n\t"
+#else
+         "stp x29, x30, [sp, -16]!\n\t"
+         "mov x29, sp\n"
+         "call_begin:\n\t"
+         "bl sched_getcpu\n"
+         "call_end:\n\t"
+         "ldp x29, x30, [sp], 16\n\t"
+         "ret\n\t"
+#endif
+         ".size measured_call, . - measured_call");
+
+#ifdef GETCPU_BY_SYSTEM_CALL
+int
+sched_getcpu (void)
+{
+  unsigned int cpu;
+  return syscall (SYS_getcpu, &cpu, NULL, NULL) < 0 ? -1 : (int) cpu;
+}
+#endif
+
+static const char *labels[2];
+
+int
+main (void)
+{
+  int cpu = 0;
+  labels[0] = call_begin;
+  labels[1] = call_end;
+  signal (SIGUSR1, SIG_IGN);
+  for (int i = 0; i < 100; i++)
+    cpu = measured_call ();
+  sigqueue (getpid (), SIGUSR1, (union sigval) { .sival_ptr = labels });
+  cpu = measured_call ();
+  printf ("{\"from\":\"program\",\"cpu\":%d}\n", cpu);
+  return 0;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* getcpu-path TUNABLE: where does sched_getcpu have its answer from?
+
+   Numbers that no CPU has are written into the area's cpu_id, and sched_getcpu is called: one that reads
+   the area gives them back.  (A preemption in between makes the kernel put the true number back, so it is
+   tried many times and counted.)  Before that, the words as glibc left them are shown: with rseq off the
+   area says -2, no CPU, and a right answer must have come from elsewhere.
+
+   A libc without public symbols, rseq being off, does not tell where its area is; the program then starts
+   itself with the tunable on and asks the kernel there, for the place is the same in every process.
+   One line for the main thread and one for another.  */
+#define _GNU_SOURCE
+#include <err.h>
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdlib.h>
+
+#include "probe.h"
+
+#define TRIES 2000
+#define IMPOSSIBLE 0x5eed0000U
+
+static const char *self, *tunable;
+
+/* The offset as another process of this program finds it with rseq on; 0 if it does not.  */
+static ptrdiff_t
+offset_when_on (void)
+{
+  char setting[256], answer[64] = "";
+  int out[2], status;
+  pid_t child;
+  posix_spawn_file_actions_t actions;
+  snprintf (setting, sizeof setting, "GLIBC_TUNABLES=%s=1", tunable);
+  char *argv[] = { (char *) self, (char *) "--offset", NULL }, *env[] = { setting, NULL };
+  if (pipe (out) < 0)
+    err (1, "pipe");
+  posix_spawn_file_actions_init (&actions);
+  posix_spawn_file_actions_adddup2 (&actions, out[1], 1);
+  posix_spawn_file_actions_addclose (&actions, out[0]);
+  if (posix_spawn (&child, self, &actions, NULL, argv, env) != 0)
+    errx (1, "cannot start %s", self);
+  close (out[1]);
+  if (read (out[0], answer, sizeof answer - 1) < 0)
+    err (1, "read");
+  waitpid (child, &status, 0);
+  return strtol (answer, NULL, 10);
+}
+
+static void *
+look (void *name)
+{
+  struct kernel_word word;
+  const char *from;
+  int error = kernel_word_of_self (&word);
+  ptrdiff_t offset = area_offset (&from);
+  if (from == NULL && (offset = offset_when_on ()) != 0)
+    from = "tunable on";
+
+  printf ("{\"thread\":\"%s\",\"error\":\"%s\",\"registered\":%s", (const char *) name, error_name (error),
+          word.pointer ? "true" : "false");
+  if (from == NULL)
+    {
+      puts (",\"offset\":null}");
+      return NULL;
+    }
+  volatile struct area *area = area_at (offset);
+  uint32_t before = area->cpu_id;
+  cpu_set_t was, one;
+  int pinned = sched_getaffinity (0, sizeof was, &was) == 0;
+  int cpu = 0;
+  while (pinned && cpu < CPU_SETSIZE - 1 && !CPU_ISSET (cpu, &was))
+    cpu++;
+  CPU_ZERO (&one);
+  CPU_SET (cpu, &one);
+  pinned = pinned && sched_setaffinity (0, sizeof one, &one) == 0;
+  int answer = sched_getcpu ();
+  uint32_t after = area->cpu_id;
+
+  int planted = 0, other = 0;
+  for (uint32_t i = 0; i < TRIES; i++)
+    {
+      uint32_t honest = area->cpu_id;
+      area->cpu_id = IMPOSSIBLE + i;
+      int got = sched_getcpu ();
+      area->cpu_id = honest;
+      if (got == (int) (IMPOSSIBLE + i))
+        planted++;
+      else if (got != cpu)
+        other++;
+    }
+  if (pinned)
+    sched_setaffinity (0, sizeof was, &was);
+  printf (",\"offset\":%td,\"offset_from\":\"%s\",\"at_kernel_pointer\":%s,\"before\":%u,\"after\":%u,"
+          "\"cpu\":%d,\"answer\":%d,\"tries\":%d,\"planted\":%d,\"other\":%d}\n",
+          offset, from, word.pointer == (uintptr_t) area ? "true" : "false", before, after,
+          pinned ? cpu : -1, answer, TRIES, planted, other);
+  return NULL;
+}
+
+int
+main (int argc, char **argv)
+{
+  pthread_t id;
+  if (argc != 2)
+    errx (2, "usage: getcpu-path TUNABLE");
+  if (strcmp (argv[1], "--offset") == 0)
+    {
+      const char *from;
+      printf ("%td\n", area_offset (&from));
+      return 0;
+    }
+  self = argv[0];
+  tunable = argv[1];
+  look ("main");
+  if (pthread_create (&id, NULL, look, "other") != 0)
+    errx (1, "cannot start a thread");
+  pthread_join (id, NULL);
+  return 0;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* getcpu-speed TUNABLE: nanoseconds a call.
+
+   Three children of this program run side by side, the tunable unset, 0 and 1, and take turns, a short
+   sample each, so that whatever else the machine does hits all alike.  Kinds: sched_getcpu in each child
+   (unset, off, on), the getcpu system call (raw), a read of the area's cpu_id (direct), an empty loop
+   (empty).  A round is one sample of each kind.  Rounds are added, to a limit, until every kind's lower
+   quarter agrees with its minimum.  One line a kind, with all samples.  */
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "probe.h"
+
+#define ROUNDS 25
+#define MAX_ROUNDS (4 * ROUNDS)
+#define SAMPLE_NS 4000000
+#define STEADY 1.15 /* lower quartile over minimum */
+
+enum kind
+{
+  UNSET,
+  OFF,
+  ON,
+  RAW,
+  DIRECT,
+  EMPTY,
+  KINDS
+};
+static const char *const kind_name[KINDS] = { "unset", "off", "on", "raw", "direct", "empty" };
+/* The child that measures it: which tunable it has.  */
+static const int kind_child[KINDS] = { 0, 1, 2, 1, 2, 2 };
+
+static volatile struct area *area;
+static volatile int sink;
+
+static double
+now_ns (void)
+{
+  struct timespec ts;
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (double) ts.tv_sec * 1e9 + (double) ts.tv_nsec;
+}
+
+static void
+repeat (int kind, long calls)
+{
+  unsigned int cpu;
+  switch (kind)
+    {
+    case RAW:
+      for (long i = 0; i < calls; i++)
+        syscall (SYS_getcpu, &cpu, NULL, NULL);
+      break;
+    case DIRECT:
+      for (long i = 0; i < calls; i++)
+        sink = (int) area->cpu_id;
+      break;
+    case EMPTY:
+      for (long i = 0; i < calls; i++)
+        __asm__ volatile ("");
+      break;
+    default:
+      for (long i = 0; i < calls; i++)
+        sink = sched_getcpu ();
+    }
+}
+
+/* A child: for each kind it reads, one sample (a double), -1 if it cannot be had.  */
+static int
+serve (void)
+{
+  static long calls[KINDS];
+  unsigned char kind;
+  const char *from;
+  ptrdiff_t offset = area_offset (&from);
+  if (from != NULL)
+    area = area_at (offset);
+  while (read (0, &kind, 1) == 1)
+    {
+      double sample = -1;
+      if (kind < KINDS && (kind != DIRECT || area != NULL))
+        {
+          long *n = &calls[kind];
+          if (*n == 0) /* find how many calls fill a sample */
+            for (*n = 1000; *n < 1L << 40; *n *= 4)
+              {
+                double t = now_ns ();
+                repeat (kind, *n);
+                t = now_ns () - t;
+                if (t > SAMPLE_NS / 10.0)
+                  {
+                    *n = (long) (*n * (SAMPLE_NS / t)) + 1;
+                    break;
+                  }
+              }
+          double start = now_ns ();
+          repeat (kind, *n);
+          sample = (now_ns () - start) / (double) *n;
+        }
+      if (write (1, &sample, sizeof sample) != sizeof sample)
+        return 1;
+    }
+  return 0;
+}
+
+struct child
+{
+  pid_t pid;
+  int to, from;
+};
+
+static struct child
+start (const char *self, const char *setting)
+{
+  struct child c;
+  int in[2], out[2];
+  posix_spawn_file_actions_t actions;
+  char *argv[] = { (char *) self, (char *) "--serve", NULL }, *env[] = { (char *) setting, NULL };
+  if (pipe2 (in, O_CLOEXEC) < 0 || pipe2 (out, O_CLOEXEC) < 0)
+    err (1, "pipe2");
+  posix_spawn_file_actions_init (&actions);
+  posix_spawn_file_actions_adddup2 (&actions, in[0], 0);
+  posix_spawn_file_actions_adddup2 (&actions, out[1], 1);
+  if (posix_spawn (&c.pid, self, &actions, NULL, argv, env) != 0)
+    errx (1, "cannot start %s", self);
+  close (in[0]);
+  close (out[1]);
+  c.to = in[1];
+  c.from = out[0];
+  return c;
+}
+
+static int
+ascending (const void *a, const void *b)
+{
+  double x = *(const double *) a, y = *(const double *) b;
+  return (x > y) - (x < y);
+}
+
+static int
+steady (const double *samples, int n)
+{
+  double sorted[MAX_ROUNDS];
+  memcpy (sorted, samples, (size_t) n * sizeof *sorted);
+  qsort (sorted, (size_t) n, sizeof *sorted, ascending);
+  return sorted[n / 4] <= STEADY * sorted[0];
+}
+
+int
+main (int argc, char **argv)
+{
+  static double sample[KINDS][MAX_ROUNDS];
+  struct child child[3];
+  char setting[2][256];
+  int rounds = 0, all_steady = 0;
+  if (argc != 2)
+    errx (2, "usage: getcpu-speed TUNABLE");
+  if (strcmp (argv[1], "--serve") == 0)
+    return serve ();
+  child[0] = start (argv[0], NULL);
+  for (int i = 0; i < 2; i++)
+    {
+      snprintf (setting[i], sizeof setting[i], "GLIBC_TUNABLES=%s=%d", argv[1], i);
+      child[i + 1] = start (argv[0], setting[i]);
+    }
+  while (rounds < MAX_ROUNDS && !all_steady)
+    {
+      for (int i = 0; i < ROUNDS; i++, rounds++)
+        for (int k = 0; k < KINDS; k++)
+          {
+            unsigned char kind = (unsigned char) k;
+            struct child *c = &child[kind_child[k]];
+            if (write (c->to, &kind, 1) != 1
+                || read (c->from, &sample[k][rounds], sizeof (double)) != sizeof (double))
+              errx (1, "the child that measures %s has ended", kind_name[k]);
+          }
+      all_steady = 1;
+      for (int k = 0; k < KINDS; k++)
+        all_steady &= steady (sample[k], rounds);
+    }
+  for (int k = 0; k < KINDS; k++)
+    {
+      printf ("{\"kind\":\"%s\",\"ns\":[", kind_name[k]);
+      for (int i = 0; i < rounds; i++)
+        printf ("%s%.4f", i ? "," : "", sample[k][i]);
+      puts ("]}");
+    }
+  for (int i = 0; i < 3; i++)
+    {
+      int status;
+      close (child[i].to);
+      waitpid (child[i].pid, &status, 0);
+    }
+  return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* rseq-threads N: a program with N threads beside the main one.  Says what its libc says of rseq, and for
+   each thread its id, its thread pointer and the words of the area where __rseq_offset puts it.  When all
+   threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.  */
+#define _GNU_SOURCE
+#include <err.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "probe.h"
+
+struct view
+{
+  long tid;
+  uintptr_t tp;
+  uint32_t cpu_id;
+};
+
+static const ptrdiff_t *offset;
+static pthread_barrier_t all_there, may_end;
+
+static void
+look (struct view *v)
+{
+  v->tid = syscall (SYS_gettid);
+  v->tp = (uintptr_t) thread_pointer ();
+  if (offset)
+    v->cpu_id = area_at (*offset)->cpu_id;
+}
+
+static void *
+thread (void *v)
+{
+  look (v);
+  pthread_barrier_wait (&all_there);
+  pthread_barrier_wait (&may_end);
+  return NULL;
+}
+
+static void
+say_number (const char *name, int known, long long value)
+{
+  if (known)
+    printf (",\"%s\":%lld", name, value);
+  else
+    printf (",\"%s\":null", name);
+}
+
+int
+main (int argc, char **argv)
+{
+  int count = argc > 1 ? atoi (argv[1]) : 16;
+  const unsigned int *size = dlsym (RTLD_DEFAULT, "__rseq_size");
+  const unsigned int *flags = dlsym (RTLD_DEFAULT, "__rseq_flags");
+  offset = dlsym (RTLD_DEFAULT, "__rseq_offset");
+
+  signal (SIGUSR1, SIG_IGN);
+  struct view *view = calloc ((size_t) count + 1, sizeof *view);
+  pthread_t *id = calloc ((size_t) count + 1, sizeof *id);
+  if (count < 0 || view == NULL || id == NULL)
+    errx (2, "cannot have %d threads", count);
+  pthread_barrier_init (&all_there, NULL, (unsigned int) count + 1);
+  pthread_barrier_init (&may_end, NULL, (unsigned int) count + 1);
+  look (&view[0]);
+  for (int i = 1; i <= count; i++)
+    if (pthread_create (&id[i], NULL, thread, &view[i]) != 0)
+      errx (1, "cannot start thread %d", i);
+  pthread_barrier_wait (&all_there);
+
+  printf ("{\"from\":\"libc\"");
+  say_number ("size", size != NULL, size ? *size : 0);
+  say_number ("flags", flags != NULL, flags ? *flags : 0);
+  say_number ("offset", offset != NULL, offset ? *offset : 0);
+  puts ("}");
+  for (int i = 0; i <= count; i++)
+    {
+      printf ("{\"from\":\"thread\",\"tid\":%ld,\"tp\":%ju", view[i].tid, (uintmax_t) view[i].tp);
+      say_number ("cpu_id", offset != NULL, view[i].cpu_id);
+      puts ("}");
+    }
+  fflush (stdout);
+  raise (SIGUSR1);
+
+  pthread_barrier_wait (&may_end);
+  for (int i = 1; i <= count; i++)
+    pthread_join (id[i], NULL);
+  printf ("{\"from\":\"end\",\"threads\":%d}\n", count + 1);
+  return 0;
+}

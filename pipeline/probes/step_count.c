@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* step-count PROGRAM: single-steps the one call that the program (getcpu-once) marks, and counts the
+   instructions, from the call to its return (both included, so with the PLT), and the system calls among
+   them.  No clock takes part: the figures are the same on busy, slow and emulated machines.  */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <err.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#include "probe.h"
+
+#define LIMIT 100000 /* instructions; a call that takes more is not the one that was marked */
+
+static struct user_regs_struct
+registers (pid_t pid)
+{
+  struct user_regs_struct regs;
+  struct iovec io = { &regs, sizeof regs };
+  if (ptrace (PTRACE_GETREGSET, pid, (void *) NT_PRSTATUS, &io) < 0)
+    err (1, "PTRACE_GETREGSET");
+  return regs;
+}
+
+static uint64_t
+word_at (pid_t pid, uint64_t address)
+{
+  errno = 0;
+  long word = ptrace (PTRACE_PEEKDATA, pid, (void *) (uintptr_t) address, NULL);
+  if (errno)
+    err (1, "PTRACE_PEEKDATA at %#jx", (uintmax_t) address);
+  return (uint64_t) word;
+}
+
+static uint64_t
+counter_of (const struct user_regs_struct *regs)
+{
+#ifdef __x86_64__
+  return regs->rip;
+#else
+  return regs->pc;
+#endif
+}
+
+/* The number of the system call the next instruction makes, -1 if it makes none.  */
+static long
+system_call (pid_t pid, const struct user_regs_struct *regs)
+{
+  uint64_t word = word_at (pid, counter_of (regs));
+#ifdef __x86_64__
+  return (word & 0xffff) == 0x050f ? (long) regs->rax : -1; /* syscall */
+#else
+  return (word & 0xffffffff) == 0xd4000001 ? (long) regs->regs[8] : -1; /* svc #0 */
+#endif
+}
+
+static void
+wait_stopped (pid_t pid, int signum)
+{
+  int status;
+  if (waitpid (pid, &status, __WALL) < 0)
+    err (1, "waitpid");
+  if (WIFEXITED (status) && WEXITSTATUS (status) == CANNOT)
+    exit (CANNOT);
+  if (!WIFSTOPPED (status))
+    errx (1, "the program ended with wait status %#x before it was to", status);
+  if (WSTOPSIG (status) != signum)
+    errx (1, "the program had signal %d where %d was to come", WSTOPSIG (status), signum);
+}
+
+static struct user_regs_struct
+step (pid_t pid)
+{
+  if (ptrace (PTRACE_SINGLESTEP, pid, NULL, NULL) < 0)
+    err (1, "PTRACE_SINGLESTEP");
+  wait_stopped (pid, SIGTRAP);
+  return registers (pid);
+}
+
+int
+main (int argc, char **argv)
+{
+  int status;
+  long instructions = 0, calls = 0, number[16];
+  if (argc != 2)
+    errx (2, "usage: step-count PROGRAM");
+  pid_t pid = fork ();
+  if (pid < 0)
+    err (1, "fork");
+  if (pid == 0)
+    {
+      if (ptrace (PTRACE_TRACEME, 0, NULL, NULL) < 0)
+        err (CANNOT, "this place does not permit tracing");
+      execv (argv[1], argv + 1);
+      err (127, "%s", argv[1]);
+    }
+  wait_stopped (pid, SIGTRAP); /* exec */
+  if (ptrace (PTRACE_SETOPTIONS, pid, NULL, (void *) PTRACE_O_EXITKILL) < 0)
+    err (1, "PTRACE_SETOPTIONS");
+  ptrace (PTRACE_CONT, pid, NULL, NULL);
+  wait_stopped (pid, SIGUSR1);
+
+  siginfo_t info;
+  if (ptrace (PTRACE_GETSIGINFO, pid, NULL, &info) < 0)
+    err (1, "PTRACE_GETSIGINFO");
+  uint64_t labels = (uintptr_t) info.si_value.sival_ptr;
+  uint64_t begin = word_at (pid, labels), end = word_at (pid, labels + 8);
+  struct user_regs_struct regs = registers (pid);
+  for (int i = 0; counter_of (&regs) != begin; i++)
+    {
+      if (i == LIMIT)
+        errx (1, "the marked call was never reached");
+      regs = step (pid);
+    }
+  while (counter_of (&regs) != end)
+    {
+      if (instructions == LIMIT)
+        errx (1, "the marked call did not return");
+      long nr = system_call (pid, &regs);
+      if (nr >= 0 && calls < 16)
+        number[calls] = nr;
+      calls += nr >= 0;
+      instructions++;
+      regs = step (pid);
+    }
+  printf ("{\"from\":\"steps\",\"instructions\":%ld,\"system_calls\":%ld,\"numbers\":[", instructions, calls);
+  for (int i = 0; i < calls && i < 16; i++)
+    printf ("%s%ld", i ? "," : "", number[i]);
+  puts ("]}");
+  fflush (stdout);
+  ptrace (PTRACE_CONT, pid, NULL, NULL);
+  if (waitpid (pid, &status, __WALL) < 0 || !WIFEXITED (status))
+    errx (1, "the program did not end well");
+  return WEXITSTATUS (status);
+}
