@@ -79,9 +79,9 @@ def download(
                     break
             if url is not urls[-1]:
                 warn(f"{troubles[-1]}; trying the next mirror")
-    if wrong is not None:
-        raise HashMismatch("; ".join(troubles), hint=wrong.hint)
-    raise SourceUnreachable("no mirror gave the file:\n  " + "\n  ".join(troubles), hint=hint)
+        if wrong is not None:
+            raise HashMismatch("; ".join(troubles), hint=wrong.hint)
+        raise SourceUnreachable("no mirror gave the file:\n  " + "\n  ".join(troubles), hint=hint)
 
 
 def _from_one(url: str, part: Path, size: int, current: Step, pause: float) -> None:
