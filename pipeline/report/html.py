@@ -1,0 +1,139 @@
+"""The sign-off as one HTML page: nothing is loaded, nothing runs, and a policy in its head says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.evidence import Evidence
+from pipeline.outcome import Finding
+from pipeline.report import figures, plot, view
+from pipeline.report.terminal import printable
+from pipeline.waiver import cause_of
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A group's times: its drawing, and the figures for those who cannot see it."""
+
+    ident: str
+    group: figures.SpeedGroup
+    svg: Markup
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something that was used: what it is, its name, its digest, and a note."""
+
+    kind: str
+    name: str
+    sha256: str
+    note: str = ""
+
+
+def render(evidence: Evidence) -> str:
+    """The page. The same evidence gives the same bytes."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {"number": figures.number, "size": size}
+    return environment.get_template("report.html.j2").render(
+        e=evidence,
+        summary=view.summary(evidence),
+        problems=[(f, cause_of(f)) for f in evidence.problems],
+        matrices=view.matrices(evidence),
+        deltas=[(arch, list(group)) for arch, group in groupby(view.deltas(evidence), lambda d: d.arch)],
+        launches=view.launches(evidence),
+        steps=figures.steps(evidence),
+        plots=_plots(evidence),
+        inputs=_inputs(evidence),
+        tools=_tools(evidence),
+        declined=view.declined(evidence),
+        by_check=_by_check(evidence),
+        titles=view.TITLES,
+        series=figures.SERIES,
+    )
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``1.9 MiB``."""
+    if count < 1024:
+        return f"{count} B"
+    value, unit = count / 1024, "KiB"
+    for bigger in ("MiB", "GiB"):
+        if value >= 1024:
+            value, unit = value / 1024, bigger
+    return f"{value:.1f} {unit}"
+
+
+def _plots(evidence: Evidence) -> list[Plot]:
+    made = []
+    for i, group in enumerate(figures.speeds(evidence), 1):
+        names = view.order((n for s in group.speeds for n, _ in s.series), list(figures.SERIES))
+        # drawn by matplotlib, which escapes the texts it is given
+        svg = Markup(plot.speed_svg(group, f"plot{i}"))
+        made.append(Plot(f"plot{i}", group, svg, tuple(names)))
+    return made
+
+
+def _inputs(evidence: Evidence) -> list[Input]:
+    """Sources, patches, images, kernels, logs and the profile, each once."""
+    made: dict[tuple[str, str, str], list[str]] = {}
+    order = ("source", "patch", "image", "kernel", "log", "profile")
+    for b in evidence.builds:
+        name = f"{b.target.release}/{b.target.arch}"
+        if b.source:
+            pinned = "pinned" if b.source.pinned else "not pinned"
+            made.setdefault(("source", f"{b.source.origin} ({b.source.kind})", b.source.sha256), [pinned])
+        for p in b.patches:
+            upstream = f"; upstream {', '.join(p.upstream)}" if p.upstream else ""
+            made.setdefault(("patch", p.file, p.sha256), [f"{p.subject}{upstream}"]).append(name)
+        if b.image:
+            pinned = "pinned" if b.image.pinned else "not pinned"
+            made.setdefault(("image", b.image.base, b.image.id), [pinned])
+    for place in evidence.places:
+        where = f"{place.place}, {place.arch}"
+        if place.kernel_image:
+            key = ("kernel", f"{place.kernel} {place.kernel_version}".strip(), place.kernel_image.sha256)
+            made.setdefault(key, [where])
+        if place.log:
+            made.setdefault(("log", place.log.file, place.log.sha256), [where])
+    made["profile", evidence.profile.name, evidence.profile.sha256] = [evidence.profile.title]
+    return [
+        Input(kind, name, digest, notes[0] + (f" ({_targets(notes[1:], evidence)})" if notes[1:] else ""))
+        for (kind, name, digest), notes in sorted(made.items(), key=lambda item: order.index(item[0][0]))
+    ]
+
+
+def _targets(names: list[str], evidence: Evidence) -> str:
+    """Releases by name; architectures are said only where not all of them are meant."""
+    releases = view.order((n.partition("/")[0] for n in names), evidence.profile.releases)
+    arches = {b.target.arch for b in evidence.builds}
+    whole = all(f"{r}/{a}" in names for r in releases for a in arches)
+    return ", ".join(releases) if whole else ", ".join(names)
+
+
+def _tools(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """(where, tool, version): of the build images and of the machine."""
+    made = {("image", tool, v) for b in evidence.builds if b.image for tool, v in b.image.tools.items()}
+    made |= {("machine", tool, v) for tool, v in evidence.environment.tools.items()}
+    return sorted(made)
+
+
+def _by_check(evidence: Evidence) -> list[tuple[str, view.Cell, list[Finding]]]:
+    """Every finding, by check."""
+    made = []
+    for check in view.checks_of(evidence):
+        found = [f for f in evidence.findings if f.check == check]
+        declined = sum(n.check == check for n in evidence.not_judged)
+        made.append((check, view.cell(found, declined), found))
+    return made
