@@ -147,12 +147,13 @@ def running(
     argv: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
-    stdout: BinaryIO | None = None,
-    stderr: BinaryIO | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | BinaryIO = subprocess.DEVNULL,
+    stderr: int | BinaryIO = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``argv`` and let the block go on beside it; when the block ends, so does its whole group.
 
-    The environment is made as for `run`; an output that is not given is dropped. For what must be watched
+    The environment is made as for `run`; ends are as in `subprocess.Popen`. For what must be watched
     while it runs (a virtual machine, a server); anything else is for `run`. Raises `ToolMissing`.
     """
     args = [os.fspath(a) for a in argv]
@@ -160,9 +161,9 @@ def running(
         process = subprocess.Popen(
             args,
             env=clean_environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if stdout is None else stdout,
-            stderr=subprocess.DEVNULL if stderr is None else stderr,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
     except FileNotFoundError:

@@ -9,11 +9,9 @@ killed or falls silent never raises and never passes.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import paths, progress
@@ -22,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.place import BatchResult, Job, initramfs, machine
 from pipeline.place.batch import decode_results, encode_jobs
 from pipeline.place.kernel import KernelImage, machine_of
+from pipeline.place.watch import SILENCE, Watch
 from pipeline.run import running
 
 #: Path in every root where the compiled probes lie, init and runner among them.
@@ -30,12 +29,8 @@ PROBES = "/probes"
 TCG_PATIENCE = 4.0
 #: Seconds from QEMU's start to the runner's first line, at most (emulated and not).
 BOOT_LIMIT = {"tcg": 120.0, "kvm": 20.0}
-#: Seconds beyond a job's own limit without a result that count as a hang: the runner ends a job in time, so
-#: when nothing comes the machine itself stands still.
-SILENCE = 20.0
 #: Seconds from the last result to the end of QEMU.
 SHUTDOWN_LIMIT = 30.0
-POLL = 0.05
 INIT_FAILED = re.compile(r"pipeline-init: failed: (.*)")
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 
@@ -136,10 +131,11 @@ class VmPlace:
             options=self.extra_cmdline,
         )
         with errors.open("wb") as stderr, running([*argv, *self.qemu_options], stderr=stderr) as qemu:
-            watch = _Watch(
-                jobs=[(job.id, job.timeout) for job in jobs],
+            watch = Watch(
+                jobs=jobs,
                 results=files.results,
-                boot_limit=BOOT_LIMIT[acceleration.kind],
+                starting=("booting", BOOT_LIMIT[acceleration.kind]),
+                ending=("shutting down", SHUTDOWN_LIMIT),
                 total_limit=self.timeout_s,
                 silence=self.silence_s,
             )
@@ -188,49 +184,6 @@ class VmPlace:
             roots={f"roots/{name}": tree for name, tree in roots.items()},
             overlays={where[path]: tree for path, tree in overlay.items()},
         )
-
-
-@dataclass
-class _Watch:
-    """Follows the results as they come and notices when none does."""
-
-    jobs: Sequence[tuple[str, float]]
-    results: Path
-    boot_limit: float
-    total_limit: float | None
-    silence: float
-    _lines: int = 0
-    _since: float = field(default_factory=time.monotonic)
-    _start: float = field(default_factory=time.monotonic)
-
-    def until_end(self, qemu: subprocess.Popen[bytes], step: progress.Step) -> str:
-        """Returns "" when QEMU ends by itself, else why it was not waited for."""
-        while True:
-            try:
-                qemu.wait(POLL)
-                return ""
-            except subprocess.TimeoutExpired:
-                pass
-            lines = self.results.read_bytes().count(b"\n")
-            now = time.monotonic()
-            if lines != self._lines:
-                self._lines, self._since = lines, now
-            what, limit = self._stage()
-            step.at(what)
-            if now - self._since > limit:
-                return f"the machine hung: nothing came for {limit:.0f} s while {what}"
-            if self.total_limit is not None and now - self._start > self.total_limit:
-                return f"the time limit of {self.total_limit:.0f} s was over while {what}"
-
-    def _stage(self) -> tuple[str, float]:
-        """What the machine is at, and how many seconds that may take. The first line is the facts."""
-        done = self._lines - 1
-        if done < 0:
-            return "booting", self.boot_limit
-        if done < len(self.jobs):
-            name, timeout = self.jobs[done]
-            return f"running {name} ({done + 1} of {len(self.jobs)})", timeout + self.silence
-        return "shutting down", SHUTDOWN_LIMIT
 
 
 def _how_it_ended(program: str, returncode: int, errors: str, console: Path) -> str:
