@@ -95,7 +95,11 @@ class Builder:
         return None if entry is None else built(entry)
 
     def build(self, target: Target) -> Built:
-        """The built target, built if need be.
+        """The built target with its root, built if need be; raises as `make`."""
+        return built(self.make(target))
+
+    def make(self, target: Target) -> Entry:
+        """The stored result of a target, built if need be.
 
         Raises `CommandFailed` with the path of the full log if rpmbuild fails, `UsageError` for a patch that
         does not apply.
@@ -103,7 +107,7 @@ class Builder:
         machine = arch(target.arch)
         inputs = self.inputs(target)
         if found := store.peek("build", inputs):
-            return built(found)
+            return found
         how = mode_for(machine, self.options)
         title = f"build {target}" + ("" if how == "native" else f" ({how})")
         with step(title) as at:
@@ -111,7 +115,7 @@ class Builder:
             manifest = read_manifest(entry.path)
             hits = sum(n for k, n in manifest.ccache.items() if k.endswith("hit") and "cache_hit" in k)
             at.done(f"{len(manifest.rpms)} RPMs" + (f", {hits} objects from ccache" if hits else ""))
-        return built(entry)
+        return entry
 
     def _make(self, target: Target, machine: Arch, into: Path, at: Callable[[str], None]) -> None:
         start = time.monotonic()

@@ -141,11 +141,13 @@ def rpmbuild(
     else:
         env["CCACHE_DIR"] = str(cache)
     remedy = f"the first error is in {log}"
-    run(argv, env=env, log=log, on_line=_show(at), remedy=remedy)
+    run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
     return _ccache_counts(stats)
 
 
-def _show(at: Callable[[str], None]) -> Callable[[str], None]:
+def show(at: Callable[[str], None]) -> Callable[[str], None]:
+    """What turns lines of a build's output into words about what it is at."""
+
     def line(text: str) -> None:
         if found := _COMPILES.search(text):
             at(found[1])

@@ -1,0 +1,135 @@
+"""Ratios measured in one run: our three releases against one plain build, our listing against abidiff.
+
+Seconds depend on the machine and on what else it does; a ratio of two things done one after the other on
+the same machine is what is judged.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths, rpmbuild
+from pipeline.arch import host_arch
+from pipeline.build import Builder, Options
+from pipeline.delta import delta
+from pipeline.listing import listings
+from pipeline.outcome import Target
+from pipeline.profile import Profile
+from pipeline.progress import step
+from pipeline.records import Built
+from pipeline.rpmbuild import Workplace
+from pipeline.run import run
+from pipeline.source import FetchedSource
+
+#: Three releases may cost at most this many plain builds; abidiff at least this many of our listings.
+MOST_OVER_PLAIN = 1.8
+LEAST_OVER_ABIDIFF = 20.0
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``theirs`` and ``ours`` in seconds; ``ratio`` as named by ``meaning``, and whether it holds."""
+
+    meaning: str
+    theirs: float
+    ours: float
+    ratio: float
+    limit: str
+    holds: bool
+
+
+@contextmanager
+def _fresh_state(near: Path) -> Iterator[None]:
+    """Results and compiler cache of the block start from nothing; sources are taken from the real state."""
+    before = os.environ.get("PIPELINE_STATE")
+    with tempfile.TemporaryDirectory(dir=near, prefix="bench-") as fresh:
+        (Path(fresh) / "sources").symlink_to(near / "sources")
+        os.environ["PIPELINE_STATE"] = fresh
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PIPELINE_STATE"]
+            else:
+                os.environ["PIPELINE_STATE"] = before
+
+
+def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, top: Path) -> float:
+    """Seconds of ``configure && make -jN && make install`` of the unpatched tree, without ccache or RPMs."""
+    machine = host_arch()
+    tree = source.unpack(top)
+    build = top / "build"
+    build.mkdir()
+    cpus = len(os.sched_getaffinity(0))
+    inside = "/build" if workplace.image else str(top)
+    headers = f"/opt/kernel-headers/{machine.name}" if workplace.image else "/usr/include"
+    script = (
+        f"set -e; cd {inside}/build; ../{tree.name}/configure --with-headers={headers} "
+        f"{' '.join(profile.configure)} CFLAGS='-g -O2' CXX=; make -j{cpus} CXX=; "
+        f"make -j{cpus} install install_root={inside}/root CXX="
+    )
+    argv = ["sh", "-c", script]
+    if workplace.image:
+        argv = workplace.image.engine.run_argv(workplace.image.name, argv, mounts={"/build": top})
+    log = paths.logs() / "bench-plain.log"
+    log.unlink(missing_ok=True)
+    start = time.monotonic()
+    with step("plain configure && make && make install") as at:
+        run(argv, log=log, on_line=rpmbuild.show(at.at))
+    return time.monotonic() - start
+
+
+def build_ratio(profile: Profile, source: FetchedSource, options: Options) -> Ratio:
+    """Three releases, from an empty compiler cache to RPMs, over one plain build."""
+    builder = Builder(profile, source, options)
+    workplace = builder.workplace(host_arch())
+    state = paths.state()
+    with tempfile.TemporaryDirectory(dir=state, prefix="bench-") as top:
+        theirs = plain_build(profile, source, workplace, Path(top))
+    wanted = [Target(profile=profile.name, release=r.name, arch=host_arch().name) for r in profile.release]
+    with _fresh_state(state):
+        start = time.monotonic()
+        for target in wanted:
+            builder.make(target)
+        ours = time.monotonic() - start
+    ratio = ours / theirs
+    return Ratio(
+        meaning=f"{len(wanted)} releases as RPMs over one plain build",
+        theirs=theirs,
+        ours=ours,
+        ratio=ratio,
+        limit=f"at most {MOST_OVER_PLAIN}",
+        holds=ratio <= MOST_OVER_PLAIN,
+    )
+
+
+def abi_ratio(built: Mapping[str, Built]) -> Ratio:
+    """abidiff on every pair of DSOs of the first and the last release, over our listing and delta of them."""
+    first, *_, last = built.values()
+    start = time.monotonic()
+    before, after = listings(first.root), listings(last.root)
+    delta(before, after)
+    ours = time.monotonic() - start
+    start = time.monotonic()
+    with step("abidiff") as at:
+        for name, listing in before.items():
+            if name in after:
+                at.at(name)
+                pair = (first.root / listing.path, last.root / after[name].path)
+                run(["abidiff", *pair], success_codes=None)
+    theirs = time.monotonic() - start
+    ratio = theirs / ours
+    return Ratio(
+        meaning=f"abidiff over our listing and delta, {len(before)} pairs of DSOs",
+        theirs=theirs,
+        ours=ours,
+        ratio=ratio,
+        limit=f"at least {LEAST_OVER_ABIDIFF:.0f}",
+        holds=ratio >= LEAST_OVER_ABIDIFF,
+    )

@@ -1,0 +1,26 @@
+"""All checks, in the order of the report. A new check is added here and nowhere else."""
+
+from __future__ import annotations
+
+from pipeline.check import (
+    PlaceCheck,
+    StaticCheck,
+    abi,
+    critical,
+    getcpu,
+    launch,
+    ownership,
+    registration,
+    rpm,
+    speed,
+)
+
+STATIC: tuple[StaticCheck, ...] = (*abi.CHECKS, *rpm.CHECKS, *launch.STATIC_CHECKS)
+WATCHED: tuple[PlaceCheck, ...] = (
+    *registration.CHECKS,
+    *ownership.CHECKS,
+    *critical.CHECKS,
+    *getcpu.CHECKS,
+    *speed.CHECKS,
+    *launch.CHECKS,
+)

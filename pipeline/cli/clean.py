@@ -1,0 +1,26 @@
+"""Verb ``clean``: drop stored results."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline import paths
+from pipeline.errors import ExitCode
+from pipeline.progress import say
+from pipeline.store import remove_tree
+
+#: What can be made again from the rest, and what takes the network or an hour to get again.
+CHEAP = ("build", "sysroot", "probes", "logs", "probe-rpms")
+ALL = (*CHEAP, "ccache", "sources", "apt", "kernel", "quarantine")
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also sources, kernels and the compiler cache.")
+def command(everything: bool) -> int:
+    """Drop stored results (builds, roots, probes, logs); the next run makes them again."""
+    for name in ALL if everything else CHEAP:
+        directory = paths.state() / name
+        if directory.exists():
+            remove_tree(directory)
+            say(f"removed {directory}")
+    return ExitCode.PASS

@@ -1,0 +1,92 @@
+"""Where the programs of an architecture are watched: which places, and with which kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.arch import Arch, host_arch
+from pipeline.errors import UsageError
+from pipeline.image import BuildImage
+from pipeline.place import kernel as kernels
+from pipeline.place.container import ContainerPlace
+from pipeline.place.host import HostPlace
+from pipeline.place.qemu_user import QemuUserPlace
+from pipeline.place.ssh import SshPlace
+from pipeline.place.vm import VmPlace
+from pipeline.profile import Profile
+from pipeline.verify import Site
+
+KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What the user asked for (``places``, ``kernels``: empty means the usual) and what there is.
+
+    ``image`` is the build image of this host's architecture, None without a container engine.
+    """
+
+    profile: Profile
+    places: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    image: BuildImage | None = None
+
+    def usual(self, machine: Arch) -> tuple[str, ...]:
+        """Programs of this host's architecture run in a container, others in a virtual machine."""
+        if machine == host_arch():
+            return ("container" if self.image else "host",)
+        return ("vm",)
+
+    def for_arch(self, machine: Arch, programs: Path) -> list[Site]:
+        """The places for ``machine``; raises `UsageError` for a place nobody knows or that cannot serve."""
+        chosen = [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))
+        sites: list[Site] = []
+        for name in dict.fromkeys(chosen):
+            sites += self._sites(name, machine, programs)
+        return sites
+
+    def _fits(self, name: str, machine: Arch) -> bool:
+        """Whether a place that was asked for can run programs of ``machine`` at all."""
+        if name in ("host", "container"):
+            return machine == host_arch()
+        if name == "qemu-user":
+            return machine != host_arch()
+        if name == "vm" or name.startswith("ssh:"):
+            return True
+        raise UsageError(f"there is no place {name!r}", hint=f"places: {KNOWN}")
+
+    def _sites(self, name: str, machine: Arch, programs: Path) -> Sequence[Site]:
+        if name == "host":
+            return [Site(HostPlace(programs / "runner", log=paths.logs() / "host-batch.jsonl"))]
+        if name == "container":
+            if self.image is None:
+                raise UsageError(
+                    "--place container and --place host exclude each other",
+                    hint="leave --place host out to build and run in containers",
+                )
+            return [Site(ContainerPlace(self.image))]
+        if name == "qemu-user":
+            return [Site(QemuUserPlace(machine))]
+        if name == "vm":
+            return [Site(VmPlace(machine, k), k.image) for k in self._kernels(machine)]
+        return [Site(SshPlace(name.removeprefix("ssh:")))]
+
+    def _kernels(self, machine: Arch) -> list[kernels.KernelImage]:
+        named = [k.name for k in self.profile.kernel if machine.name in k.packages]
+        images = []
+        for wanted in self.kernels or tuple(named):
+            if "/" in wanted:
+                image = kernels.from_path(Path(wanted))
+                if kernels.machine_of(image.image.read_bytes()) == machine.name or len(self.kernels) == 1:
+                    images.append(image)
+            else:
+                images.append(kernels.fetch(self.profile, wanted, machine))
+        if not images:
+            raise UsageError(
+                f"profile {self.profile.name} names no kernel for {machine.name}",
+                hint="give one with `--kernel PATH`",
+            )
+        return images
