@@ -1,0 +1,245 @@
+"""What RPMs say of the backport: what the releases provide, what a program requires, what rpm makes of it.
+
+Dependencies name a version node of a DSO, never a symbol: ``ld-linux-x86-64.so.2(GLIBC_2.35)(64bit)``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import rpmfile, rpmtools
+from pipeline.check import Bench, Question
+from pipeline.errors import EvidenceError, PipelineError
+from pipeline.outcome import Finding, Outcome
+from pipeline.profile import Step, for_arch
+from pipeline.records import Built
+from pipeline.sysroot import is_wanted
+
+RSEQ, PLAIN = "launch-rseq", "launch-plain"
+#: What a system without development tools has of glibc; the vendor's glibc requires a langpack.
+RUNTIME = ("glibc", "glibc-common", "glibc-minimal-langpack", "glibc-gconv-extra")
+#: Stands for a package's own version and release, in which any two releases differ.
+OWN = "VERSION-RELEASE"
+
+_BUILD = "`nox -s build` makes the packages and the test programs"
+
+
+@dataclass(frozen=True)
+class ProbeRpms:
+    """The RPMs of the program that uses the rseq symbols and of the one that does not."""
+
+    rseq: Path
+    plain: Path
+
+
+def capability(dso: str, node: str) -> str:
+    """How rpm names a version node of a 64-bit DSO."""
+    return f"{dso}({node})(64bit)"
+
+
+def rseq_capabilities(bench: Bench) -> set[str]:
+    """The capabilities of the profile's public rseq symbols."""
+    lines = for_arch(bench.profile.rseq.symbols, bench.arch)
+    return {capability(*line.split()[:2]) for line in lines}
+
+
+def probe_rpms(bench: Bench) -> ProbeRpms:
+    """The test programs' RPMs, made by rpmbuild if need be.
+
+    Raises `EvidenceError` if a program was not compiled, `CommandFailed`, `ToolMissing`.
+    """
+    for name in (RSEQ, PLAIN):
+        if not (bench.programs / name).is_file():
+            raise NotThere(f"test program {name} was not compiled for {bench.arch.name}", hint=_BUILD)
+    return ProbeRpms(
+        rseq=rpmtools.probe_rpm(bench.programs / RSEQ, bench.arch),
+        plain=rpmtools.probe_rpm(bench.programs / PLAIN, bench.arch),
+    )
+
+
+class NotThere(EvidenceError):
+    """What was to be judged is absent (MISSING), not broken (ERROR)."""
+
+
+def binary_rpms(built: Built) -> list[rpmfile.Rpm]:
+    """The release's packages, verified, without debug information and sources.
+
+    Debug packages provide their build ids, which differ in each build by nature. Raises `EvidenceError`.
+    """
+    found = []
+    for record in built.manifest.rpms:
+        path = built.rpms / record.file
+        if is_wanted(rpmfile.read(path)):
+            found.append(rpmfile.verify(path))
+    if not found:
+        raise NotThere(f"{built.target} has no RPMs", hint=_BUILD)
+    return found
+
+
+def provides(built: Built) -> Counter[str]:
+    """Every Provides of the release's packages in rpm's notation, the package's own version replaced."""
+    counted: Counter[str] = Counter()
+    for rpm in binary_rpms(built):
+        own = f"{rpm.version}-{rpm.release}"
+        versions = {own} if rpm.epoch is None else {own, f"{rpm.epoch}:{own}"}
+        for provided in rpm.provides:
+            version = OWN if provided.version in versions else provided.version
+            counted[str(rpmfile.Dependency(provided.name, provided.flags, version))] += 1
+    return counted
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def _answered(question: Question, expected: str, ask: Callable[[], tuple[Outcome, str]]) -> Finding:
+    """The finding of one question, whatever goes wrong with it: one that cannot be read spoils no other."""
+    try:
+        outcome, seen = ask()
+    except PipelineError as e:
+        unreadable = isinstance(e, EvidenceError) and not isinstance(e, NotThere)
+        outcome = Outcome.ERROR if unreadable else Outcome.MISSING
+        seen = f"{e.message} ({e.hint})" if e.hint else e.message
+    return Finding(**question.model_dump(), outcome=outcome, expected=expected, seen=seen)
+
+
+def _verdict(good: bool) -> Outcome:
+    return Outcome.PASS if good else Outcome.FAIL
+
+
+class Provides:
+    """For each step of the profile, what the packages provide grows by exactly the nodes that are new."""
+
+    name = "rpm.provides"
+
+    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
+        return [
+            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
+            for step in bench.profile.step
+            if step.before in bench.built and step.after in bench.built
+        ]
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [question for _, question in self._steps(bench)]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [self._judge(bench, step, question) for step, question in self._steps(bench)]
+
+    def _judge(self, bench: Bench, step: Step, question: Question) -> Finding:
+        new = Counter({capability(*line.split()[:2]) for line in for_arch(step.added, bench.arch)})
+
+        def ask() -> tuple[Outcome, str]:
+            before, after = provides(bench.built[step.before]), provides(bench.built[step.after])
+            added, removed = after - before, before - after
+            seen = f"added: {_listed(added.elements())}; removed: {_listed(removed.elements())}"
+            return _verdict(added == new and not removed), seen
+
+        return _answered(question, f"added: {_listed(new)}; removed: nothing", ask)
+
+
+class Requires:
+    """A program that uses the symbols gets the Requires by itself; one that does not, does not."""
+
+    name = "rpm.requires"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        target = bench.target(bench.profile.build_against)
+        return [Question(check=self.name, target=target, case=case) for case in (RSEQ, PLAIN)]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        findings = []
+        for question in self.questions(bench):
+            wanted = rseq_capabilities(bench) if question.case == RSEQ else set()
+
+            def ask(case: str = question.case, wanted: set[str] = wanted) -> tuple[Outcome, str]:
+                rpms = probe_rpms(bench)
+                return self.judge(bench, rpms.rseq if case == RSEQ else rpms.plain, wanted)
+
+            node = bench.profile.rseq.node
+            expected = f"automatic dependencies, naming {node} of: {_listed(wanted)}"
+            findings.append(_answered(question, expected, ask))
+        return findings
+
+    @staticmethod
+    def judge(bench: Bench, package: Path, wanted: set[str]) -> tuple[Outcome, str]:
+        """Compare the Requires of a test program's package that name the node with ``wanted``."""
+        required = {d.name for d in rpmfile.verify(package).requires}
+        named = {name for name in required if f"({bench.profile.rseq.node})" in name}
+        if not any(name.startswith("libc.so.6(") for name in required):
+            return Outcome.FAIL, f"no dependency on libc.so.6, so none were generated: {_listed(required)}"
+        return _verdict(named == wanted), f"naming {bench.profile.rseq.node}: {_listed(named)}"
+
+
+class Transaction:
+    """rpm itself accepts the program's package on a release, or refuses it, for the one right reason."""
+
+    name = "rpm.transaction"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [
+            Question(check=self.name, target=bench.target(release), case=case)
+            for release in bench.built
+            for case in ("glibc", RSEQ, PLAIN)
+        ]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            self._judge(bench, release, built, case)
+            for release, built in bench.built.items()
+            for case in ("glibc", RSEQ, PLAIN)
+        ]
+
+    def _judge(self, bench: Bench, release: str, built: Built, case: str) -> Finding:
+        refused = case == RSEQ and not bench.profile.get(release).exports_rseq
+        wanted = rseq_capabilities(bench) if refused else set()
+        what = "the release's own packages" if case == "glibc" else f"{case}'s package"
+        expected = f"{what} " + (f"refused, for want of {_listed(wanted)} alone" if refused else "accepted")
+
+        def ask() -> tuple[Outcome, str]:
+            rpms = probe_rpms(bench)
+            base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
+            if not base:
+                raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
+            done = rpmtools.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch)
+            if case == "glibc":
+                return judge_base(done, foreign=is_foreign(built))
+            if case not in done.programs:
+                return Outcome.MISSING, f"not tried, for glibc could not be installed: {_said(done)}"
+            package = rpmfile.read(rpms.rseq if case == RSEQ else rpms.plain)
+            return judge_program(done.programs[case], {f"{c} is needed by {package.nvra}" for c in wanted})
+
+        question = Question(check=self.name, target=bench.target(release), case=case)
+        return _answered(question, expected, ask)
+
+
+def is_foreign(built: Built) -> bool:
+    """Whether the packages were made by somebody else's spec, so that they may need other packages."""
+    source = built.manifest.source
+    return built.manifest.mode == "supplied" or (source is not None and source.kind == "distgit")
+
+
+def _said(done: rpmtools.Transactions) -> str:
+    return (done.forced or done.base).said
+
+
+def judge_base(done: rpmtools.Transactions, *, foreign: bool) -> tuple[Outcome, str]:
+    """The release's own packages: closed among themselves, or (a vendor's) installable without that check."""
+    if done.base.accepted:
+        return Outcome.PASS, "accepted, dependencies checked"
+    if done.forced is None or not done.forced.accepted:
+        return Outcome.FAIL, f"refused: {_said(done)}"
+    unmet = f"unmet among themselves: {_listed(done.base.unmet)}"
+    if done.base.unmet and foreign:
+        return Outcome.PASS, f"accepted with --nodeps (for these packages only); {unmet}"
+    return Outcome.FAIL, f"refused; {unmet}" if done.base.unmet else f"refused: {done.base.said}"
+
+
+def judge_program(attempt: rpmtools.Attempt, wanted: set[str]) -> tuple[Outcome, str]:
+    """A program's package: refused for exactly the unmet dependencies ``wanted``, accepted if none is."""
+    if attempt.accepted:
+        return _verdict(not wanted), "accepted"
+    seen = "refused: " + "; ".join([*attempt.unmet, *attempt.other.splitlines()])
+    return _verdict(bool(wanted) and set(attempt.unmet) == wanted and not attempt.other), seen
