@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
 from pipeline.outcome import Outcome
@@ -16,7 +14,7 @@ class RseqCritical(ProbeCheck):
     """More threads than CPUs increment per-CPU counters in rseq critical sections, through glibc's area
     where it is registered and through areas of their own where it is not; aborts must have been seen."""
 
-    name: ClassVar[str] = "rseq.critical"
+    name: str = "rseq.critical"
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-critical", str(DURATION))
@@ -49,3 +47,6 @@ class RseqCritical(ProbeCheck):
         )
         measures = {k: said[k] for k in ("threads", "cpus", "done", "counted", "aborted")}
         return verdict(self.asks(case), seen, faults, measures)
+
+
+CHECKS = (RseqCritical(),)

@@ -27,7 +27,7 @@ NO_VDSO_GETCPU = ("aarch64",)
 class GetcpuMigration(ProbeCheck):
     """sched_getcpu gives the CPU a thread was just moved to, for every CPU; rseq or not."""
 
-    name: ClassVar[str] = "getcpu.migration"
+    name: str = "getcpu.migration"
     needs_rseq: ClassVar[bool] = False
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
@@ -59,7 +59,7 @@ class GetcpuPath(ProbeCheck):
     """With rseq on sched_getcpu reads the rseq area: a number no CPU has comes back from it. With rseq off
     the area says -2 and the answer is right, so it came from elsewhere."""
 
-    name: ClassVar[str] = "getcpu.path"
+    name: str = "getcpu.path"
 
     def program(self, bench: Bench) -> tuple[str, ...]:
         return (f"{PROBES}/getcpu-path", bench.profile.rseq.tunable)
@@ -121,7 +121,7 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
 class GetcpuSteps(ProbeCheck):
     """Instructions and system calls of one call, PLT included, counted by single-stepping it."""
 
-    name: ClassVar[str] = "getcpu.steps"
+    name: str = "getcpu.steps"
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/step-count", f"{PROBES}/getcpu-once")
@@ -163,3 +163,6 @@ class GetcpuSteps(ProbeCheck):
                     raise Unanswered(Outcome.ERROR, "no instruction was counted")
                 return line
         raise Unanswered(Outcome.ERROR, "the tracer gave no count")
+
+
+CHECKS = (GetcpuMigration(), GetcpuPath(), GetcpuSteps())

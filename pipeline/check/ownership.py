@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import (
@@ -31,7 +31,7 @@ ACCEPTED = {
 class RseqOwn(ProbeCheck):
     """Registers, and if that succeeds gives back, an area of the program's own, in two threads."""
 
-    name: ClassVar[str] = "rseq.own"
+    name: str = "rseq.own"
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/own-registration",)
@@ -67,3 +67,6 @@ def _faults(line: dict[str, Any], on: bool) -> list[str]:
     if not on and not faults and line["cpu_id"] > MAX_CPU:
         faults.append(f"{line['thread']} thread: the kernel did not fill the area ({line['cpu_id']:#x})")
     return faults
+
+
+CHECKS = (RseqOwn(),)

@@ -138,7 +138,7 @@ class ProbeCheck(ABC):
     the kernel or a filter refuses the call it is MISSING. ``program`` is the probe's command line.
     """
 
-    name: ClassVar[str]
+    name: str
     needs_rseq: ClassVar[bool] = True
     timeout: ClassVar[float] = 60.0
 

@@ -30,7 +30,7 @@ Lines = list[dict[str, Any]]
 class RseqRegistered(ProbeCheck):
     """Every thread is registered, or none is, and what glibc says of it agrees with the kernel."""
 
-    name: ClassVar[str] = "rseq.registered"
+    name: str = "rseq.registered"
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", f"{PROBES}/rseq-threads", str(THREADS))
@@ -56,7 +56,7 @@ class RseqRegistered(ProbeCheck):
                 for tid, word in kernel.items()
                 if any(word[k] for k in ("pointer", "size", "signature", "flags"))
             ]
-        faults += _libc_faults(libc, threads, exports=exports, size=size, on=case.on)
+        faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
         where = f" at thread pointer {places[0]:+d}" if places else ""
         registered = sum(1 for w in kernel.values() if w["pointer"])
@@ -138,7 +138,7 @@ def _libc_faults(
 class RseqTunable(ProbeCheck):
     """ld.so lists the tunable with its range and the value that holds."""
 
-    name: ClassVar[str] = "rseq.tunable"
+    name: str = "rseq.tunable"
     needs_rseq: ClassVar[bool] = False
 
     def program(self, bench: Bench) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ class RseqTunable(ProbeCheck):
 class RseqFallback(ProbeCheck):
     """Under user-mode QEMU, which has no rseq: glibc says so and goes on without."""
 
-    name: ClassVar[str] = "rseq.fallback"
+    name: str = "rseq.fallback"
     needs_rseq: ClassVar[bool] = False
     #: The place whose nature this check is for.
     place: ClassVar[str] = "qemu-user"
@@ -190,3 +190,6 @@ class RseqFallback(ProbeCheck):
             f"{len(threads)} threads ran; __rseq_size {libc['size']}",
             _libc_faults(libc, threads, exports=exports, size=0, on=False),
         )
+
+
+CHECKS = (RseqRegistered(), RseqTunable(), RseqFallback())

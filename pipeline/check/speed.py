@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict
@@ -66,7 +66,7 @@ def compare(rule: Rule, spans: dict[str, Span]) -> Outcome:
 class GetcpuSpeed(ProbeCheck):
     """One job a release measures all kinds in turns; each state of the tunable has its own rules."""
 
-    name: ClassVar[str] = "getcpu.speed"
+    name: str = "getcpu.speed"
 
     def program(self, bench: Bench) -> tuple[str, ...]:
         return (f"{PROBES}/getcpu-speed", bench.profile.rseq.tunable)
@@ -125,3 +125,6 @@ def _measures(case: Case, samples: dict[str, list[float]]) -> dict[str, Any]:
         return {f"{kind}_ns": values for kind, values in samples.items() if values[0] >= 0}
     kind = "off" if case.state == 0 else "unset"
     return {f"{kind}_ns": samples[kind]}
+
+
+CHECKS = (GetcpuSpeed(),)

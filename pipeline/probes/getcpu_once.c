@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* getcpu-once: calls sched_getcpu between two labels, for step-count to count what a call costs.  It says
-   where the labels are through the value that comes with SIGUSR1; the calls before have the symbol bound.
-
-   Linked with another sched_getcpu (-DGETCPU_BY_SYSTEM_CALL) it is the wrong program of the tests.  */
+   where the labels are through the value that comes with SIGUSR1; the calls before have the symbol bound. */
 #define _GNU_SOURCE
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 int measured_call (void);
@@ -36,15 +32,6 @@ __asm__ (".text\n\t"
          "ret\n\t"
 #endif
          ".size measured_call, . - measured_call");
-
-#ifdef GETCPU_BY_SYSTEM_CALL
-int
-sched_getcpu (void)
-{
-  unsigned int cpu;
-  return syscall (SYS_getcpu, &cpu, NULL, NULL) < 0 ? -1 : (int) cpu;
-}
-#endif
 
 static const char *labels[2];
 

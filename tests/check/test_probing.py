@@ -1,0 +1,115 @@
+"""The one door: an absent, cut, crashed or garbled answer is never a good one, whatever the check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.check import critical, getcpu, ownership, registration, speed
+from pipeline.check.probing import ProbeCheck
+from pipeline.outcome import NotJudged, Outcome
+from pipeline.place import JobResult, PlaceFacts
+from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
+
+CHECKS: list[ProbeCheck] = [
+    check
+    for check in (
+        *registration.CHECKS, *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
+    )
+    if not isinstance(check, registration.RseqFallback)
+]  # fmt: skip
+each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
+NEEDS_RSEQ = {
+    "rseq.registered", "rseq.own", "rseq.critical", "getcpu.path", "getcpu.steps", "getcpu.speed",
+}  # fmt: skip
+
+
+def spoiled(check: ProbeCheck, **over: Any) -> list[JobResult]:
+    return [said(job.id, **over) for job in check.jobs(bench())]
+
+
+@each_check
+def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
+    assert len(check.questions(bench(), "host")) == 9
+    ids = [job.id for job in check.jobs(bench())]
+    assert len(set(ids)) == len(ids)
+    assert all(i.startswith(f"{check.name}/") for i in ids)
+
+
+@each_check
+def test_the_environment_is_the_tunable_alone(check: ProbeCheck) -> None:
+    for job in check.jobs(bench()):
+        allowed: list[dict[str, str]] = [{}]
+        if job.id.endswith(("0", "1")):
+            allowed.append({"GLIBC_TUNABLES": f"glibc.pthread.rseq={job.id[-1]}"})
+        assert job.env in allowed
+
+
+@each_check
+def test_no_result_is_missing(check: ProbeCheck) -> None:
+    answers = judge(check, bench(), batch(trouble="results are cut short after 0 jobs"))
+    assert set(outcomes(answers).values()) == {Outcome.MISSING}
+    assert all("cut short" in a.seen for a in answers.values() if not isinstance(a, NotJudged))
+
+
+@each_check
+def test_a_place_that_never_came_up_is_missing(check: ProbeCheck) -> None:
+    answers = judge(check, bench(), batch(facts=None, trouble="kernel panic"))
+    assert set(outcomes(answers).values()) == {Outcome.MISSING}
+
+
+@each_check
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ({"timed_out": True, "status": None, "signal": 9}, Outcome.MISSING),
+        ({"status": 77, "stderr": b"this place does not permit tracing"}, Outcome.MISSING),
+        ({"status": None, "error": "chroot /r: Operation not permitted"}, Outcome.MISSING),
+        ({"status": None, "error": "exec /x: No such file or directory"}, Outcome.ERROR),
+        ({"status": None, "signal": 11}, Outcome.ERROR),
+        ({"status": 1, "stderr": b"oops"}, Outcome.ERROR),
+        ({"stdout": b""}, Outcome.ERROR),
+    ],
+)
+def test_a_spoiled_answer(check: ProbeCheck, over: dict[str, Any], expected: Outcome) -> None:
+    answers = judge(check, bench(), batch(*spoiled(check, **over)))
+    assert set(outcomes(answers).values()) == {expected}
+
+
+@each_check
+@pytest.mark.parametrize("stdout", [b"Segmentation fault\n", b'{"cut":', b"{}\n"])
+def test_garbage_is_never_green(check: ProbeCheck, stdout: bytes) -> None:
+    answers = judge(check, bench(), batch(*spoiled(check, stdout=stdout)))
+    if check.name == "rseq.tunable":  # it reads text, not JSON: garbage is a tunable that is not listed
+        assert set(outcomes(answers).values()) == {Outcome.FAIL}
+    else:
+        assert set(outcomes(answers).values()) == {Outcome.ERROR}
+
+
+@each_check
+def test_a_place_of_another_architecture_is_an_error(check: ProbeCheck) -> None:
+    answers = judge(check, bench(), batch(facts=replace(REAL, machine="aarch64")))
+    assert set(outcomes(answers).values()) == {Outcome.ERROR}
+
+
+@each_check
+@pytest.mark.parametrize("refusal", ["ENOSYS", "EPERM"])
+def test_a_place_that_refuses_rseq_is_missing_and_never_green(check: ProbeCheck, refusal: str) -> None:
+    answers = judge(check, bench(), batch(facts=replace(REAL, rseq=refusal)))
+    assert set(outcomes(answers).values()) == {Outcome.MISSING}
+    if check.name in NEEDS_RSEQ:
+        assert all(refusal in a.seen for a in answers.values() if not isinstance(a, NotJudged))
+
+
+@each_check
+def test_user_mode_qemu_is_refused_by_name(check: ProbeCheck) -> None:
+    facts: PlaceFacts = replace(REAL, rseq="ENOSYS", emulation="user")
+    answers = judge(check, bench(), batch(facts=facts))
+    for answer in answers.values():
+        if check.name in NEEDS_RSEQ:
+            assert isinstance(answer, NotJudged)
+            assert "emulated" in answer.reason or "QEMU" in answer.reason
+        else:
+            assert outcome(answer) is Outcome.MISSING

@@ -1,0 +1,88 @@
+"""getcpu.speed: ratios are judged, a busy machine never makes a red, emulation is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.check.speed import GetcpuSpeed, Rule, Span, compare
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import JobResult
+from tests.check.probe_kit import REAL, batch, bench, judge, outcomes, said
+
+#: ns a call on a quiet machine
+QUIET = {"unset": 1.25, "off": 2.8, "on": 1.25, "raw": 95.0, "direct": 0.25, "empty": 0.25}
+
+
+def measured(ns: dict[str, float], noise: float = 0.05, rounds: int = 25) -> JobResult:
+    """Samples of which the lower quartile is ``noise`` above the minimum and the rest far above."""
+    lines = []
+    for kind, value in ns.items():
+        samples = [value if i < 3 else value * (1 + noise if i < 8 else 3 + i) for i in range(rounds)]
+        lines.append({"kind": kind, "ns": samples if value >= 0 else [value] * rounds})
+    return said("getcpu.speed/12.1", *lines)
+
+
+def judged(result: JobResult) -> list[Outcome]:
+    """Outcomes for the tunable unset, 0, 1."""
+    return list(outcomes(judge(GetcpuSpeed(), bench(["12.1"]), batch(result))).values())
+
+
+G, R, M = Outcome.PASS, Outcome.FAIL, Outcome.MISSING
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, [G, G, G]),
+        ({"on": 95.0, "unset": 95.0, "off": 95.0}, [G, G, R]),  # a system call in every state: over direct
+        ({"on": 2.8, "unset": 2.8}, [G, G, R]),  # the vDSO although on: 11 x a direct read
+        ({"off": 1.0}, [G, G, M]),  # at 1.25 x exactly, within the noise
+        ({"off": 0.9}, [G, G, R]),  # on costs more than off
+        ({"unset": 2.8}, [R, G, G]),  # the default is not what it should be
+        ({"off": 200.0}, [G, R, G]),  # off is dearer than the system call it may take
+        ({"direct": -1.0}, [G, G, M]),  # the area could not be found
+    ],
+)
+def test_ratios(change: dict[str, float], expected: list[Outcome]) -> None:
+    assert judged(measured(QUIET | change)) == expected
+
+
+def test_aarch64s_gain_is_seen_in_any_noise() -> None:
+    arm = {"unset": 3.0, "off": 300.0, "on": 3.0, "raw": 290.0, "direct": 0.8, "empty": 0.4}
+    assert judged(measured(arm, noise=0.2)) == [G, G, G]
+
+
+def test_a_busy_machine_is_missing_not_red() -> None:
+    near = QUIET | {"on": 1.9, "unset": 1.9, "direct": 0.25}  # 7.6 x
+    assert judged(measured(near, noise=0.4))[2] is M
+
+
+def test_only_agreement_of_both_ends_decides() -> None:
+    rule = Rule("on", 2.0, "off")
+    calm = Span(10, 11, 12)
+    assert compare(rule, {"on": Span(15, 19, 40), "off": calm}) is G
+    assert compare(rule, {"on": Span(23, 24, 25), "off": calm}) is R
+    assert compare(rule, {"on": Span(15, 24, 40), "off": calm}) is M
+
+
+def test_emulated_times_are_shown_unjudged() -> None:
+    facts = replace(REAL, emulation="tcg")
+    answers = judge(GetcpuSpeed(), bench(["12.1"]), batch(measured(QUIET), facts=facts))
+    for answer in answers.values():
+        assert isinstance(answer, NotJudged)
+        assert "tcg" in answer.reason
+    assert "on_ns" in answers["12.1/tunable=1"].measures
+
+
+def test_all_samples_are_kept_for_the_plot() -> None:
+    answer = judge(GetcpuSpeed(), bench(["12.1"]), batch(measured(QUIET)))["12.1/tunable=1"]
+    assert isinstance(answer, Finding)
+    for kind in ("on", "off", "raw", "direct"):
+        assert len(answer.measures[f"{kind}_ns"]) == 25
+
+
+def test_a_kind_that_is_not_there_is_an_error() -> None:
+    assert judged(measured({k: v for k, v in QUIET.items() if k != "raw"})) == [Outcome.ERROR] * 3
+    assert judged(measured(QUIET, rounds=0)) == [Outcome.ERROR] * 3
