@@ -21,8 +21,8 @@ from pipeline.errors import PipelineError, SourceUnreachable, UsageError
 from pipeline.profile import AptSource, Profile
 from pipeline.progress import step, warn
 from pipeline.records import SourceRecord
-from pipeline.source import archive, cache, vcs
-from pipeline.source.download import download, reachable, without_password
+from pipeline.source import archive, cache, download, vcs
+from pipeline.source.download import without_password
 from pipeline.store import file_sha256
 
 #: What --source accepts, for messages.
@@ -76,7 +76,7 @@ def available(profile: Profile) -> tuple[bool, str]:
     if cache.cached(pin.sha256, pin.file):
         return True, f"{pin.file} is cached"
     if not isinstance(pin, AptSource):
-        return reachable(pin.urls, size=pin.size)
+        return download.reachable(pin.urls, size=pin.size)
     try:
         PrivateApt(pin.suite, host_arch().deb).probe()
     except PipelineError as e:
@@ -111,7 +111,7 @@ def _pinned(profile: Profile) -> FetchedSource:
         if kept is None:
             part = paths.state() / "sources" / "partial" / f"{pin.sha256}-{pin.file}"
             try:
-                url = download(
+                url = download.download(
                     pin.urls, part, title=f"fetch {pin.file}", sha256=pin.sha256, size=pin.size,
                     hint=ways_to_supply(profile),
                 )  # fmt: skip
@@ -182,7 +182,7 @@ def _tarball_url(profile: Profile, url: str, expected: str) -> FetchedSource:
         with cache.alone(expected or "unknown"):
             if not expected:  # what is left of another download could not be told from this one's
                 part.unlink(missing_ok=True)
-            download([url], part, title=f"fetch {file}", sha256=expected, hint=hint)
+            download.download([url], part, title=f"fetch {file}", sha256=expected, hint=hint)
             sha256 = expected or file_sha256(part)
             kept = cache.admit(part, sha256, file, shown)
         if not expected:

@@ -30,6 +30,11 @@ def unpack(archive: Path, into: Path, *, topdir: str = "") -> Path:
             f"{archive} cannot be unpacked; it is truncated, damaged or no tar archive: {_first(e.tail)}",
             hint="fetch it again, and give its hash (--source tarball:FILE#sha256=…) to have it verified",
         ) from e
+    if _lacks_end(archive):
+        raise SourceUnreachable(
+            f"{archive} cannot be unpacked; it is truncated, damaged or no tar archive: it has no end",
+            hint="fetch it again, and give its hash (--source tarball:FILE#sha256=…) to have it verified",
+        )
     new = sorted(p for p in into.iterdir() if p not in before)
     if topdir:
         if into / topdir not in new:
@@ -44,6 +49,16 @@ def unpack(archive: Path, into: Path, *, topdir: str = "") -> Path:
             hint="pack the source tree as one directory, or give it with --source dir:PATH",
         )
     return check_tree(new[0])
+
+
+def _lacks_end(archive: Path) -> bool:
+    """Whether a tar archive that is not compressed was cut between two members, which GNU tar passes over."""
+    with archive.open("rb") as f:
+        f.seek(257)
+        if f.read(5) != b"ustar":  # compressed: the compressor's own end mark was looked for
+            return False
+        f.seek(-min(1024, archive.stat().st_size), 2)
+        return f.read() != bytes(1024)
 
 
 def _first(tail: str) -> str:

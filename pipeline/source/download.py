@@ -20,7 +20,10 @@ from pipeline.store import file_sha256
 #: seconds to connect, and between two bytes
 TIMEOUT = (10.0, 30.0)
 ATTEMPTS = 4
-CHUNK = 1 << 17
+#: seconds before the second attempt; doubled for each one after it
+PAUSE = 0.5
+#: bytes a read; what a breaking connection may cost
+CHUNK = 1 << 14
 HEADERS = {"Accept-Encoding": "identity"}  # a length and an offset must mean bytes of the file
 
 
@@ -46,13 +49,12 @@ def download(
     sha256: str = "",
     size: int = 0,
     hint: str = "",
-    pause: float = 0.5,
 ) -> str:
     """Fetch one file to ``part`` from the first of ``urls`` that gives it; returns that address.
 
     What an earlier run left in ``part`` is gone on with. With ``sha256`` the bytes are verified; a mirror
     that gives other bytes is named, the bytes are put aside, and the next one is asked. ``size`` (bytes, 0
-    if unknown) bounds what is taken. ``pause`` is the first wait between attempts, in seconds.
+    if unknown) bounds what is taken.
 
     Raises `SourceUnreachable` naming every address and what was wrong with it, or `HashMismatch` if
     something came but nothing right.
@@ -65,7 +67,7 @@ def download(
             for again in (True, False):
                 resumed = part.exists()
                 try:
-                    _from_one(url, part, size, current, pause)
+                    _from_one(url, part, size, current)
                 except _Hopeless as e:
                     troubles.append(f"{without_password(url)}: {e}")
                     break
@@ -84,12 +86,12 @@ def download(
         raise SourceUnreachable("no mirror gave the file:\n  " + "\n  ".join(troubles), hint=hint)
 
 
-def _from_one(url: str, part: Path, size: int, current: Step, pause: float) -> None:
+def _from_one(url: str, part: Path, size: int, current: Step) -> None:
     """All bytes of ``url`` in ``part``, however often the connection breaks. Raises `_Hopeless`."""
     try:
         for attempt in Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential(multiplier=pause, max=10),
+            wait=wait_exponential(multiplier=PAUSE, max=10),
             retry=retry_if_exception_type(_TryAgain),
         ):
             with attempt:
@@ -116,7 +118,7 @@ def _transfer(url: str, part: Path, size: int, current: Step) -> None:
             raise _Hopeless("it redirects without end") from None
         raise _TryAgain(_why(e)) from None
     got = part.stat().st_size
-    if total and got < total:
+    if total and got < min(total, size or total):
         raise _TryAgain(f"the transfer broke off at {got} of {total} bytes")
 
 
