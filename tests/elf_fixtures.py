@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from pipeline.arch import host_arch
 from pipeline.run import run
+
+#: The loader's name: fixtures are compiled for the machine the tests run on.
+LD = host_arch().loader
 
 #: The three symbols where glibc has them: size and offset in RELRO data, flags in read-only data.
 RSEQ_SOURCE = """
@@ -32,32 +38,40 @@ class Dso:
         """The same with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def build(self, file: Path, *, compiler: str = "gcc") -> Path:
-        """Compile to ``file`` and return it; its directory is made."""
+    def build(self, file: Path) -> Path:
+        """Write the DSO to ``file`` and return it; its directory is made."""
+        nodes = tuple((node, tuple(symbols)) for node, symbols in self.nodes.items())
         file.parent.mkdir(parents=True, exist_ok=True)
-        source = file.with_name(f".{file.name}.c")
-        source.write_text(self.source)
-        command = [compiler, "-shared", "-fPIC", "-nostdlib", "-O1", "-Wl,-z,relro", *self.flags]
-        script = file.with_name(f".{file.name}.map")
-        if self.nodes:
+        file.write_bytes(_compiled(self.soname, self.source, nodes, self.flags))
+        return file
+
+
+@cache
+def _compiled(
+    soname: str, source: str, nodes: tuple[tuple[str, tuple[str, ...]], ...], flags: tuple[str, ...]
+) -> bytes:
+    """The DSO's bytes; the same one is compiled once."""
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        (work / "x.c").write_text(source)
+        command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-O1", "-Wl,-z,relro", *flags]
+        if nodes:
             previous, text = "", ""
-            for node, symbols in self.nodes.items():
+            for node, symbols in nodes:
                 text += f"{node} {{ " + (f"global: {'; '.join(symbols)}; " if symbols else "")
                 text += ("local: *; " if not previous else "") + f"}} {previous};\n"
                 previous = node
-            script.write_text(text)
-            command.append(f"-Wl,--version-script={script}")
-        if self.soname:
-            command.append(f"-Wl,-soname,{self.soname}")
-        run([*command, "-o", file, source])
-        source.unlink()
-        script.unlink(missing_ok=True)
-        return file
+            (work / "x.map").write_text(text)
+            command.append("-Wl,--version-script=x.map")
+        if soname:
+            command.append(f"-Wl,-soname,{soname}")
+        run([*command, "-o", "x.so", "x.c"], cwd=work)
+        return (work / "x.so").read_bytes()
 
 
 #: A loader before the symbols became public, and after: the delta of the two is the three symbols.
 LOADER = Dso(
-    "ld-linux-x86-64.so.2",
+    LD,
     RSEQ_SOURCE + "void _dl_mcount (void) {}\nlong _r_debug[5];\nint _rtld_global;\n",
     {"GLIBC_2.2.5": ("_dl_mcount", "_r_debug"), "GLIBC_PRIVATE": ("_rtld_global",)},
 )
@@ -81,7 +95,7 @@ def release_root(
 ) -> Path:
     """A release's root with a loader, a libc and a gconv module; ``more`` are further DSOs by soname."""
     lib = directory / "lib64"
-    loader.build(lib / "ld-linux-x86-64.so.2")
+    loader.build(lib / LD)
     libc.build(lib / "libc.so.6")
     module.build(lib / "gconv" / "UTF-16.so")
     for dso in more.values():

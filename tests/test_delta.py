@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.delta import Change, Delta, changes_of, delta, parse_change, parse_changes
 from pipeline.listing import Entry, Listing, listings
-from tests.elf_fixtures import LOADER_RSEQ, release_root
+from tests.elf_fixtures import LD, LOADER_RSEQ, release_root
 
 
 def dso(name: str, *entries: Entry, soname: str | None = None) -> dict[str, Listing]:
@@ -24,18 +24,18 @@ def test_real_dsos_the_three_symbols_and_nothing_else(tmp_path: Path) -> None:
     after = listings(release_root(tmp_path / "after", loader=LOADER_RSEQ))
     found = delta(before, after)
     assert found.lines() == [
-        "+ ld-linux-x86-64.so.2: GLIBC_2.35 __rseq_flags D 0x4",
-        "+ ld-linux-x86-64.so.2: GLIBC_2.35 __rseq_offset D 0x8",
-        "+ ld-linux-x86-64.so.2: GLIBC_2.35 __rseq_size D 0x4",
+        f"+ {LD}: GLIBC_2.35 __rseq_flags D 0x4",
+        f"+ {LD}: GLIBC_2.35 __rseq_offset D 0x8",
+        f"+ {LD}: GLIBC_2.35 __rseq_size D 0x4",
     ]
     assert found.added == parse_changes(
-        ["ld-linux-x86-64.so.2 GLIBC_2.35 __rseq_flags D 0x4",
-         "ld-linux-x86-64.so.2 GLIBC_2.35 __rseq_offset D 0x8",
-         "ld-linux-x86-64.so.2 GLIBC_2.35 __rseq_size D 0x4"]
+        [f"{LD} GLIBC_2.35 __rseq_flags D 0x4",
+         f"{LD} GLIBC_2.35 __rseq_offset D 0x8",
+         f"{LD} GLIBC_2.35 __rseq_size D 0x4"]
     )  # fmt: skip
     assert not found.removed
     assert not found.changed
-    assert found.dsos == ("ld-linux-x86-64.so.2",)
+    assert found.dsos == (LD,)
     assert delta(after, before).removed == found.added
     assert delta(before, before).empty
     assert delta(before, before).text == ""

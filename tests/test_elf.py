@@ -13,7 +13,7 @@ from pipeline import elf
 from pipeline.elfimage import DT_GNU_HASH, ET_DYN, ET_EXEC, PT_DYNAMIC, ForeignElf
 from pipeline.errors import MalformedInput
 from pipeline.run import run
-from tests.elf_fixtures import LOADER_RSEQ, MODULE
+from tests.elf_fixtures import LD, LOADER_RSEQ, MODULE
 
 #: offset of e_phoff, and of p_type, p_offset, p_vaddr and p_filesz in a program header
 E_PHOFF, P_OFFSET, P_FILESZ = 32, 8, 32
@@ -39,7 +39,7 @@ def everything(data: bytes) -> None:
 def test_reads_symbols_with_versions_and_sizes(loader: Path) -> None:
     binary = elf.read(loader)
     symbols = {s.name: s for s in binary.defined}
-    assert binary.soname == "ld-linux-x86-64.so.2"
+    assert binary.soname == LD
     assert binary.type == ET_DYN
     assert binary.nodes == {"GLIBC_2.2.5", "GLIBC_2.35", "GLIBC_PRIVATE"}
     offset = symbols["__rseq_offset"]

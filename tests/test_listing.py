@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
+from pipeline.arch import host_arch
 from pipeline.errors import MalformedInput
 from pipeline.listing import Entry, Listing, listing_of, listings, parse_entry, render, stable_name
 from pipeline.run import run
-from tests.elf_fixtures import LIBC, LOADER_RSEQ, MODULE, Dso, release_root
+from tests.elf_fixtures import LD, LIBC, LOADER_RSEQ, MODULE, Dso, release_root
 
 
 def listed(dso: Dso, directory: Path) -> Listing:
@@ -27,7 +28,7 @@ def test_the_notation(tmp_path: Path) -> None:
         "GLIBC_2.35 __rseq_size D 0x4\n"
     )
     assert listing.private == {Entry("GLIBC_PRIVATE", "_rtld_global", "D", 4)}
-    assert (listing.arch, listing.soname, listing.count) == ("x86_64", "ld-linux-x86-64.so.2", 5)
+    assert (listing.arch, listing.soname, listing.count) == (host_arch().name, LD, 5)
     assert listing.nodes == {"GLIBC_2.2.5", "GLIBC_2.35"}
 
 
@@ -169,7 +170,7 @@ def test_a_release_is_all_its_dsos_and_nothing_else(tmp_path: Path) -> None:
     debug.mkdir(parents=True)
     run(["objcopy", "--only-keep-debug", lib / "libc.so.6", debug / "libc.so.6.debug"])
     found = listings(root)
-    assert list(found) == ["gconv/UTF-16.so", "ld-linux-x86-64.so.2", "libc.so.6"]
+    assert list(found) == ["gconv/UTF-16.so", LD, "libc.so.6"]
     assert found["gconv/UTF-16.so"].path == "lib64/gconv/UTF-16.so"
     assert found["libc.so.6"].node("GLIBC_2.34") == {Entry("GLIBC_2.34", "environ", "D", 16)}
 

@@ -1,0 +1,136 @@
+"""Is the public ABI exactly what it must be? Sets are compared both ways, for every DSO of a release.
+
+`Baselines` holds each release against its committed listings, `Steps` one release against another; the
+rules about version nodes and the place of the rseq symbols are in `pipeline.check.abi_nodes`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pipeline.check import Bench, Question, StaticCheck
+from pipeline.check.abi_facts import (
+    Answer,
+    answered,
+    baseline_path,
+    built_listings,
+    changes,
+    committed,
+    counts,
+    reference,
+    remedy,
+    shown,
+)
+from pipeline.check.abi_nodes import Layout, WholeNodes
+from pipeline.delta import Delta, delta
+from pipeline.outcome import Finding, Outcome
+from pipeline.profile import Step
+
+
+class Baselines:
+    """Each built release exports exactly what its committed baseline lists, in every DSO."""
+
+    name = "abi.baseline"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, "a baseline that can be read", partial(self._ask, bench, question))
+            for question in self.questions(bench)
+        ]
+
+    def _ask(self, bench: Bench, question: Question) -> Answer:
+        target = question.target
+        found = built_listings(bench, target.release)
+        base = committed(bench, target.release)
+        if base is None:
+            return Answer(
+                Outcome.MISSING,
+                "a committed baseline",
+                f"there is no {baseline_path(target)}; {remedy(target)}",
+                measures=counts(found),
+            )
+        symbols = sum(listing.count for listing in base.listings.values())
+        difference = delta(base.listings, found)
+        return Answer(
+            Outcome.PASS if difference.empty else Outcome.FAIL,
+            f"{len(base.listings)} DSOs with {symbols} public symbols, as in the baseline "
+            f"(made from {base.provenance.origin})",
+            "no difference" if difference.empty else shown(difference.lines()),
+            (baseline_path(target),),
+            {**counts(found), **_measures(difference)},
+        )
+
+
+class Steps:
+    """From one release to another, exactly the profile's symbols are added, in no other DSO, none is lost."""
+
+    name = "abi.delta"
+
+    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
+        return [
+            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
+            for step in bench.profile.step
+            if step.after in bench.built
+        ]
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [question for _, question in self._steps(bench)]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, "two releases that can be compared", partial(self._ask, bench, step))
+            for step, question in self._steps(bench)
+        ]
+
+    def _ask(self, bench: Bench, step: Step) -> Answer:
+        expected = Delta(added=changes(bench, step.added))
+        words = shown(expected.lines()) or "no difference"
+        before = reference(bench, step.before)
+        if before is None:
+            target = bench.target(step.before)
+            return Answer(
+                Outcome.MISSING,
+                words,
+                f"{target} has neither a baseline nor a build; {remedy(target)}",
+            )
+        base, what = before
+        after = built_listings(bench, step.after)
+        seen = delta(base, after)
+        return Answer(
+            Outcome.PASS if seen == expected else Outcome.FAIL,
+            f"against {what}:\n{words}",
+            _unexpected(seen, expected),
+            (baseline_path(bench.target(step.before)),) if "baseline of" in what else (),
+            {**counts(after), **_measures(seen)},
+        )
+
+
+def _unexpected(seen: Delta, expected: Delta) -> str:
+    """The delta; where it is not the expected one, what is wrong with it comes first."""
+    text = shown(seen.lines()) or "no difference"
+    if seen == expected:
+        return text
+    missing = Delta(added=expected.added - seen.added)
+    extra = Delta(seen.added - expected.added, seen.removed, seen.appeared, seen.vanished, seen.sonames)
+    parts = [
+        f"{title}:\n{shown(lines)}"
+        for title, lines in (("expected and absent", missing.lines()), ("not expected", extra.lines()))
+        if lines
+    ]
+    return "\n".join(parts)
+
+
+def _measures(difference: Delta) -> dict[str, int | str]:
+    return {
+        "added": len(difference.added),
+        "removed": len(difference.removed),
+        "changed": len(difference.changed),
+        "dsos_that_differ": len(difference.dsos),
+        "delta": difference.text,
+    }
+
+
+CHECKS: tuple[StaticCheck, ...] = (Baselines(), Steps(), WholeNodes(), Layout())

@@ -1,0 +1,122 @@
+"""What the ABI checks share: a release's listings, as built or as committed, and how an answer is put."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import baseline, paths
+from pipeline.baseline import Baseline
+from pipeline.check import Bench, Question
+from pipeline.delta import Change, parse_changes
+from pipeline.errors import EvidenceError, UsageError, WorldError
+from pipeline.listing import Listing, listings
+from pipeline.outcome import Finding, Outcome, Target
+from pipeline.profile import for_arch
+from pipeline.store import digest
+
+#: Lines of a difference that a finding shows; a digest of all of them stands for the rest.
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question, without the question."""
+
+    outcome: Outcome
+    expected: str
+    seen: str
+    evidence: tuple[str, ...] = ()
+    measures: dict[str, Any] = field(default_factory=dict)
+
+
+def answered(question: Question, expected: str, ask: Callable[[], Answer]) -> Finding:
+    """The finding of one question. What cannot be read is an ERROR of this question and spoils no other."""
+    try:
+        answer = ask()
+    except (EvidenceError, OSError) as e:
+        answer = Answer(Outcome.ERROR, expected, _words(e))
+    except WorldError as e:
+        answer = Answer(Outcome.MISSING, expected, _words(e))
+    return Finding(
+        **question.model_dump(),
+        outcome=answer.outcome,
+        expected=answer.expected,
+        seen=answer.seen,
+        evidence=answer.evidence,
+        measures=answer.measures,
+    )
+
+
+def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
+    """Symbol lines of the profile for the architecture at hand; raises `UsageError` naming a wrong one."""
+    try:
+        return parse_changes(for_arch(list(lines), bench.arch))
+    except ValueError as e:
+        raise UsageError(
+            f"profile {bench.profile.name}: {e}", hint="mend the line; sizes belong to data alone"
+        ) from None
+
+
+def _words(error: EvidenceError | WorldError | OSError) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
+def shown(lines: Collection[str]) -> str:
+    """The lines, cut to `SHOWN`; what is cut still tells one cause from another by its digest."""
+    listed = list(lines)
+    if len(listed) <= SHOWN:
+        return "\n".join(listed)
+    rest = f"… and {len(listed) - SHOWN} more (sha256 of all: {digest(listed)[:16]})"
+    return "\n".join([*listed[:SHOWN], rest])
+
+
+def built_listings(bench: Bench, release: str) -> dict[str, Listing]:
+    """The listings of a built release. Raises `EvidenceError` if it has no DSO, `MalformedInput`."""
+    found = listings(bench.built[release].root)
+    if not found:
+        raise EvidenceError(
+            f"{bench.target(release)} has no DSO", hint="the packages are empty; build the release again"
+        )
+    return found
+
+
+def committed(bench: Bench, release: str) -> Baseline | None:
+    """The committed baseline of a release, or None. Raises `MalformedInput`."""
+    return baseline.load_target(bench.target(release))
+
+
+def reference(bench: Bench, release: str) -> tuple[Mapping[str, Listing], str] | None:
+    """What a later release is held against, and what that is: the baseline, else the build, else None."""
+    found = committed(bench, release)
+    if found is not None:
+        return found.listings, f"the baseline of {release}"
+    if release in bench.built:
+        return built_listings(bench, release), f"the built {release}, for which no baseline is committed"
+    return None
+
+
+def baseline_path(target: Target) -> str:
+    """The baseline's directory as evidence: relative to the repository."""
+    return str(baseline.directory_of(target).relative_to(paths.BASELINES.parent))
+
+
+def remedy(target: Target) -> str:
+    """The command that makes the baseline of a target."""
+    return (
+        f"`nox -s baseline -- --profile {target.profile} --release {target.release} --arch {target.arch}` "
+        "makes it"
+    )
+
+
+def counts(found: Mapping[str, Listing]) -> dict[str, Any]:
+    """Symbols per DSO as measures; the modules of a directory are counted together."""
+    symbols: Counter[str] = Counter()
+    for name, listing in found.items():
+        directory, slash, _ = name.partition("/")
+        symbols[f"{directory}/*_symbols" if slash else f"{name}_symbols"] += listing.count
+    return {"dsos": len(found), **dict(sorted(symbols.items()))}

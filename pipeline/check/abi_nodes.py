@@ -1,0 +1,213 @@
+"""Version nodes and the rseq symbols in them.
+
+RPM dependencies name a node, never one symbol: a DSO that has a node promises all of it. So a backport
+brings upstream's whole node of a DSO, and no other DSO may gain it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+from pipeline import baseline, elf
+from pipeline.arch import Arch
+from pipeline.check import Bench, Question
+from pipeline.check.abi_facts import Answer, answered, built_listings, changes, reference, remedy, shown
+from pipeline.delta import Change, Delta
+from pipeline.elf import Elf, Symbol
+from pipeline.listing import Listing
+from pipeline.outcome import Finding, Outcome
+
+_NODE = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
+
+
+class WholeNodes:
+    """A node that a DSO gains over the profile's first release is upstream's whole node, where expected."""
+
+    name = "abi.node-whole"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        first = bench.profile.release[0].name
+        return [
+            Question(check=self.name, target=bench.target(release))
+            for release in bench.built
+            if release != first
+        ]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, "whole nodes", partial(self._ask, bench, question.target.release))
+            for question in self.questions(bench)
+        ]
+
+    def _ask(self, bench: Bench, release: str) -> Answer:
+        first = bench.profile.release[0].name
+        wanted = expected_nodes(bench, release)
+        words = "; ".join(
+            f"{dso} gains {node}, equal to upstream's, and nothing else gains a node" for dso, node in wanted
+        )
+        words = words or "no DSO gains a node"
+        before = reference(bench, first)
+        if before is None:
+            target = bench.target(first)
+            return Answer(
+                Outcome.MISSING, words, f"{target} has neither a baseline nor a build; {remedy(target)}"
+            )
+        base, what = before
+        found = built_listings(bench, release)
+        gained = gained_nodes(base, found)
+        wrong: list[str] = []
+        unknown: list[str] = []
+        right: list[str] = []
+        for dso, node in sorted(gained - set(wanted)):
+            symbols = ", ".join(sorted(e.symbol for e in found[dso].node(node) if e.kind != "A"))
+            wrong.append(f"{dso} gained {node}, which it must not have: {symbols or 'no symbol at it'}")
+        for dso, node in wanted:
+            if node in base.get(dso, _nothing(dso, bench.arch)).nodes:
+                continue
+            if (dso, node) not in gained:
+                wrong.append(f"{dso} has no {node}")
+                continue
+            whole = upstream_node(bench.arch, dso, node)
+            if isinstance(whole, str):
+                unknown.append(whole)
+                continue
+            here = frozenset(Change(dso, *entry) for entry in found[dso].node(node))
+            difference = Delta(added=here - whole, removed=whole - here)
+            if difference.empty:
+                right.append(f"{dso} has all {len(whole)} symbols of {node}")
+            wrong += [f"{node} is not upstream's: {line}" for line in difference.lines()]
+        outcome = Outcome.FAIL if wrong else Outcome.MISSING if unknown else Outcome.PASS
+        return Answer(
+            outcome,
+            f"over {what}: {words}",
+            shown([*wrong, *unknown]) or "; ".join(right) or "no DSO gained a node",
+            measures={"nodes_gained": len(gained)},
+        )
+
+
+def _nothing(name: str, arch: Arch) -> Listing:
+    return Listing(name, "", arch.name, frozenset())
+
+
+def expected_nodes(bench: Bench, release: str) -> list[tuple[str, str]]:
+    """(DSO, node) that the profile expects ``release`` to have beyond the first release, sorted."""
+    lines = list(bench.profile.rseq.symbols) if bench.profile.get(release).exports_rseq else []
+    first = bench.profile.release[0].name
+    for step in bench.profile.step:
+        if step.after == release and step.before == first:
+            lines += step.added
+    return sorted({(c.dso, c.node) for c in changes(bench, lines)})
+
+
+def gained_nodes(before: Mapping[str, Listing], after: Mapping[str, Listing]) -> set[tuple[str, str]]:
+    """(DSO, node) that are in ``after`` alone."""
+    return {
+        (name, node)
+        for name, listing in after.items()
+        for node in listing.nodes - (before[name].nodes if name in before else frozenset())
+    }
+
+
+def upstream_node(arch: Arch, dso: str, node: str) -> frozenset[Change] | str:
+    """Upstream's set of a node of a DSO; or what is missing to know it. Raises `MalformedInput`."""
+    match = _NODE.fullmatch(node)
+    version = match[1] if match else ""
+    found = baseline.load(baseline.upstream_directory(version, arch.name)) if match else None
+    if found is None or node not in found.provenance.nodes:
+        return (
+            f"no upstream list of {node} for {arch.name}: "
+            f"`nox -s baseline -- --upstream {version or 'VERSION'} --node {node} --arch {arch.name} "
+            "--from-deb FILE` makes it"
+        )
+    listing = found.listings.get(dso, _nothing(dso, arch))
+    return frozenset(Change(dso, *entry) for entry in listing.node(node))
+
+
+#: Where glibc keeps each symbol: written once by ld.so and protected after relocation, or constant.
+PLACES = {
+    "__rseq_flags": ("read-only data", Elf.in_read_only_data),
+    "__rseq_offset": ("RELRO data", Elf.in_relro),
+    "__rseq_size": ("RELRO data", Elf.in_relro),
+}
+
+
+def place_of(symbol: str) -> str:
+    """Where a symbol belongs, in words; other symbols a profile may name have no place of their own."""
+    return PLACES[symbol][0] if symbol in PLACES else "data"
+
+
+class Layout:
+    """The public rseq symbols are in ld.so alone, of the right size, where nobody can overwrite them.
+
+    A release that does not export them has none of them at a public node of any DSO.
+    """
+
+    name = "abi.rseq-layout"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, "DSOs that can be read", partial(self._ask, bench, question.target.release))
+            for question in self.questions(bench)
+        ]
+
+    def _ask(self, bench: Bench, release: str) -> Answer:
+        symbols = changes(bench, bench.profile.rseq.symbols)
+        wanted = sorted(symbols) if bench.profile.get(release).exports_rseq else []
+        found = built_listings(bench, release)
+        names = {change.symbol for change in symbols}
+        stray = sorted(
+            str(Change(dso, *entry))
+            for dso, listing in found.items()
+            for entry in listing.symbols
+            if entry.symbol in names and not _is_at(wanted, dso, entry.node, entry.symbol)
+        )
+        wrong = [f"must not be public there: {line}" for line in stray]
+        right: list[str] = []
+        for change in wanted:
+            if change.dso not in found:
+                wrong.append(f"there is no {change.dso}")
+                continue
+            binary = elf.read(bench.built[release].root / found[change.dso].path)
+            trouble = misplaced(binary, change)
+            wrong += [f"{change.symbol} in {change.dso}: {word}" for word in trouble]
+            if not trouble:
+                right.append(f"{change.symbol} {change.size} bytes in {place_of(change.symbol)}")
+        expected = "; ".join(f"{c.symbol} {c.size} bytes in {place_of(c.symbol)}" for c in wanted)
+        return Answer(
+            Outcome.FAIL if wrong else Outcome.PASS,
+            f"{expected}; in {wanted[0].dso} alone" if wanted else f"none of {', '.join(sorted(names))}",
+            shown(wrong) or "; ".join(right) or "none of them",
+        )
+
+
+def _is_at(wanted: list[Change], dso: str, node: str, symbol: str) -> bool:
+    return any((c.dso, c.node, c.symbol) == (dso, node, symbol) for c in wanted)
+
+
+def misplaced(binary: Elf, change: Change) -> list[str]:
+    """What is wrong with one public rseq symbol in the DSO that has to have it."""
+    there = [s for s in binary.defined if (s.name, s.version) == (change.symbol, change.node)]
+    if not there:
+        return [f"it is not at {change.node}"]
+    return [fault for symbol in there for fault in _faults(binary, symbol, change)]
+
+
+def _faults(binary: Elf, symbol: Symbol, change: Change) -> list[str]:
+    """Kind, version, size and place of one symbol against what they must be."""
+    faults = []
+    if symbol.type != elf.STT_OBJECT:
+        faults.append(f"it is of type {symbol.type}, not an object")
+    if symbol.hidden:
+        faults.append(f"{symbol.version} is not its default version, so no program can be linked with it")
+    if symbol.size != change.size:
+        faults.append(f"it has {symbol.size} bytes, not {change.size}")
+    if change.symbol in PLACES:
+        place, lies_there = PLACES[change.symbol]
+        if not lies_there(binary, symbol.value, symbol.size):
+            faults.append(f"at address {symbol.value:#x} it is not in {place}")
+    return faults
