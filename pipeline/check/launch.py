@@ -1,0 +1,266 @@
+"""The launch matrix: programs built against the newest release, started on every release.
+
+Its negative control is the program that needs the rseq symbols' node: where the release does not export it,
+ld.so must refuse that program, in exactly those words, whatever the tunable says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import elf
+from pipeline.check import TUNABLE_STATES, Bench, Question, tunable_case, tunable_env
+from pipeline.check.probing import PROBES
+from pipeline.errors import EvidenceError, MalformedInput
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
+from pipeline.profile import for_arch
+
+RSEQ, STATIC = "launch-rseq", "launch-static-pie"
+#: What each program prints (pipeline/probes/launch/); that of the rseq program depends on the release.
+PRINTS: Mapping[str, Mapping[str, Any]] = {
+    "launch-plain": {"ordered": True, "sum": 21424971118696, "text": "250.000 .", "locale": "C"},
+    RSEQ: {"flags": 0, "aligned": True},
+    "launch-threads": {"threads": 8, "counter": 80000, "in_threads": 80000, "in_main": 0, "turns": 8},
+    "launch-cxx": {"caught": "thrown in a thread", "words": {"one": 1, "two": 2, "three": 3}},
+    STATIC: {"twice": 42, "square": 49, "text": "self-relocated", "in_thread": 21, "in_main": 1},
+}
+CONTROL = "negative control"
+#: ld.so's exit status when a version is missing (1) or a library cannot be loaded (127).
+REFUSED = (1, 127)
+
+Pairs = frozenset[tuple[str, str]]
+
+
+def rseq_pairs(bench: Bench) -> Pairs:
+    """(DSO, node) of the public rseq symbols."""
+    lines = for_arch(bench.profile.rseq.symbols, bench.arch)
+    return frozenset((dso, node) for dso, node, *_ in (line.split() for line in lines))
+
+
+def needed_pairs(bench: Bench, program: str) -> Pairs | None:
+    """(DSO, node) that a compiled program requires, None if it was not compiled.
+
+    Raises `MalformedInput` if it is no ELF file.
+    """
+    path = bench.programs / program
+    if not path.is_file():
+        return None
+    return frozenset((need.file, v) for need in elf.read(path).needs for v in need.versions)
+
+
+def _named(pairs: Pairs) -> str:
+    return ", ".join(f"{node} of {dso}" for dso, node in sorted(pairs)) or "none"
+
+
+class Needs:
+    """Only the program that uses the rseq symbols needs their node, and of ld.so alone."""
+
+    name = "launch.needs"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        target = bench.target(bench.profile.build_against)
+        return [Question(check=self.name, target=target, case=program) for program in PRINTS]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [self._judge(bench, question) for question in self.questions(bench)]
+
+    def _judge(self, bench: Bench, question: Question) -> Finding:
+        program, node = question.case, bench.profile.rseq.node
+        wanted = rseq_pairs(bench) if program == RSEQ else frozenset()
+        outcome, seen = Outcome.MISSING, "it was not compiled"
+        try:
+            needs = needed_pairs(bench, program)
+            if needs is not None:
+                named = frozenset(p for p in needs if p[1] == node)
+                outcome = Outcome.PASS if named == wanted else Outcome.FAIL
+                seen = f"needs {node}: {_named(named)}"
+                if program == STATIC and (interp := elf.read(bench.programs / program).interp):
+                    outcome, seen = Outcome.FAIL, f"{seen}; not static: it names the loader {interp}"
+        except MalformedInput as e:
+            outcome, seen = Outcome.ERROR, e.message
+        return Finding(
+            **question.model_dump(), outcome=outcome, expected=f"needs {node}: {_named(wanted)}", seen=seen
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """One program on one release in one state of the tunable."""
+
+    program: str
+    release: str
+    state: int | None
+
+    @property
+    def job(self) -> str:
+        return f"launch.matrix/{self.program}/{self.release}/{tunable_case(self.state)}"
+
+    @property
+    def case(self) -> str:
+        """``rseq on 12.0, tunable=0``; the tunable only for the program that it matters to."""
+        name = f"{self.program.removeprefix('launch-')} on {self.release}"
+        return f"{name}, {tunable_case(self.state)}" if self.program == RSEQ else name
+
+
+def starts(bench: Bench) -> Iterator[Start]:
+    """The whole matrix."""
+    for release in bench.built:
+        for program in PRINTS:
+            for state in TUNABLE_STATES if program == RSEQ else (None,):
+                yield Start(program, release, state)
+
+
+class Matrix:
+    """Each program on each release: started with the right result, or refused for the right reason."""
+
+    name = "launch.matrix"
+
+    def _question(self, bench: Bench, place: str, release: str, case: str) -> Question:
+        return Question(check=self.name, target=bench.target(release), case=case, place=place)
+
+    def questions(self, bench: Bench, place: str) -> list[Question]:
+        asked = [self._question(bench, place, s.release, s.case) for s in starts(bench)]
+        controls = [r for r in bench.built if not bench.profile.get(r).exports_rseq]
+        return asked + [self._question(bench, place, r, CONTROL) for r in controls]
+
+    def jobs(self, bench: Bench) -> list[Job]:
+        return [
+            Job(
+                s.job, s.release, (f"{PROBES}/{s.program}",), tunable_env(bench.profile.rseq.tunable, s.state)
+            )
+            for s in starts(bench)
+        ]
+
+    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
+        kernel = batch.facts.kernel if batch.facts else ""
+        findings: list[Finding | NotJudged] = []
+        #: release -> the programs that were seen refused there, as they must be
+        controls: dict[str, list[str]] = {}
+        for start in starts(bench):
+            refusal = False
+            try:
+                needs = needed_pairs(bench, start.program)
+            except MalformedInput as e:
+                expected, outcome, seen = "a program", Outcome.ERROR, e.message
+            else:
+                exported = bench.profile.get(start.release).exports_rseq
+                wanting = frozenset() if exported or needs is None else needs & rseq_pairs(bench)
+                refusal = bool(wanting)
+                expected = _expected(bench, start, wanting)
+                if needs is None:
+                    outcome, seen = Outcome.MISSING, f"{start.program} was not compiled"
+                else:
+                    outcome, seen = _seen(bench, start, wanting, batch)
+            question = self._question(bench, place, start.release, start.case)
+            findings.append(
+                Finding(**question.model_dump(), kernel=kernel, outcome=outcome, expected=expected, seen=seen)
+            )
+            if refusal and outcome is Outcome.PASS:
+                controls.setdefault(start.release, []).append(start.case)
+        for question in self.questions(bench, place):
+            if question.case == CONTROL:
+                seen_refused = controls.get(question.target.release, [])
+                findings.append(
+                    Finding(
+                        **question.model_dump(),
+                        kernel=kernel,
+                        outcome=Outcome.PASS if seen_refused else Outcome.MISSING,
+                        expected="at least one program that must not start is seen not to start",
+                        seen=f"refused: {'; '.join(seen_refused)}"
+                        if seen_refused
+                        else "none was seen refused",
+                    )
+                )
+        return findings
+
+
+def message(dso: str, node: str) -> str:
+    """What ld.so says of a version that is not there (elf/dl-version.c), without the names of files."""
+    return f"{dso}: version `{node}' not found (required by …)"
+
+
+def _expected(bench: Bench, start: Start, wanting: Pairs) -> str:
+    if wanting:
+        return "refused by the loader: " + "; ".join(message(*p) for p in sorted(wanting))
+    if start.program == RSEQ:
+        return f"starts and prints size {_size(bench, start, None)}, flags 0 and an aligned offset"
+    return "starts and prints what it should"
+
+
+def _size(bench: Bench, start: Start, facts: PlaceFacts | None) -> int:
+    """``__rseq_size``: 0 where rseq is off, and under user-mode QEMU, which has none."""
+    default = bench.profile.get(start.release).rseq_default
+    on = default if start.state is None else start.state
+    return bench.profile.rseq.size_on if on and (facts is None or facts.judges_rseq) else 0
+
+
+def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tuple[Outcome, str]:
+    """The outcome of one start and what was seen."""
+    result = batch.results.get(start.job)
+    if result is None or batch.facts is None:
+        return Outcome.MISSING, f"no result came back ({batch.trouble or 'nothing said why'})"
+    if result.timed_out:
+        return Outcome.MISSING, f"timed out after {result.seconds:.0f} s"
+    if result.error and not result.error.startswith("exec "):
+        return Outcome.MISSING, result.error  # the place, not the release, is to blame
+    if wanting:
+        return _refused(result, f"{PROBES}/{start.program}", wanting)
+    return _started(result, start.program, _size(bench, start, batch.facts))
+
+
+def _words(result: JobResult) -> str:
+    words = result.stderr.decode(errors="replace").strip()[-400:]
+    return f"{result.ending()}: {words}" if words else result.ending()
+
+
+def _refused(result: JobResult, program: str, wanting: Pairs) -> tuple[Outcome, str]:
+    """Refused by ld.so, before the program said anything, for every missing version and nothing else."""
+    if result.status == 0 or result.stdout:
+        return Outcome.FAIL, f"it started ({_words(result)})"
+    form = re.compile(
+        rf"{re.escape(program)}: (?:\S*/)?([^/\s]+): version `([^']+)' not found "
+        rf"\(required by {re.escape(program)}\)"
+    )
+    lines = result.stderr.decode(errors="replace").strip().splitlines()
+    found = [form.fullmatch(line) for line in lines]
+    named = frozenset((m[1], m[2]) for m in found if m)
+    right = result.status in REFUSED and all(found) and named == wanting
+    return (Outcome.PASS if right else Outcome.FAIL), _words(result)
+
+
+def _started(result: JobResult, program: str, size: int) -> tuple[Outcome, str]:
+    """Started, ended with 0 and printed one object with the right results."""
+    if result.status != 0:
+        return Outcome.FAIL, f"{_words(result)}"
+    try:
+        lines = result.lines()
+    except EvidenceError as e:
+        return Outcome.FAIL, e.message
+    if len(lines) != 1:
+        return Outcome.FAIL, f"it printed {len(lines)} objects"
+    wanted = {"name": program, **PRINTS[program]}
+    printed = dict(lines[0])
+    if program == RSEQ:
+        wanted["size"] = size
+        offset = printed.pop("offset", None)
+        if not isinstance(offset, int) or not offset:
+            return Outcome.FAIL, f"__rseq_offset is {offset!r}"
+    different = sorted(
+        key
+        for key in wanted.keys() | printed.keys()
+        if key not in wanted or key not in printed or _json(wanted[key]) != _json(printed[key])
+    )
+    if different:
+        said = ", ".join(f"{k}: {printed.get(k)!r} instead of {wanted.get(k)!r}" for k in different)
+        return Outcome.FAIL, f"it printed {said}"
+    return Outcome.PASS, "started" if program != RSEQ else f"started, size {printed['size']}"
+
+
+def _json(value: object) -> str:
+    """JSON tells true from 1, which Python's comparison does not."""
+    return json.dumps(value, sort_keys=True)
