@@ -319,6 +319,7 @@ def redact(text: str, uris: list[str]) -> str:
         if match:
             text = text.replace(match[1], MIRROR)
     text = re.sub(r"\b[a-z0-9+.-]+://[^\s/'\"]+", MIRROR, text)
+    text = re.sub(r"(connect(?:ion)? to|resolv(?:e|ing)) '?[\w.-]+'?(:\d+)?", r"\1 (a host)", text)
     return re.sub(r"\[?IP: [0-9a-fA-F.: ]+\]?|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?", "(address)", text)
 
 
