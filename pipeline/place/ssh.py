@@ -43,9 +43,9 @@ REMOVE_LIMIT = 15.0
 #: Holds the directory. What it prints first: the directory and ``uname -m``.
 HOLD = (
     'd=$(mktemp -d "${TMPDIR:-/tmp}/glibc-pipeline.XXXXXX") || exit 90; '
-    'echo "$d $(uname -m)"; trap "" HUP INT TERM PIPE; cat >/dev/null; '
-    'test -s "$d/pid" && kill "$(cat "$d/pid")" 2>/dev/null && sleep 1; '
-    'rm -rf -- "$d" 2>/dev/null || { sleep 1; rm -rf -- "$d"; }'
+    'echo "$d $(uname -m)"; trap "" HUP INT TERM PIPE; cat >/dev/null; exec 2>/dev/null; '
+    'p=$(cat "$d/pid" 2>/dev/null) && kill "$p" && sleep 1 && kill -9 "$p"; '
+    'rm -rf -- "$d" || { sleep 1; rm -rf -- "$d"; }'
 )
 
 
@@ -139,8 +139,8 @@ class SshPlace:
         said = " ".join(errors.read_text(errors="replace").split())
         return WorldError(
             f"{self.name} cannot be used: {said or how}",
-            hint=f"`ssh -o BatchMode=yes {self.destination} true` must work without question or output: check "
-            "name, port, key (ssh-add) and host key (~/.ssh/known_hosts)",
+            hint=f"`ssh -o BatchMode=yes {self.destination} true` must work without question or output: "
+            "check name, port, key (ssh-add) and host key (~/.ssh/known_hosts)",
         )
 
 
