@@ -98,9 +98,19 @@ class PlaceRecord(Frozen):
     trouble: str = ""
     log: FileRecord | None = None
     kernel_image: FileRecord | None = None
+    #: when it was observed (UTC); before this run's time if nothing has changed since
+    observed: str = ""
 
     @classmethod
-    def of(cls, place: str, arch: str, batch: BatchResult, *, kernel_image: Path | None = None) -> Self:
+    def of(
+        cls,
+        place: str,
+        arch: str,
+        batch: BatchResult,
+        *,
+        kernel_image: Path | None = None,
+        observed: str = "",
+    ) -> Self:
         """The record of what came back from a place."""
         facts: PlaceFacts | None = batch.facts
         return cls(
@@ -117,6 +127,7 @@ class PlaceRecord(Frozen):
             trouble=batch.trouble,
             log=file_record(batch.log) if batch.log and batch.log.is_file() else None,
             kernel_image=file_record(kernel_image) if kernel_image else None,
+            observed=observed,
         )
 
     def may_decline(self, check: str) -> bool:

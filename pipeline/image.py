@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pipeline import binfmt, paths
 from pipeline import engine as engines
-from pipeline import paths
 from pipeline.apt import PrivateApt
 from pipeline.arch import Arch, host_arch
 from pipeline.engine import Engine
@@ -90,6 +90,8 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     `SourceUnreachable`.
     """
     machine = machine or host_arch()
+    if machine != host_arch():
+        binfmt.ensure(machine)
     directory = paths.CONTAINERS / profile.image.directory
     inputs = {
         "image": profile.image.model_dump(),

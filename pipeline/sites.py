@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.arch import Arch, host_arch
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.image import BuildImage
+from pipeline.observe import Site, host_identity
 from pipeline.place import kernel as kernels
 from pipeline.place.container import ContainerPlace
 from pipeline.place.host import HostPlace
@@ -17,7 +18,7 @@ from pipeline.place.qemu_user import QemuUserPlace
 from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
 from pipeline.profile import Profile
-from pipeline.verify import Site
+from pipeline.run import run
 
 KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
 
@@ -60,19 +61,24 @@ class Sites:
 
     def _sites(self, name: str, machine: Arch, programs: Path) -> Sequence[Site]:
         if name == "host":
-            return [Site(HostPlace(programs / "runner", log=paths.logs() / "host-batch.jsonl"))]
+            log = paths.logs() / "host-batch.jsonl"
+            return [Site(HostPlace(programs / "runner", log=log), host_identity())]
         if name == "container":
             if self.image is None:
                 raise UsageError(
                     "--place container and --place host exclude each other",
                     hint="leave --place host out to build and run in containers",
                 )
-            return [Site(ContainerPlace(self.image))]
+            return [Site(ContainerPlace(self.image), {**host_identity(), "image": self.image.record.id})]
         if name == "qemu-user":
-            return [Site(QemuUserPlace(machine))]
+            return [Site(QemuUserPlace(machine), host_identity())]
         if name == "vm":
-            return [Site(VmPlace(machine, k), k.image) for k in self._kernels(machine)]
+            return [self._vm(machine, k) for k in self._kernels(machine)]
         return [Site(SshPlace(name.removeprefix("ssh:")))]
+
+    def _vm(self, machine: Arch, kernel: kernels.KernelImage) -> Site:
+        identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": qemu_version(machine)}
+        return Site(VmPlace(machine, kernel), identity, kernel.image)
 
     def _kernels(self, machine: Arch) -> list[kernels.KernelImage]:
         named = [k.name for k in self.profile.kernel if machine.name in k.packages]
@@ -90,3 +96,11 @@ class Sites:
                 hint="give one with `--kernel PATH`",
             )
         return images
+
+
+def qemu_version(machine: Arch) -> str:
+    """The first line QEMU says of itself; "" if there is none (the place says so when it is asked)."""
+    try:
+        return run([f"qemu-system-{machine.qemu}", "--version"]).text.splitlines()[0]
+    except PipelineError:
+        return ""

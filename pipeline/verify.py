@@ -12,20 +12,13 @@ from pipeline.arch import Arch, arch
 from pipeline.check import Bench, PlaceCheck, Question, StaticCheck
 from pipeline.errors import EvidenceError, PipelineError
 from pipeline.evidence import Environment, Evidence, PlaceRecord
+from pipeline.observe import Observation, Site, keep, observe
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
-from pipeline.place import BatchResult, Place
+from pipeline.place import BatchResult
 from pipeline.profile import Profile
-from pipeline.progress import step
+from pipeline.progress import say, step
 from pipeline.records import Built
 from pipeline.waiver import Waiver
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place for one architecture, and the kernel file it boots (if it boots one)."""
-
-    place: Place
-    kernel_image: Path | None = None
 
 
 @dataclass
@@ -48,12 +41,13 @@ def verify(
     static: Sequence[StaticCheck],
     watched: Sequence[PlaceCheck],
     command: str,
+    fresh: bool = False,
     waivers: Sequence[Waiver] = (),
 ) -> Evidence:
     """Run every check and return the evidence.
 
     ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
-    architecture and ``sites`` says where its programs are watched.
+    architecture and ``sites`` says where its programs are watched. ``fresh``: watch again what was watched.
     """
     notes = Notes()
     for name, releases in built.items():
@@ -64,7 +58,7 @@ def verify(
                 at.at(check.name)
                 ask_static(check, bench, notes)
         for site in sites(machine, bench.programs):
-            watch(site, bench, watched, notes)
+            watch(site, bench, watched, notes, fresh=fresh)
     return evidence.gather(
         profile=profile,
         targets=targets,
@@ -103,26 +97,36 @@ def unanswered(question: Question, outcome: Outcome, error: PipelineError) -> Fi
     )
 
 
-def watch(site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes) -> None:
+def watch(
+    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, *, fresh: bool = False
+) -> None:
     """All checks that watch programs, in one batch at one place."""
     place = site.place
     jobs = [job for check in checks for job in check.jobs(bench)]
-    roots = {name: b.root for name, b in bench.built.items()}
     try:
-        batch = place.run_batch(roots, {"/probes": bench.programs}, jobs)
+        seen = observe(site, bench, jobs, fresh=fresh)
     except PipelineError as e:
-        batch = BatchResult(
-            facts=None, results={}, trouble=f"{e.message} ({e.hint})" if e.hint else e.message
-        )
-    notes.places.append(PlaceRecord.of(place.name, bench.arch.name, batch, kernel_image=site.kernel_image))
+        trouble = f"{e.message} ({e.hint})" if e.hint else e.message
+        seen = Observation(BatchResult(facts=None, results={}, trouble=trouble), evidence.now(), None)
+    if seen.reused:
+        say(f"{place.name}: nothing changed since it was observed at {seen.at}")
+    batch = seen.batch
+    notes.places.append(
+        PlaceRecord.of(place.name, bench.arch.name, batch, kernel_image=site.kernel_image, observed=seen.at)
+    )
+    answers: list[Finding | NotJudged] = []
     for check in checks:
         questions = check.questions(bench, place.name)
         notes.questions += questions
         try:
-            for answer in check.judge(bench, place.name, batch):
-                (notes.findings if isinstance(answer, Finding) else notes.declined).append(answer)  # type: ignore[arg-type]
+            answers += check.judge(bench, place.name, batch)
         except EvidenceError as e:
-            notes.findings += [unanswered(q, Outcome.ERROR, e) for q in questions]
+            answers += [unanswered(q, Outcome.ERROR, e) for q in questions]
+    findings = [a for a in answers if isinstance(a, Finding)]
+    notes.findings += findings
+    notes.declined += [a for a in answers if isinstance(a, NotJudged)]
+    if findings and all(f.outcome.green for f in findings):
+        keep(seen)
 
 
 def environment() -> Environment:

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from pydantic import ConfigDict
 
 from pipeline.errors import EvidenceError
 
@@ -38,6 +40,9 @@ class JobResult:
 
     ``error`` says why the program could not be started at all (errno text of chroot or exec), else "".
     """
+
+    #: output is bytes, and JSON holds text
+    __pydantic_config__: ClassVar[ConfigDict] = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 
     id: str
     status: int | None
