@@ -264,3 +264,7 @@ def _started(result: JobResult, program: str, size: int) -> tuple[Outcome, str]:
 def _json(value: object) -> str:
     """JSON tells true from 1, which Python's comparison does not."""
     return json.dumps(value, sort_keys=True)
+
+
+STATIC_CHECKS = (Needs(),)
+CHECKS = (Matrix(),)

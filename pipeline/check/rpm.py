@@ -243,3 +243,6 @@ def judge_program(attempt: rpmtools.Attempt, wanted: set[str]) -> tuple[Outcome,
         return _verdict(not wanted), "accepted"
     seen = "refused: " + "; ".join([*attempt.unmet, *attempt.other.splitlines()])
     return _verdict(bool(wanted) and set(attempt.unmet) == wanted and not attempt.other), seen
+
+
+CHECKS = (Provides(), Requires(), Transaction())
