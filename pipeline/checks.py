@@ -15,12 +15,18 @@ from pipeline.check import (
     speed,
 )
 
-STATIC: tuple[StaticCheck, ...] = (*abi.CHECKS, *rpm.CHECKS, *launch.STATIC_CHECKS)
+STATIC: tuple[StaticCheck, ...] = (
+    *abi.CHECKS,
+    rpm.Provides(),
+    rpm.Requires(),
+    rpm.Transaction(),
+    launch.Needs(),
+)
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
     *ownership.CHECKS,
     *critical.CHECKS,
     *getcpu.CHECKS,
     *speed.CHECKS,
-    *launch.CHECKS,
+    launch.Matrix(),
 )

@@ -11,7 +11,7 @@ from pipeline.arch import Arch, host_arch
 from pipeline.errors import PipelineError, UsageError
 from pipeline.image import BuildImage
 from pipeline.observe import Site, host_identity
-from pipeline.place import kernel as kernels
+from pipeline.place import kernel as images
 from pipeline.place.container import ContainerPlace
 from pipeline.place.host import HostPlace
 from pipeline.place.qemu_user import QemuUserPlace
@@ -76,26 +76,26 @@ class Sites:
             return [self._vm(machine, k) for k in self._kernels(machine)]
         return [Site(SshPlace(name.removeprefix("ssh:")))]
 
-    def _vm(self, machine: Arch, kernel: kernels.KernelImage) -> Site:
+    def _vm(self, machine: Arch, kernel: images.KernelImage) -> Site:
         identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": qemu_version(machine)}
         return Site(VmPlace(machine, kernel), identity, kernel.image)
 
-    def _kernels(self, machine: Arch) -> list[kernels.KernelImage]:
+    def _kernels(self, machine: Arch) -> list[images.KernelImage]:
         named = [k.name for k in self.profile.kernel if machine.name in k.packages]
-        images = []
+        found = []
         for wanted in self.kernels or tuple(named):
             if "/" in wanted:
-                image = kernels.from_path(Path(wanted))
-                if kernels.machine_of(image.image.read_bytes()) == machine.name or len(self.kernels) == 1:
-                    images.append(image)
+                image = images.from_path(Path(wanted))
+                if images.machine_of(image.image.read_bytes()) == machine.name or len(self.kernels) == 1:
+                    found.append(image)
             else:
-                images.append(kernels.fetch(self.profile, wanted, machine))
-        if not images:
+                found.append(images.fetch(self.profile, wanted, machine))
+        if not found:
             raise UsageError(
                 f"profile {self.profile.name} names no kernel for {machine.name}",
                 hint="give one with `--kernel PATH`",
             )
-        return images
+        return found
 
 
 def qemu_version(machine: Arch) -> str:
