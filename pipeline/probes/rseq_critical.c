@@ -158,7 +158,7 @@ main (int argc, char **argv)
   cpu_set_t mask;
   int error = kernel_word_of_self (&word);
   if (error)
-    errx (1, "the kernel does not say who holds the registration: %s", error_name (error));
+    errx (CANNOT, "the kernel does not say who holds the registration: %s", error_name (error));
   own_areas = word.pointer == 0;
   offset = (char *) (uintptr_t) word.pointer - thread_pointer ();
   if (sched_getaffinity (0, sizeof mask, &mask) < 0)

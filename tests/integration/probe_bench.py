@@ -1,0 +1,111 @@
+"""A small real bench: the probes compiled here, and roots that hold a C library this machine has."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.arch import Arch, host_arch
+from pipeline.check import Bench, PlaceCheck
+from pipeline.check.probing import PROBES
+from pipeline.outcome import Finding, NotJudged
+from pipeline.place import BatchResult, Job, Place
+from pipeline.place.batch import decode_results
+from pipeline.profile import Profile
+from pipeline.run import run
+from pipeline.workshop import WARNINGS, compiler, programs
+from tests.check.probe_kit import bench, profile
+
+#: The release of the stand-in profile that a distribution's own glibc is like, and its opposite.
+LIKE, OPPOSITE = "12.1", "12.0.z"
+#: Programs of these checks; those of the launch matrix have tests of their own.
+OURS = (
+    "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
+    "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical",
+)  # fmt: skip
+
+
+def compile_one(machine: Arch, source: Path, to: Path, *flags: str) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    include = f"-I{paths.PROBES}"
+    run([compiler(machine, cxx=False), *WARNINGS, include, "-o", to, source, *flags], timeout=60)
+    return to
+
+
+def compile_all(machine: Arch, into: Path) -> Path:
+    """The probes, with the flags programs.toml has, against this machine's own C library."""
+    listed = {p.name: p for p in programs()}
+    for name in OURS:
+        compile_one(machine, paths.PROBES / listed[name].source, into / name, *listed[name].flags)
+    return into
+
+
+def replaced(programs_at: Path, name: str, by: Path, into: Path) -> Path:
+    """A copy of the probes of which one is another program."""
+    shutil.copytree(programs_at, into)
+    (into / name).unlink()
+    shutil.copy2(by, into / name)
+    return into
+
+
+def make_root(machine: Arch, into: Path) -> Path:
+    """A root with loader and libc of the compiler's C library, and the empty directories a root has."""
+    loader = into / machine.interp.lstrip("/")
+    native = machine == host_arch()
+    libraries = into / "lib" / machine.triplet if native else into / "lib"
+    for directory in (loader.parent, libraries, *(into / d for d in ("proc", "dev", "sys", "tmp", "probes"))):
+        directory.mkdir(parents=True, exist_ok=True)
+    for soname, to in ((machine.loader, loader), ("libc.so.6", libraries / "libc.so.6")):
+        argv = [compiler(machine, cxx=False), f"-print-file-name={soname}"]
+        shutil.copy2(Path(run(argv).text.strip()).resolve(), to)
+    return into
+
+
+def size_when_on() -> int:
+    """What this machine's own glibc says in __rseq_size: 32 at first, 20 since upstream bug 31965."""
+    return ctypes.c_uint.in_dll(ctypes.CDLL(None), "__rseq_size").value
+
+
+def host_profile() -> Profile:
+    """The stand-in profile with this machine's __rseq_size, its release ``LIKE`` being what the host has."""
+    return profile(size_on=size_when_on())
+
+
+def host_bench(root: Path, programs_at: Path, release: str = LIKE, of: Profile | None = None) -> Bench:
+    return bench({release: root}, machine=host_arch().name, of=of or host_profile(), programs=programs_at)
+
+
+def observe(place: Place, on: Bench, checks: Sequence[PlaceCheck]) -> BatchResult:
+    """All checks' jobs in one batch."""
+    roots = {name: b.root for name, b in on.built.items()}
+    jobs = [job for check in checks for job in check.jobs(on)]
+    return place.run_batch(roots, {PROBES: on.programs}, jobs)
+
+
+def answers(
+    on: Bench, place: str, batch: BatchResult, checks: Sequence[PlaceCheck]
+) -> dict[str, Finding | NotJudged]:
+    """Answers by ``check case`` (of a bench with one release)."""
+    return {f"{a.check} {a.case}": a for check in checks for a in check.judge(on, place, batch)}
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A place that runs each job under user-mode QEMU, found in the overlay."""
+
+    place: Place
+    qemu: str
+    name: str = "qemu-user"
+
+    def run_batch(
+        self, roots: Mapping[str, Path], overlay: Mapping[str, Path], jobs: Sequence[Job]
+    ) -> BatchResult:
+        under = [replace(job, argv=(f"{PROBES}/{self.qemu}", *job.argv)) for job in jobs]
+        return self.place.run_batch(roots, overlay, under)
+
+
+__all__ = ["PROBES", "decode_results", "paths", "profile", "run"]

@@ -1,0 +1,347 @@
+"""The probes for real: this machine's kernel and C library, and programs and places that are wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.arch import host_arch
+from pipeline.check import PlaceCheck
+from pipeline.check.critical import RseqCritical
+from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
+from pipeline.check.ownership import RseqOwn
+from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.speed import GetcpuSpeed
+from pipeline.errors import PipelineError
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import Job
+from pipeline.place.host import HostPlace
+from tests.integration import probe_bench as kit
+
+pytestmark = pytest.mark.integration
+
+DETERMINISTIC: tuple[PlaceCheck, ...] = (
+    RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
+    GetcpuSteps(),
+)  # fmt: skip
+
+
+def but(name: str) -> list[PlaceCheck]:
+    """All of them but one."""
+    return [check for check in DETERMINISTIC if check.name != name]
+
+
+#: A sched_getcpu that never looks at the rseq area, as 2.34-74.el9's did not.
+BY_SYSTEM_CALL = """
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int sched_getcpu (void)
+{
+  unsigned int cpu;
+  return syscall (SYS_getcpu, &cpu, 0, 0) < 0 ? -1 : (int) cpu;
+}
+"""
+ALWAYS_ZERO = "int sched_getcpu (void); int sched_getcpu (void) { return 0; }\n"
+CRASHES = "int main (void) { __builtin_trap (); }\n"
+
+#: refuse NUMBER ERRNO PROGRAM ARG...: runs a program to which a system call is refused by a filter.
+REFUSE = """
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main (int argc, char **argv)
+{
+  if (argc < 4)
+    return 2;
+  struct sock_filter code[] = {
+    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, nr)),
+    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, (unsigned int) atoi (argv[1]), 0, 1),
+    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned int) atoi (argv[2])),
+    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog filter = { sizeof code / sizeof *code, code };
+  if (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+      || prctl (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+    return 2;
+  execv (argv[3], argv + 3);
+  return 127;
+}
+"""
+ENOSYS, EPERM = 38, 1
+PTRACE = {"x86_64": 101, "aarch64": 117}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kit.compile_all(host_arch(), tmp_path_factory.mktemp("probes"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kit.make_root(host_arch(), tmp_path_factory.mktemp("root"))
+
+
+def wrong_program(programs: Path, tmp_path: Path, name: str, extra: str, *, alone: bool = False) -> Path:
+    """The probes with one that has ``extra`` linked in (or is nothing else)."""
+    source = tmp_path / "extra.c"
+    source.write_text(extra)
+    probe = kit.paths.PROBES / f"{name.replace('-', '_')}.c"
+    sources = [] if alone else [str(probe)]
+    wrong = kit.compile_one(host_arch(), source, tmp_path / "wrong", *sources)
+    return kit.replaced(programs, name, wrong, tmp_path / "programs")
+
+
+def ask(check: PlaceCheck, root: Path, programs: Path, place: HostPlace | None = None) -> list[Outcome]:
+    """Outcomes for the tunable unset, 0, 1."""
+    on = kit.host_bench(root, programs)
+    batch = kit.observe(place or HostPlace(programs / "runner"), on, [check])
+    found = check.judge(on, "host", batch)
+    assert not [a for a in found if isinstance(a, NotJudged)]
+    return [a.outcome for a in found if isinstance(a, Finding)]
+
+
+PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
+
+
+def test_this_machines_glibc_is_green(root: Path, programs: Path, tmp_path: Path) -> None:
+    on = kit.host_bench(root, programs)
+    log = tmp_path / "log" / "batch.jsonl"
+    place = HostPlace(programs / "runner", log=log)
+    batch = kit.observe(place, on, DETERMINISTIC)
+    assert batch.trouble == ""
+    assert batch.facts is not None
+    assert batch.facts.kernel == os.uname().release
+    assert log.read_bytes().count(b"\n") == len(batch.results) + 2
+    found = kit.answers(on, "host", batch, DETERMINISTIC)
+    assert len(found) == 3 * len(DETERMINISTIC)
+    lone = len(os.sched_getaffinity(0)) == 1
+    for case, answer in found.items():
+        assert isinstance(answer, Finding)
+        expected = MISSING if lone and case.startswith("getcpu.migration") else PASS
+        assert answer.outcome is expected, answer
+
+
+def test_nothing_was_written_to_the_root(root: Path, programs: Path) -> None:
+    before = sorted(p.relative_to(root) for p in root.rglob("*"))
+    job = Job("x", "r", (host_arch().interp, f"{kit.PROBES}/rseq-threads", "1"))
+    batch = HostPlace(programs / "runner").run_batch({"r": root}, {kit.PROBES: programs}, [job])
+    assert batch.results["x"].status == 0
+    assert sorted(p.relative_to(root) for p in root.rglob("*")) == before
+    assert not any((root / "probes").iterdir())
+
+
+@pytest.mark.parametrize("check", but("getcpu.migration"), ids=lambda c: c.name)  # right either way
+def test_a_flipped_default_is_red(check: PlaceCheck, root: Path, programs: Path) -> None:
+    on = kit.host_bench(root, programs, kit.OPPOSITE)
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    outcomes = [a.outcome for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    assert outcomes == [FAIL, PASS, PASS]
+
+
+def test_symbols_that_should_not_be_there_are_red(root: Path, programs: Path) -> None:
+    on = kit.host_bench(root, programs, "12.0")
+    check = RseqRegistered()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = kit.answers(on, "host", batch, [check])
+    assert {a.outcome for a in found.values() if isinstance(a, Finding)} == {FAIL}
+
+
+def test_another_size_is_red(root: Path, programs: Path) -> None:
+    real = kit.size_when_on()
+    on = kit.host_bench(root, programs, of=kit.profile(size_on=real + 12))
+    check = RseqRegistered()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = list(check.judge(on, "host", batch))
+    assert [a.outcome for a in found if isinstance(a, Finding)] == [FAIL, PASS, FAIL]
+
+
+@pytest.mark.parametrize(
+    ("check", "program"), [(GetcpuPath(), "getcpu-path"), (GetcpuSteps(), "getcpu-once")]
+)
+def test_a_getcpu_that_does_not_use_rseq_is_red(
+    check: PlaceCheck, program: str, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    # With rseq off a system call is right; but where there is a vDSO the same count on and off is not.
+    off = FAIL if check.name == "getcpu.steps" and host_arch().name == "x86_64" else PASS
+    wrong = wrong_program(programs, tmp_path, program, BY_SYSTEM_CALL)
+    assert ask(check, root, wrong) == [FAIL, off, FAIL]
+
+
+def test_a_wrong_answer_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    if os.sched_getaffinity(0) == {0}:
+        pytest.fail("these tests need a second CPU")
+    wrong = wrong_program(programs, tmp_path, "getcpu-migrate", ALWAYS_ZERO)
+    assert ask(GetcpuMigration(), root, wrong) == [FAIL] * 3
+
+
+def test_unprotected_increments_are_lost_and_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    source = kit.paths.PROBES / "rseq_critical.c"
+    broken = kit.compile_one(host_arch(), source, tmp_path / "broken", "-DBROKEN")
+    wrong = kit.replaced(programs, "rseq-critical", broken, tmp_path / "programs")
+    assert ask(RseqCritical(), root, wrong) == [FAIL] * 3
+
+
+@pytest.mark.parametrize("check", but("rseq.tunable"), ids=lambda c: c.name)  # which runs ld.so itself
+def test_a_crash_is_an_error(check: PlaceCheck, root: Path, programs: Path, tmp_path: Path) -> None:
+    program = check.jobs(kit.host_bench(root, programs))[0].argv[0].rpartition("/")[2]
+    wrong = wrong_program(programs, tmp_path, program, CRASHES, alone=True)
+    assert ask(check, root, wrong) == [ERROR] * 3
+
+
+def refusing(programs: Path, tmp_path: Path, number: int, errno: int) -> HostPlace:
+    """A place whose runner and jobs are refused a system call."""
+    source = tmp_path / "refuse.c"
+    source.write_text(REFUSE)
+    refuse = kit.compile_one(host_arch(), source, tmp_path / "refuse", "-static")
+    runner = tmp_path / "runner.sh"
+    runner.write_text(f'#!/bin/sh\nexec {refuse} {number} {errno} {programs}/runner "$@"\n')
+    runner.chmod(0o755)
+    return HostPlace(runner)
+
+
+@pytest.mark.parametrize("errno", [ENOSYS, EPERM])
+def test_a_filter_that_refuses_rseq_is_missing_never_green(
+    errno: int, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    place = refusing(programs, tmp_path, host_arch().rseq_syscall, errno)
+    on = kit.host_bench(root, programs)
+    checks = (*DETERMINISTIC, GetcpuSpeed())
+    batch = kit.observe(place, on, checks)
+    assert batch.trouble == ""
+    assert batch.facts is not None
+    assert batch.facts.rseq == {ENOSYS: "ENOSYS", EPERM: "EPERM"}[errno]
+    for case, answer in kit.answers(on, "host", batch, checks).items():
+        assert isinstance(answer, Finding)
+        if case.startswith(("rseq.tunable", "getcpu.migration")):  # true without rseq as well
+            assert answer.outcome in (PASS, MISSING)
+        else:
+            assert answer.outcome is MISSING, answer
+
+
+def test_a_filter_that_refuses_tracing_is_missing(root: Path, programs: Path, tmp_path: Path) -> None:
+    place = refusing(programs, tmp_path, PTRACE[host_arch().name], EPERM)
+    for check in (RseqRegistered(), GetcpuSteps(), GetcpuPath(), RseqOwn(), RseqCritical()):
+        assert ask(check, root, programs, place) == [MISSING] * 3, check.name
+
+
+def test_a_killed_runner_is_missing(root: Path, programs: Path, tmp_path: Path) -> None:
+    runner = tmp_path / "runner.sh"
+    runner.write_text(
+        f"""#!/bin/sh
+{programs}/runner "$@" &
+until grep -q '"kind":"job"' "$4" 2>/dev/null; do sleep 0.05; done
+kill -9 $!
+wait $!
+"""
+    )
+    runner.chmod(0o755)
+    place = HostPlace(runner)
+    on = kit.host_bench(root, programs)
+    jobs = [
+        Job("rseq.registered/12.1/tunable unset", "12.1", (f"{kit.PROBES}/rseq-threads", "1")),
+        Job("rseq.critical/12.1/tunable=0", "12.1", (f"{kit.PROBES}/rseq-critical", "60000")),
+    ]
+    batch = place.run_batch({"12.1": root}, {kit.PROBES: programs}, jobs)
+    assert "signal 9" in batch.trouble or "status 137" in batch.trouble
+    assert "cut short after 1 jobs" in batch.trouble
+    answer = kit.answers(on, "host", batch, [RseqCritical()])["rseq.critical tunable=0"]
+    assert isinstance(answer, Finding)
+    assert answer.outcome is MISSING
+    assert "cut short" in answer.seen
+
+
+def test_roots_that_cannot_be_laid_over_are_trouble(root: Path, programs: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(root, bare)
+    (bare / "probes").rmdir()
+    on = kit.host_bench(bare, programs)
+    batch = kit.observe(HostPlace(programs / "runner"), on, [RseqOwn()])
+    assert "nothing can be mounted there" in batch.trouble
+    assert {a.outcome for a in RseqOwn().judge(on, "host", batch) if isinstance(a, Finding)} == {MISSING}
+
+
+def test_speed_has_samples_and_a_getcpu_by_system_call_is_red(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    check = GetcpuSpeed()
+    on = kit.host_bench(root, programs)
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = kit.answers(on, "host", batch, [check])
+    if batch.facts is not None and not batch.facts.judges_time:
+        assert all(isinstance(a, NotJudged) for a in found.values())
+        return
+    switched_on = found["getcpu.speed tunable=1"]
+    assert isinstance(switched_on, Finding)
+    assert switched_on.outcome in (PASS, MISSING), switched_on  # a busy machine must not make it red
+    assert min(switched_on.measures["on_ns"]) < min(switched_on.measures["raw_ns"])
+    assert len(switched_on.measures["direct_ns"]) >= 25
+    wrong = wrong_program(programs, tmp_path, "getcpu-speed", BY_SYSTEM_CALL)
+    assert ask(check, root, wrong)[2] is FAIL
+
+
+def test_a_job_that_hangs_floods_or_does_not_exist(root: Path, programs: Path, tmp_path: Path) -> None:
+    flood = tmp_path / "flood.c"
+    flood.write_text('#include <stdio.h>\nint main (void) { for (;;) puts ("{}"); }\n')
+    kit.compile_one(host_arch(), flood, tmp_path / "programs" / "flood", "-static")
+    shutil.copy2(programs / "rseq-critical", tmp_path / "programs")
+    jobs = [
+        Job("hang", "r", (f"{kit.PROBES}/rseq-critical", "60000"), timeout=0.5),
+        Job("flood", "r", (f"{kit.PROBES}/flood",)),
+        Job("absent", "r", (f"{kit.PROBES}/absent",)),
+        Job("nowhere", "s", (f"{kit.PROBES}/flood",)),
+        Job("last", "r", (f"{kit.PROBES}/rseq-critical", "10"), env={"A": "b"}),
+    ]
+    place = HostPlace(programs / "runner")
+    batch = place.run_batch({"r": root}, {kit.PROBES: tmp_path / "programs"}, jobs)
+    assert batch.trouble == ""
+    hang, flooded, absent, nowhere, last = (batch.results[j.id] for j in jobs)
+    assert hang.timed_out
+    assert 0.5 <= hang.seconds < 5
+    assert "wrote more than" in flooded.error
+    assert len(flooded.stdout) == 1 << 20
+    assert absent.error.endswith("No such file or directory")
+    assert "nobody said" in nowhere.error
+    assert last.status == 0
+
+
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A directory every user may enter; pytest's own is private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_an_ordinary_user_can_use_the_host(root: Path, programs: Path, for_all: Path) -> None:
+    """In a user namespace of his own; where the machine forbids those, every answer is MISSING."""
+    user = "setpriv --reuid 65534 --regid 65534 --clear-groups" if os.geteuid() == 0 else ""
+    for name, source in (("r", root), ("p", programs)):
+        shutil.copytree(source, for_all / name)
+        (for_all / name).chmod(0o755)
+    runner = for_all / "runner.sh"
+    runner.write_text(
+        f"""#!/bin/sh
+: >"$4"
+chmod 666 "$4" "$2"
+chmod 755 "$(dirname "$4")"
+exec {user} {for_all}/p/runner "$@"
+"""
+    )
+    runner.chmod(0o755)
+    outcomes = ask(RseqRegistered(), for_all / "r", for_all / "p", HostPlace(runner))
+    try:
+        kit.run([*user.split(), "unshare", "-Urm", "true"])
+    except PipelineError:
+        assert outcomes == [MISSING] * 3
+    else:
+        assert outcomes == [PASS] * 3
