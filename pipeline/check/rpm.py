@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pipeline import rpmfile, rpmtools
@@ -126,13 +127,16 @@ class Provides:
         return [question for _, question in self._steps(bench)]
 
     def run(self, bench: Bench) -> list[Finding]:
-        return [self._judge(bench, step, question) for step, question in self._steps(bench)]
+        of = cache(lambda release: provides(bench.built[release]))
+        return [self._judge(bench, step, question, of) for step, question in self._steps(bench)]
 
-    def _judge(self, bench: Bench, step: Step, question: Question) -> Finding:
+    def _judge(
+        self, bench: Bench, step: Step, question: Question, of: Callable[[str], Counter[str]]
+    ) -> Finding:
         new = Counter({capability(*line.split()[:2]) for line in for_arch(step.added, bench.arch)})
 
         def ask() -> tuple[Outcome, str]:
-            before, after = provides(bench.built[step.before]), provides(bench.built[step.after])
+            before, after = of(step.before), of(step.after)
             added, removed = after - before, before - after
             seen = f"added: {_listed(added.elements())}; removed: {_listed(removed.elements())}"
             return _verdict(added == new and not removed), seen
@@ -186,32 +190,37 @@ class Transaction:
         ]
 
     def run(self, bench: Bench) -> list[Finding]:
-        return [
-            self._judge(bench, release, built, case)
-            for release, built in bench.built.items()
-            for case in ("glibc", RSEQ, PLAIN)
-        ]
+        @cache
+        def done(release: str) -> tuple[rpmtools.Transactions, ProbeRpms]:
+            rpms, built = probe_rpms(bench), bench.built[release]
+            base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
+            if not base:
+                raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
+            return rpmtools.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch), rpms
 
-    def _judge(self, bench: Bench, release: str, built: Built, case: str) -> Finding:
+        return [self._judge(bench, question, done) for question in self.questions(bench)]
+
+    def _judge(
+        self,
+        bench: Bench,
+        question: Question,
+        carried_out: Callable[[str], tuple[rpmtools.Transactions, ProbeRpms]],
+    ) -> Finding:
+        release, case = question.target.release, question.case
         refused = case == RSEQ and not bench.profile.get(release).exports_rseq
         wanted = rseq_capabilities(bench) if refused else set()
         what = "the release's own packages" if case == "glibc" else f"{case}'s package"
         expected = f"{what} " + (f"refused, for want of {_listed(wanted)} alone" if refused else "accepted")
 
         def ask() -> tuple[Outcome, str]:
-            rpms = probe_rpms(bench)
-            base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
-            if not base:
-                raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
-            done = rpmtools.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch)
+            done, rpms = carried_out(release)
             if case == "glibc":
-                return judge_base(done, foreign=is_foreign(built))
+                return judge_base(done, foreign=is_foreign(bench.built[release]))
             if case not in done.programs:
                 return Outcome.MISSING, f"not tried, for glibc could not be installed: {_said(done)}"
             package = rpmfile.read(rpms.rseq if case == RSEQ else rpms.plain)
             return judge_program(done.programs[case], {f"{c} is needed by {package.nvra}" for c in wanted})
 
-        question = Question(check=self.name, target=bench.target(release), case=case)
         return _answered(question, expected, ask)
 
 
