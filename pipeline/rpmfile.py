@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline import rpmpayload
 from pipeline.errors import EvidenceError, MalformedInput, UsageError
-from pipeline.rpmpayload import Member
+from pipeline.rpmpayload import Listed, Member
 
 LEAD = struct.Struct(">4sBBHH66sHH16x")
 LEAD_MAGIC = b"\xed\xab\xee\xdb"
@@ -31,6 +31,7 @@ MAX_STORE = 256 << 20
 
 SIG_LONGSIZE, SIG_SHA256, SIG_SIZE, SIG_MD5 = 270, 273, 1000, 1004
 NAME, VERSION, RELEASE, EPOCH, ARCH, SOURCERPM = 1000, 1001, 1002, 1003, 1022, 1044
+FILEINODES = 1096
 FILESIZES, FILEMODES, FILEDIGESTS, FILELINKTOS, FILEFLAGS = 1028, 1030, 1035, 1036, 1037
 DIRINDEXES, BASENAMES, DIRNAMES, LONGFILESIZES = 1116, 1117, 1118, 5008
 PAYLOADFORMAT, PAYLOADCOMPRESSOR, PAYLOADDIGEST, PAYLOADDIGESTALGO = 1124, 1125, 5092, 5093
@@ -68,7 +69,8 @@ class Dependency:
 @dataclass(frozen=True)
 class FileEntry:
     """One file of the package's list: absolute path, mode (``st_mode``), size in bytes, hexadecimal digest
-    ("" for what is no regular file), the target of a symbolic link, rpm's file flags."""
+    ("" for what is no regular file), the target of a symbolic link, rpm's file flags, and a number that
+    hard links share (0: not known)."""
 
     path: str
     mode: int
@@ -76,6 +78,7 @@ class FileEntry:
     digest: str
     link: str
     flags: int
+    inode: int = 0
 
     @property
     def is_regular(self) -> bool:
@@ -227,6 +230,7 @@ def _files(header: _Header) -> tuple[FileEntry, ...]:
         header.strings(FILEDIGESTS) or ("",) * len(names),
         header.strings(FILELINKTOS) or ("",) * len(names),
         header.numbers(FILEFLAGS) or (0,) * len(names),
+        header.numbers(FILEINODES) or (0,) * len(names),
     )
     if any(len(c) != len(names) for c in (*columns, indexes)) or any(i >= len(dirs) for i in indexes):
         raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=_REMEDY)
@@ -328,7 +332,8 @@ def payload(path: Path) -> Iterator[Iterator[Member]]:
         rpm = _parse(file, path)[0]
         file.seek(rpm.payload_offset)
         with rpmpayload.decompressed(file, rpm.compressor, str(path)) as stream:
-            yield rpmpayload.members(stream, str(path))
+            listed = [Listed(f.path, f.mode, f.size, f.inode) for f in rpm.files]
+            yield rpmpayload.members(stream, str(path), listed)
 
 
 def extract(path: Path, destination: Path) -> None:

@@ -1,6 +1,8 @@
 """The archive in an RPM: decompression, the cpio format "newc", and unpacking that never leaves its root.
 
-The cpio format is that of the kernel's ``Documentation/driver-api/early-userspace/buffer-format.rst``.
+The cpio format is that of the kernel's ``Documentation/driver-api/early-userspace/buffer-format.rst``. rpm
+has a variant for files of 4 GiB and more (and, from rpm 6 on, for all packages of its format 6): a member is
+headed by ``07070X`` and its number in the header's file list, which says the rest.
 """
 
 from __future__ import annotations
@@ -10,18 +12,18 @@ import gzip
 import lzma
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
 import zstandard
 
 from pipeline.errors import MalformedInput
 
-MAGIC = b"070701"
-HEAD = 110
+MAGIC, STRIPPED = b"070701", b"07070X"
+HEAD, STRIPPED_HEAD = 110, 14
 TRAILER = "TRAILER!!!"
 CHUNK = 1 << 20
 #: links followed on the way to one file, as in Linux (MAXSYMLINKS)
@@ -121,13 +123,58 @@ class Member:
         self._stream.align()
 
 
-def members(source: Readable, where: str) -> Iterator[Member]:
-    """The members up to the trailer; raises `MalformedInput` on anything that is not "newc"."""
-    stream = _Stream(source, where)
+class Listed(NamedTuple):
+    """A file as the package's header lists it: absolute path, mode, size in bytes, number of its inode."""
+
+    path: str
+    mode: int
+    size: int
+    inode: int
+
+
+class _List:
+    """The header's file list, as the stripped variant needs it."""
+
+    def __init__(self, listed: Sequence[Listed], where: str) -> None:
+        self._listed = listed
+        self._where = where
+        self._same: dict[int, list[int]] = {}
+        for number, entry in enumerate(listed):
+            if stat.S_ISREG(entry.mode) and entry.inode:
+                self._same.setdefault(entry.inode, []).append(number)
+
+    def member(self, head: bytes, stream: _Stream) -> Member:
+        """The member whose head names its number; of hard links only the last one listed has data."""
+        try:
+            number = int(head[len(STRIPPED) :], 16)
+            entry = self._listed[number]
+        except (ValueError, IndexError):
+            raise MalformedInput(
+                f"{self._where}: cpio member {head!r} is not in the file list", hint=_REMEDY
+            ) from None
+        stream.align()
+        same = self._same.get(entry.inode, [number]) if stat.S_ISREG(entry.mode) else [number]
+        has_data = stat.S_ISLNK(entry.mode) or (stat.S_ISREG(entry.mode) and same[-1] == number)
+        size = entry.size if has_data else 0
+        return Member(f".{entry.path}", entry.mode, size, (0, 0, entry.inode), len(same), stream, size)
+
+
+def members(source: Readable, where: str, listed: Sequence[Listed] = ()) -> Iterator[Member]:
+    """The members up to the trailer; ``listed`` is the header's file list, for rpm's stripped variant.
+
+    Raises `MalformedInput` on anything that is neither.
+    """
+    stream, files = _Stream(source, where), _List(listed, where)
     while True:
-        head = stream.exactly(HEAD)
+        head = stream.exactly(STRIPPED_HEAD)
+        if head.startswith(STRIPPED):
+            member = files.member(head, stream)
+            yield member
+            member.finish()
+            continue
         if not head.startswith(MAGIC):
             raise MalformedInput(f"{where}: the payload is no cpio archive of format newc", hint=_REMEDY)
+        head += stream.exactly(HEAD - STRIPPED_HEAD)
         try:
             fields = [int(head[n : n + 8], 16) for n in range(6, HEAD, 8)]
         except ValueError:

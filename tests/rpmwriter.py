@@ -47,6 +47,16 @@ def cpio(items: Sequence[Item]) -> bytes:
     return out
 
 
+def stripped(items: Sequence[Item]) -> bytes:
+    """An archive in rpm's own variant, whose members are numbers in the file list."""
+    out = b""
+    for number, item in enumerate(items):
+        out += b"07070X%08x" % number
+        out += b"\0" * (-len(out) % 4) + item.data
+        out += b"\0" * (-len(out) % 4)
+    return out + cpio([])
+
+
 def header(tags: dict[int, object]) -> bytes:
     """An RPM header: str -> STRING, list of str -> STRING_ARRAY, tuple of int -> INT32, int -> INT32."""
     index = store = b""
@@ -117,6 +127,7 @@ def write(
             1035: [hashlib.sha256(i.data).hexdigest() if stat.S_ISREG(i.mode) else "" for i in listed],
             1036: [i.data.decode() if stat.S_ISLNK(i.mode) else "" for i in listed],
             1037: (0,) * len(listed),
+            1096: tuple(i.inode or 1000 + n for n, i in enumerate(listed)),
         }
     main |= tags or {}
     raw = header({k: v for k, v in main.items() if v is not None})

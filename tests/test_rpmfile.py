@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline import rpmfile
 from pipeline.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.rpmpayload import inside
-from tests.rpmwriter import DIR, LNK, REG, Item, write
+from tests.rpmwriter import DIR, LNK, REG, Item, stripped, write
 
 ITEMS = (
     Item("/usr/bin", DIR | 0o755),
@@ -85,6 +85,23 @@ def test_hard_links_share_one_file_wherever_its_data_comes(tmp_path: Path, data_
     assert len({(root / f"f{n}").stat().st_ino for n in range(3)}) == 1
     assert (root / "f1").read_bytes() == (b"" if data_at is None else b"data")
     assert (root / "f1").stat().st_mode == 0o100600
+
+
+def test_the_archive_that_names_files_by_number(tmp_path: Path) -> None:
+    links = [Item("/hard1", REG | 0o600, b"", inode=5), Item("/hard2", REG | 0o600, b"data", inode=5)]
+    items = [*ITEMS, *links]
+    package = write(tmp_path, "six", items=items, compressor="none", payload=stripped(items),
+                    tags={1028: tuple(len(i.data) or 4 * (i.inode == 5) for i in items)})  # fmt: skip
+    root = tmp_path / "root"
+    root.mkdir()
+    rpmfile.extract(package, root)
+    assert (root / "usr/bin/tool").read_bytes() == b"#!tool\n" * 300
+    assert (root / "usr/bin/alias").readlink() == Path("tool")
+    assert (root / "hard1").samefile(root / "hard2")
+    assert (root / "hard1").read_bytes() == b"data"
+    short = write(tmp_path, "short", items=items[:2], compressor="none", payload=stripped(items))
+    with pytest.raises(MalformedInput, match="not in the file list"):
+        rpmfile.extract(short, root)
 
 
 def test_a_directory_without_write_permission_can_be_filled(tmp_path: Path) -> None:
