@@ -29,7 +29,9 @@ _MACHINE = re.compile(
 _UNMET = re.compile(r"^\t(\S.*? is needed by \S+)\n?", re.MULTILINE)
 _HARMLESS = re.compile(r"^(error: Failed dependencies:|warning: .*)\n?", re.MULTILINE)
 #: Debian's rpm warns whoever installs packages by it.
-_DEBIAN = re.compile(r"^rpm: .*\n?", re.MULTILINE)
+_DEBIAN = re.compile(
+    r"^rpm: (?:RPM should not be used directly|However assuming you know).*\n?", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
