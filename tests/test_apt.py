@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import apt, apt_sources, paths
+from pipeline import apt, apt_sources, paths, source
+from pipeline import profile as profiles
 from pipeline.apt import MIRROR, PrivateApt
 from pipeline.apt_sources import AptEntry, for_suite, parse_deb822, parse_one_line
-from pipeline.errors import SourceUnreachable
+from pipeline.errors import HashMismatch, SourceUnreachable
+from pipeline.profile import AptSource, Profile
 from tests.webserver import Page, Web, serve
 
 KEYRING = "/usr/share/keyrings/debian-archive-bookworm-stable.gpg"
@@ -313,11 +315,53 @@ class TestPrivateApt:
         assert (root / "status").read_bytes() == b""
         assert not any(p.name == "lists" for p in (tmp_path / "host").rglob("*"))
 
+    def test_a_profile_pins_a_source_file(self, web: Web, tmp_path: Path) -> None:
+        fetched = source.fetch(pinning(hashlib.sha256(ORIG).hexdigest()))
+        assert (fetched.record.kind, fetched.record.pinned) == ("apt", True)
+        assert "127.0.0.1" not in fetched.record.origin
+        assert (fetched.unpack(tmp_path / "t") / "version.h").is_file()
+        web.pages.clear()
+        assert source.available(pinning(hashlib.sha256(ORIG).hexdigest())) == (
+            True,
+            "toy_1.orig.tar.gz is cached",
+        )
+
+    @pytest.mark.usefixtures("web")
+    def test_what_the_archive_has_but_the_profile_does_not_pin_is_refused(self) -> None:
+        with pytest.raises(HashMismatch, match=f"{hashlib.sha256(ORIG).hexdigest()}, not {'0' * 64}"):
+            source.fetch(pinning("0" * 64))
+        (aside,) = (paths.state() / "quarantine").iterdir()
+        assert aside.read_bytes() == ORIG
+
+    def test_an_archive_that_is_away_names_each_way_to_supply_the_source(self, web: Web) -> None:
+        web.pages.clear()
+        profile = pinning("0" * 64)
+        ok, why = source.available(profile)
+        assert not ok
+        assert "127.0.0.1" not in why
+        with pytest.raises(SourceUnreachable) as caught:
+            source.fetch(profile)
+        for way in (
+            "debian.sources",
+            "tarball:",
+            "git:",
+            "dir:",
+            str(paths.state() / "sources" / ("0" * 64)),
+        ):
+            assert way in caught.value.hint
+
+
+def pinning(sha256: str) -> Profile:
+    pin = AptSource(
+        kind="apt", suite="bookworm", package="toy", file="toy_1.orig.tar.gz", sha256=sha256, topdir="toy-1"
+    )
+    return profiles.load("bookworm").model_copy(update={"source": pin})
+
 
 def _orig() -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("toy-1/x"))
+        tar.addfile(tarfile.TarInfo("toy-1/version.h"))
     return raw.getvalue()
 
 
