@@ -18,6 +18,7 @@
 
 #define ROUNDS 25
 #define MAX_ROUNDS (4 * ROUNDS)
+#define PATIENCE_NS 2e9 /* no more rounds are added after this */
 #define SAMPLE_NS 4000000
 #define STEADY 1.15 /* lower quartile over minimum */
 
@@ -168,7 +169,8 @@ main (int argc, char **argv)
       snprintf (setting[i], sizeof setting[i], "GLIBC_TUNABLES=%s=%d", argv[1], i);
       child[i + 1] = start (argv[0], setting[i]);
     }
-  while (rounds < MAX_ROUNDS && !all_steady)
+  double begun = now_ns ();
+  while (rounds < MAX_ROUNDS && !all_steady && now_ns () - begun < PATIENCE_NS)
     {
       for (int i = 0; i < ROUNDS; i++, rounds++)
         for (int k = 0; k < KINDS; k++)

@@ -109,6 +109,7 @@ def test_each_fault_of_a_registered_release_is_red(change: Change, words: str) -
             lambda x: kernel(x).update(pointer=4096, size=32),
             "thread 105 is registered with the kernel at 0x1000",
         ),
+        (lambda x: kernel(x).update(signature=SIGNATURE), "thread 105 is registered"),
         (lambda x: x[0].update(size=32), "__rseq_size is 32, not 0"),
         (lambda x: x[0].update(offset=0), "__rseq_offset is 0"),
         (lambda x: x[3].update(cpu_id=0xFFFFFFFF), "not -2"),
@@ -121,6 +122,14 @@ def test_each_fault_of_an_unregistered_release_is_red(change: Change, words: str
     finding = one("12.0.z/tunable unset", changed)
     assert finding.outcome is Outcome.FAIL
     assert words in finding.seen
+
+
+def test_an_older_kernel_gives_a_size_for_no_registration() -> None:
+    changed = lines(on=False, exports=True)
+    for line in changed:
+        if line["from"] == "kernel":
+            line["size"] = 32
+    assert one("12.1/tunable=0", changed).outcome is Outcome.PASS
 
 
 def test_a_flipped_default_is_red_both_ways() -> None:
