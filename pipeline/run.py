@@ -11,15 +11,16 @@ import os
 import selectors
 import signal
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from pipeline.errors import CommandFailed, NoSpace, ToolMissing
+from pipeline.errors import CommandFailed, NoSpace, ToolMissing, WorldError
 
 #: Names that a program may take from our environment: where programs, homes, proxies and certificates
 #: are, and nothing that changes how glibc or a compiler works.
@@ -31,6 +32,9 @@ PASSED_ON = (
 
 TAIL_LINES = 25
 GRACE_SECONDS = 5.0
+
+#: How programs say ENOSPC and EDQUOT in the C locale.
+_DISK_FULL = ("No space left on device", "ENOSPC", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,27 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process group politely, then for good, and reap its leader."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, signum)
-        except (ProcessLookupError, PermissionError):
-            break
-        try:
-            process.wait(GRACE_SECONDS)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+    """End a process group politely, then for good, and reap its leader.
+
+    The leader's end is not the end of it: what it started is in the same group and may outlive it.
+    """
+    try:
+        _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and (process.poll() is None or _signal_group(process, 0)):
+            time.sleep(0.02)
+    finally:  # also on a second, impatient ^C
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], signum: int) -> bool:
+    """Send a signal to the group; whether there was anyone to send it to."""
+    try:
+        os.killpg(process.pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def run(
@@ -102,23 +115,25 @@ def run(
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             sink = stack.enter_context(log.open("ab"))
+        source: int | IO[bytes] = subprocess.DEVNULL
+        if stdin is not None and sink is None:
+            source = subprocess.PIPE
+        elif stdin is not None:  # nobody feeds a pipe while the log is followed
+            source = stack.enter_context(tempfile.TemporaryFile())
+            source.write(stdin)
+            source.seek(0)
         try:
             process = subprocess.Popen(
                 args,
                 env=clean_environment(env),
                 cwd=cwd,
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if sink else subprocess.PIPE,
                 start_new_session=True,
             )
-        except FileNotFoundError:
-            raise ToolMissing(
-                f"{args[0]} is not installed (or {cwd} does not exist)"
-                if cwd
-                else f"{args[0]} is not installed",
-                hint="`nox -s setup` installs what is missing; `nox -s setup -- --check` lists it",
-            ) from None
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as e:
+            raise _not_started(args[0], cwd, e) from None
         with process:
             try:
                 if sink is not None:
@@ -138,6 +153,7 @@ def run(
                 raise
     done = Completed(tuple(args), process.returncode, stdout, stderr, time.monotonic() - start)
     if success_codes is not None and done.returncode not in success_codes:
+        _signal_group(process, signal.SIGKILL)  # what a failed program may have left behind
         _raise(done, tail, log, remedy)
     return done
 
@@ -166,17 +182,20 @@ def running(
             stderr=stderr,
             start_new_session=True,
         )
-    except FileNotFoundError:
-        raise _not_installed(args[0]) from None
+    except (FileNotFoundError, PermissionError) as e:
+        raise _not_started(args[0], None, e) from None
     try:
         yield process
     finally:
         end_group(process)
 
 
-def _not_installed(program: str) -> ToolMissing:
+def _not_started(program: str, cwd: Path | None, error: OSError) -> WorldError:
+    if cwd is not None and not cwd.is_dir():
+        return WorldError(f"{program} cannot run in {cwd}: there is no such directory")
+    why = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
     return ToolMissing(
-        f"{program} is not installed",
+        f"{program} {why}",
         hint="`nox -s setup` installs what is missing; `nox -s setup -- --check` lists it",
     )
 
@@ -191,10 +210,14 @@ def _follow(
     on_line: Callable[[str], None] | None,
     timeout: float | None,
 ) -> str:
-    """Copy the output to ``sink`` as it comes; return the last lines."""
+    """Copy the output to ``sink`` as it comes; return the last lines.
+
+    A line that tells of a full disk is kept in front of them: many more may follow in a parallel build.
+    """
     assert process.stdout is not None
     deadline = None if timeout is None else time.monotonic() + timeout
     tail: deque[str] = deque(maxlen=TAIL_LINES)
+    disk_full = ""
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -210,18 +233,22 @@ def _follow(
             for raw in lines:
                 line = raw.decode(errors="replace")
                 tail.append(line)
+                if not disk_full and any(words in line for words in _DISK_FULL):
+                    disk_full = line
                 if on_line:
                     on_line(line)
         sink.flush()
     if pending:
         tail.append(pending.decode(errors="replace"))
+    if disk_full and disk_full not in tail:
+        tail.appendleft(disk_full)
     return "\n".join(tail)
 
 
 def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
     name = done.argv[0]
     where = f"; full log: {log}" if log else ""
-    if "No space left on device" in tail or "ENOSPC" in tail:
+    if any(words in tail for words in _DISK_FULL):
         raise NoSpace(
             f"the disk filled up while {name} ran{where}",
             hint="free some space (`nox -s clean` drops stored results) and run the same command again",

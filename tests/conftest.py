@@ -1,0 +1,36 @@
+"""Every test gets a state directory of its own, and an environment that holds no setting of the user's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+#: what a user may have set that would change what a test sees
+SETTINGS = ("PIPELINE_ENGINE", "PIPELINE_TRACEBACK", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty state directory for this test alone."""
+    directory = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("PIPELINE_STATE", str(directory))
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def users_state() -> str | None:
+    """PIPELINE_STATE as it was before any test."""
+    return os.environ.get("PIPELINE_STATE")
+
+
+@pytest.fixture
+def real_state(state: Path, users_state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """The user's own state directory, for tests that use a build image or a kernel that is there already."""
+    if users_state is None:
+        monkeypatch.delenv("PIPELINE_STATE")
+    else:
+        monkeypatch.setenv("PIPELINE_STATE", users_state)
