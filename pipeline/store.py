@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,16 @@ def file_sha256(path: Path) -> str:
 
 
 def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
-    """sha256 over names, kinds, executable bits and bytes of everything below ``root``."""
+    """sha256 over names, kinds, executable bits and bytes of every file and link below ``root``.
+
+    Empty directories do not count, as git knows none. Raises OSError for what cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
     total = hashlib.sha256()
-    for directory, dirs, files in os.walk(root):
+    for directory, dirs, files in os.walk(root, onerror=unreadable):
         dirs[:] = sorted(d for d in dirs if d not in ignore)
         links = [d for d in dirs if (Path(directory) / d).is_symlink()]
         for name in sorted([f for f in files if f not in ignore] + links):
@@ -111,7 +119,8 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
                     remove_tree(final)
                 work.rename(final)
             except BaseException:
-                remove_tree(work)
+                with suppress(OSError):  # what stays has a name nobody takes for whole
+                    remove_tree(work)
                 raise
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -124,15 +133,19 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory, also one whose directories are not writable."""
-
-    def again(function: Callable[..., Any], name: str, error: BaseException) -> None:  # noqa: ARG001
-        Path(name).parent.chmod(0o755)
-        Path(name).chmod(0o755)
-        function(name)
-
-    if path.exists():
-        shutil.rmtree(path, onerror=lambda f, n, e: again(f, n, e[1]))
+    """Remove a directory, also one whose directories are not writable; nothing if it is not there."""
+    if not path.exists():
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        path.chmod(0o755)
+        for directory, dirs, _ in os.walk(path):
+            for name in dirs:
+                below = Path(directory, name)
+                if not below.is_symlink():
+                    below.chmod(0o755)
+        shutil.rmtree(path)
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
