@@ -68,20 +68,27 @@ def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, t
     build.mkdir()
     cpus = len(os.sched_getaffinity(0))
     inside = "/build" if workplace.image else str(top)
-    headers = f"/opt/kernel-headers/{machine.name}" if workplace.image else "/usr/include"
+    headers = (
+        f"/opt/kernel-headers/{machine.name}"
+        if workplace.image
+        else rpmbuild.host_kernel_headers(top, machine)
+    )
     script = (
         f"set -e; cd {inside}/build; ../{tree.name}/configure --with-headers={headers} "
         f"{' '.join(profile.configure)} CFLAGS='-g -O2' CXX=; make -j{cpus} CXX=; "
         f"make -j{cpus} install install_root={inside}/root CXX="
     )
     argv = ["sh", "-c", script]
-    if workplace.image:
-        argv = workplace.image.engine.run_argv(workplace.image.name, argv, mounts={"/build": top})
     log = paths.logs() / "bench-plain.log"
     log.unlink(missing_ok=True)
     start = time.monotonic()
     with step("plain configure && make && make install") as at:
-        run(argv, log=log, on_line=rpmbuild.show(at.at))
+        if workplace.image:
+            workplace.image.engine.run(
+                workplace.image.name, argv, mounts={"/build": top}, log=log, on_line=rpmbuild.show(at.at)
+            )
+        else:
+            run(argv, log=log, on_line=rpmbuild.show(at.at))
     return time.monotonic() - start
 
 

@@ -76,6 +76,7 @@ class Builder:
 
     def inputs(self, target: Target) -> dict[str, Any]:
         """Everything that decides what the build of ``target`` makes."""
+        machine = arch(target.arch)
         release = self.profile.get(target.release)
         patches = series.load(self.profile.name, release.name).patches_up_to(self.options.up_to or None)
         return {
@@ -83,7 +84,7 @@ class Builder:
             "patches": [[p.file, p.sha256] for p in patches],
             "release": rpmbuild.release_inc(self.profile, release, archive="", topdir=""),
             "spec": rpmbuild.spec_sha256(),
-            "workplace": rpmbuild.identity(self.workplace(arch(target.arch))),
+            "workplace": rpmbuild.identity(self.workplace(machine), machine),
             "arch": target.arch,
             "check": self.options.check,
             "epoch": rpmbuild.SOURCE_DATE_EPOCH,
@@ -179,25 +180,32 @@ def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
         "--owner=0",
         "--group=0",
         "--numeric-owner",
+        "--mode=u=rwX,go=rX",  # as trees are compared: of a mode only the executable bit counts
     ]
     run(["tar", "-C", tree.parent, *order, "--exclude=.git", "-cf", packed, tree.name])
     return packed, tree.name
 
 
 def read_manifest(directory: Path) -> BuildManifest:
-    """The record of a stored build; its key is the directory's name."""
-    manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
+    """The record of a stored build; its key is the directory's name. Raises `EvidenceError`."""
+    try:
+        manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
+    except (OSError, ValueError) as e:
+        raise EvidenceError(
+            f"{directory / MANIFEST} cannot be read: {e}",
+            hint=f"remove {directory} and run `nox -s build` again",
+        ) from None
     return manifest.model_copy(update={"key": directory.name})
 
 
 def built(entry: Entry) -> Built:
-    """A stored build with its root extracted; every RPM is compared with its record first.
+    """A stored build with its root extracted; every RPM and the source RPM is compared with its record first.
 
     Raises `EvidenceError` naming the RPM that is not what was built.
     """
     manifest = read_manifest(entry.path)
     directory = entry.path / "RPMS"
-    for record in manifest.rpms:
+    for record in (*manifest.rpms, *([manifest.srpm] if manifest.srpm else [])):
         rpm = directory / record.file
         if not rpm.is_file() or rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
             raise EvidenceError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import CommandFailed, PipelineError, ToolMissing
+from pipeline.errors import CommandFailed, NoSpace, PipelineError, ToolMissing
 from pipeline.run import Completed, run
 
 #: Limits that a root without CAP_SYS_RESOURCE may still set; podman's own defaults are higher.
@@ -58,6 +59,32 @@ class Engine:
             return None
         found = done.text.strip()
         return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def run(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        mounts: Mapping[str, Path] | None = None,
+        read_only: Mapping[str, Path] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        log: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+        remedy: str = "",
+    ) -> Completed:
+        """Run ``argv`` in a new container without network; else as `run_argv` and `pipeline.run.run` say.
+
+        A container is no child of ours: ending the engine's client leaves it running. So whatever ends this
+        call early (^C, a time limit) also ends the container, by its name.
+        """
+        name = f"pipeline-{uuid.uuid4().hex[:12]}"
+        line = self.run_argv(image, argv, mounts=mounts, read_only=read_only, env=env, name=name)
+        try:
+            return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
+        except BaseException:
+            run([self.program, *self.options, "rm", "--force", name], success_codes=None, timeout=60)
+            raise
 
     def run_argv(
         self,
@@ -137,12 +164,19 @@ def probe(image: str, program: str) -> Engine:
         if engine.program != program:
             continue
         try:
-            run(engine.run_argv(image, ["true"]), timeout=120)
+            engine.run(image, ["true"], timeout=120)
             return engine
+        except NoSpace:
+            raise
         except PipelineError as e:
-            words = e.tail if isinstance(e, CommandFailed) and e.tail else e.message
-            said.append(f"  {engine}: {words.strip().splitlines()[-1] if words.strip() else 'no word'}")
+            said.append(f"  {engine}{' with lower limits' if engine.limits else ''}: {last_word(e)}")
     raise no_engine("no way of running a container works here:\n" + "\n".join(said))
+
+
+def last_word(error: PipelineError) -> str:
+    """The last line of what a program said, or of our own message if it said nothing."""
+    words = error.tail if isinstance(error, CommandFailed) and error.tail else error.message
+    return words.strip().splitlines()[-1] if words.strip() else "no word"
 
 
 def no_engine(message: str) -> NoEngine:

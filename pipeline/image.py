@@ -18,9 +18,9 @@ from filelock import FileLock
 from pipeline import binfmt, paths
 from pipeline import engine as engines
 from pipeline.apt import PrivateApt
-from pipeline.arch import Arch, host_arch
+from pipeline.arch import ARCHES, Arch, host_arch
 from pipeline.engine import Engine
-from pipeline.errors import CommandFailed, PipelineError, SourceUnreachable, UsageError
+from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
 from pipeline.profile import Profile
 from pipeline.progress import step
 from pipeline.records import ImageRecord
@@ -71,14 +71,19 @@ def packages(directory: Path, machine: Arch) -> list[str]:
     """Names in ``packages.txt`` that an image running on ``machine`` has; raises `UsageError`."""
     names = []
     file = directory / "packages.txt"
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist", hint="write it: one Debian package a line")
     for number, line in enumerate(file.read_text().splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
             continue
         if len(words) == 1 or (len(words) == 2 and words[1] == f"[{machine.name}]"):
             names.append(words[0])
-        elif len(words) > 2 or not (words[1].startswith("[") and words[1].endswith("]")):
-            raise UsageError(f"{file}:{number}: expected 'NAME' or 'NAME [ARCH]'", hint="mend the line")
+        elif len(words) > 2 or words[1] not in [f"[{name}]" for name in ARCHES]:
+            raise UsageError(
+                f"{file}:{number}: expected 'NAME' or 'NAME [ARCH]', ARCH being {' or '.join(ARCHES)}",
+                hint="mend the line",
+            )
     return names
 
 
@@ -93,6 +98,11 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     if machine != host_arch():
         binfmt.ensure(machine)
     directory = paths.CONTAINERS / profile.image.directory
+    if not (directory / "Containerfile").is_file():
+        raise UsageError(
+            f"profile {profile.name}: image.directory: {directory} has no Containerfile",
+            hint="correct the profile, or write the Containerfile",
+        )
     inputs = {
         "image": profile.image.model_dump(),
         "reference": reference,
@@ -104,16 +114,18 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     if not importers:
         raise engines.no_engine("neither podman nor docker is installed")
     recipe = _Recipe(profile, reference, machine, tag)
-    last: PipelineError | None = None
+    said = []
     for importer in importers:
+        try:
+            importer.call("images", "--quiet", timeout=120)
+        except CommandFailed as e:  # the program is there, its engine is not (docker without a daemon)
+            said.append(f"{importer.program} does not work here: {engines.last_word(e)}")
+            continue
         try:
             return _ensure(recipe, importer)
         except engines.NoEngine as e:
-            last = e
-        except CommandFailed as e:  # the program is there, its engine is not (docker without a daemon)
-            last = engines.no_engine(f"{importer.program} does not work here: {e.message}")
-    assert last is not None
-    raise last
+            said.append(e.message)
+    raise engines.no_engine("\n".join(said))
 
 
 def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
@@ -139,7 +151,7 @@ def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
     script = "\n".join(
         f"printf '{name}=%s\\n' \"$({command} 2>/dev/null)\"" for name, command in TOOLS.items()
     )
-    lines = run(runner.run_argv(tag, ["sh", "-c", script])).text.splitlines()
+    lines = runner.run(tag, ["sh", "-c", script]).text.splitlines()
     tools = dict(line.partition("=")[::2] for line in lines if "=" in line)
     base = reference or profile.image.reference or f"mmdebstrap {profile.image.suite}"
     return BuildImage(runner, tag, ImageRecord(id=found, base=base, pinned=not reference, tools=tools))
@@ -185,13 +197,19 @@ def bootstrap(suite: str, machine: Arch, names: list[str], tar: Path) -> None:
     apt = PrivateApt(suite, machine.deb)
     mode = "root" if os.geteuid() == 0 else "unshare"
     options = [f"--dpkgopt={o}" for o in DPKG_OPTIONS]
-    run(
-        ["mmdebstrap", f"--mode={mode}", "--variant=minbase", f"--architectures={machine.deb}",
-         f"--include={','.join(names)}", "--aptopt=Acquire::Languages \"none\"", *options, suite, tar, "-"],
-        stdin="".join(f"{line}\n" for line in apt.sources_lines()).encode(),
-        env=_apt_environment(),
-        remedy=f"is the host's Debian mirror reachable, and does it carry {suite}? try `apt-get update`",
-    )  # fmt: skip
+    try:
+        run(
+            ["mmdebstrap", f"--mode={mode}", "--variant=minbase", f"--architectures={machine.deb}",
+             f"--include={','.join(names)}", "--aptopt=Acquire::Languages \"none\"", *options,
+             suite, tar, "-"],
+            stdin="".join(f"{line}\n" for line in apt.sources_lines()).encode(),
+            env=_apt_environment(),
+        )  # fmt: skip
+    except CommandFailed as e:
+        raise SourceUnreachable(
+            f"mmdebstrap could not make a base of {suite} ({machine.deb}):\n{e.tail}",
+            hint=f"is the host's Debian mirror reachable, and does it carry {suite}? try `apt-get update`",
+        ) from None
 
 
 def _apt_environment() -> Mapping[str, str]:

@@ -24,7 +24,12 @@ BASELINES = REPO / "abi-baselines"
 def state() -> Path:
     """The directory all results live under (created on demand by the store)."""
     named = os.environ.get("PIPELINE_STATE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("glibc-backport-pipeline"))
+    # absolute: container engines take a relative path for the name of a volume
+    return (
+        Path(named).expanduser().absolute()
+        if named
+        else Path(platformdirs.user_cache_dir("glibc-backport-pipeline"))
+    )
 
 
 def logs() -> Path:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.arch import Arch, host_arch
-from pipeline.errors import CommandFailed
+from pipeline.errors import CommandFailed, ToolMissing
 from pipeline.image import BuildImage
 from pipeline.profile import Profile, Release
 from pipeline.records import BuildMode
-from pipeline.run import clean_environment, run
+from pipeline.run import run
 from pipeline.store import file_sha256
 
 #: 2026-11-24, the date of the spec's changelog: no RPM carries the time it was built at.
@@ -28,6 +28,8 @@ CCACHE = {
     "CCACHE_SLOPPINESS": "include_file_ctime,include_file_mtime,time_macros",
     "CCACHE_MAXSIZE": "2G",
     "CCACHE_COMPRESSLEVEL": "1",
+    # the compiler's own dependency output (-MD, which glibc asks for) instead of a preprocessor run a file
+    "CCACHE_DEPEND": "1",
 }
 
 #: A compiler command of the build: what it writes is what we show.
@@ -58,7 +60,7 @@ class Ingredients:
 
     def lay_out(self, top: Path) -> None:
         """Fill ``top``/SOURCES and ``top``/SPECS."""
-        for name in ("SOURCES", "SPECS", "BUILD", "BUILDROOT", "RPMS", "SRPMS"):
+        for name in ("SOURCES", "SPECS", "BUILD", "BUILDROOT", "RPMS", "SRPMS", "tmp"):
             (top / name).mkdir(parents=True, exist_ok=True)
         _link(self.archive, top / "SOURCES" / self.archive.name)
         for patch in self.patches:
@@ -118,14 +120,13 @@ def rpmbuild(
     cache = paths.ccache(profile_name, machine.name)
     cache.mkdir(parents=True, exist_ok=True)
     inside = workplace.image is not None
-    headers = f"/opt/kernel-headers/{machine.name}" if inside else "/usr/include"
-    if not inside and not Path("/usr/include/asm").exists():
-        headers = str(host_kernel_headers(top))
+    headers = f"/opt/kernel-headers/{machine.name}" if inside else str(host_kernel_headers(top, machine))
     where = "/build" if inside else str(top)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
         "--define", f"_topdir {where}", "--define", f"jobs {jobs()}", "--define", "launcher ccache",
         "--define", f"kernel_headers {headers}", "--define", f"_dbpath {where}/rpmdb",
+        "--define", f"_tmppath {where}/tmp",
         "--define", "use_source_date_epoch_as_buildtime 1",
         "--define", "clamp_mtime_to_source_date_epoch 1", "--define", "_buildhost pipeline",
         *(["--with", "check"] if check else []),
@@ -133,15 +134,15 @@ def rpmbuild(
     ]  # fmt: skip
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
-    if workplace.image:
-        argv = workplace.image.engine.run_argv(
-            workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env
-        )
-        env = {}
-    else:
-        env["CCACHE_DIR"] = str(cache)
+    env["CCACHE_DIR"] = "/ccache" if inside else str(cache)
     remedy = f"the first error is in {log}"
-    run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
+    if workplace.image:
+        workplace.image.engine.run(
+            workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env,
+            log=log, on_line=show(at), remedy=remedy,
+        )  # fmt: skip
+    else:
+        run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
     return _ccache_counts(stats)
 
 
@@ -167,17 +168,28 @@ def _ccache_counts(stats: Path) -> dict[str, int]:
     return {k: v for k, v in sorted(counts.items()) if k.endswith(("hit", "miss"))}
 
 
-def host_kernel_headers(top: Path) -> Path:
-    """Debian keeps ``asm`` in a multiarch directory; glibc wants linux, asm and asm-generic side by side."""
+def host_kernel_headers(top: Path, machine: Arch) -> Path:
+    """A directory below ``top`` with the host's linux, asm and asm-generic for ``machine`` side by side.
+
+    Debian keeps ``asm`` in a multiarch directory, and the headers of other architectures in one of their
+    own; glibc wants all three together. Raises `ToolMissing`.
+    """
+    if machine == host_arch():
+        common = Path("/usr/include")
+        own = next((d for d in (common, common / machine.triplet) if (d / "asm").is_dir()), common)
+    else:
+        common = own = Path(f"/usr/{machine.triplet}/include")
     headers = top / "kernel-headers"
     headers.mkdir(exist_ok=True)
-    for name, where in (
-        ("linux", "/usr/include/linux"),
-        ("asm-generic", "/usr/include/asm-generic"),
-        ("asm", f"/usr/include/{host_arch().triplet}/asm"),
-    ):
+    for name, where in (("linux", common), ("asm-generic", common), ("asm", own)):
+        if not (where / name).is_dir():
+            raise ToolMissing(
+                f"there are no kernel headers for {machine.name}: {where / name} does not exist",
+                hint="install linux-libc-dev (kernel-headers) for that architecture with `nox -s setup`, or "
+                "build in a container",
+            )
         if not (headers / name).exists():
-            (headers / name).symlink_to(where)
+            (headers / name).symlink_to(where / name)
     return headers
 
 
@@ -197,12 +209,14 @@ def collect(top: Path, into: Path) -> tuple[list[Path], Path | None]:
     return rpms, srpm
 
 
-def identity(workplace: Workplace) -> dict[str, str]:
-    """What of the workplace decides what comes out (for store keys)."""
+def identity(workplace: Workplace, machine: Arch) -> dict[str, str]:
+    """What of the workplace decides what comes out (for store keys): the image, or the host's tools."""
     if workplace.image:
         return {"image": workplace.image.record.id, "mode": workplace.mode}
-    versions = run(["gcc", "--version"], env=clean_environment()).text.splitlines()[0]
-    return {"host": versions, "mode": workplace.mode}
+    prefix = "" if machine == host_arch() else f"{machine.triplet}-"
+    tools = (f"{prefix}gcc", f"{prefix}ld", "make", "rpmbuild")
+    versions = [run([tool, "--version"]).text.splitlines()[0] for tool in tools]
+    return {"host": "; ".join(versions), "mode": workplace.mode}
 
 
 def spec_sha256() -> str:

@@ -105,7 +105,7 @@ def compile_programs(
         "probes": store.tree_sha256(paths.PROBES),
         "oldest": [r.sha256 for r in oldest.manifest.rpms],
         "newest": [r.sha256 for r in newest.manifest.rpms],
-        "workplace": rpmbuild.identity(workplace),
+        "workplace": rpmbuild.identity(workplace, machine),
         "arch": machine.name,
         "script": script(machine, listed, {"oldest": "O", "newest": "N"}, headers="H", probes="P", out="D"),
     }
@@ -113,27 +113,30 @@ def compile_programs(
     def make(into: Path) -> None:
         out = into / "probes"
         out.mkdir()
-        log = into / "compile.log"
+        # not below `into`, which is gone when an error names the log
+        log = paths.logs() / f"probes-{profile.name}-{machine.name}.log"
+        log.unlink(missing_ok=True)
+        remedy = "a probe does not compile: see the compiler's words above"
         if workplace.image:
             text = script(
                 machine, listed, {"oldest": "/oldest", "newest": "/newest"},
                 headers=f"/opt/kernel-headers/{machine.name}", probes="/src", out="/probes",
             )  # fmt: skip
-            argv = workplace.image.engine.run_argv(
+            workplace.image.engine.run(
                 workplace.image.name,
                 ["sh", "-c", text],
                 mounts={"/probes": out},
                 read_only={"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES},
+                log=log,
+                remedy=remedy,
             )
         else:
-            headers = rpmbuild.host_kernel_headers(into)
+            headers = rpmbuild.host_kernel_headers(into, machine)
             roots = {"oldest": str(oldest.root), "newest": str(newest.root)}
-            argv = [
-                "sh",
-                "-c",
-                script(machine, listed, roots, headers=str(headers), probes=str(paths.PROBES), out=str(out)),
-            ]
-        run(argv, log=log, remedy="a probe does not compile: see the compiler's words above")
+            text = script(
+                machine, listed, roots, headers=str(headers), probes=str(paths.PROBES), out=str(out)
+            )
+            run(["sh", "-c", text], log=log, remedy=remedy)
 
     with step(f"compile the probes ({machine.name})") as at:
         entry = store.produce("probes", inputs, make)

@@ -17,7 +17,6 @@ from pipeline.image import BuildImage
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, longest
 from pipeline.progress import step
-from pipeline.run import run
 
 #: A container's own start and end, beyond the time the runner may take.
 SLACK_SECONDS = 60.0
@@ -52,14 +51,23 @@ class ContainerPlace:
             (work / "jobs").write_bytes(encode_jobs(jobs))
             results = work / "results"
             results.touch()
-            argv = self.image.engine.run_argv(
-                self.image.name,
-                ["/runner/runner", "--jobs", "/batch/jobs", "--out", "/batch/results", "--roots", "/roots"],
-                mounts={"/batch": work},
-                read_only=mounts,
-            )
             try:
-                run(argv, log=log, timeout=longest(jobs) + SLACK_SECONDS)
+                self.image.engine.run(
+                    self.image.name,
+                    [
+                        "/runner/runner",
+                        "--jobs",
+                        "/batch/jobs",
+                        "--out",
+                        "/batch/results",
+                        "--roots",
+                        "/roots",
+                    ],
+                    mounts={"/batch": work},
+                    read_only=mounts,
+                    log=log,
+                    timeout=longest(jobs) + SLACK_SECONDS,
+                )
             except CommandFailed as e:
                 trouble = e.message.splitlines()[0]
             data = results.read_bytes()
