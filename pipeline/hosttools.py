@@ -58,8 +58,12 @@ class Installer:
         names = [p for tool in missing for p in getattr(tool, self.field)]
         return list(dict.fromkeys(names))
 
+    def cannot(self, missing: Sequence[Tool]) -> list[Tool]:
+        """Those of the missing tools it has no package for."""
+        return [tool for tool in missing if not getattr(tool, self.field)]
+
     def command(self, missing: Sequence[Tool]) -> str:
-        """The one command a person would type."""
+        """The one command a person would type; it leaves out what has no package here."""
         install = shlex.join([*self.install, *self.packages(missing)])
         return f"{shlex.join(self.refresh)} && {install}" if self.refresh else install
 
@@ -110,6 +114,11 @@ def install(lacking: Sequence[Tool]) -> None:
         raise ToolMissing(
             f"missing: {names}; neither apt-get nor dnf is here to install them",
             hint="install them by hand; `nox -s setup -- --check` lists what each is for",
+        )
+    if alone := manager.cannot(lacking):
+        raise ToolMissing(
+            "\n".join(f"missing: {t.name} ({t.why}); {manager.program} has no package of it" for t in alone),
+            hint="install it by hand and run the same command again",
         )
     prefix = _root_prefix()
     if prefix is None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline import paths
 from pipeline.arch import ARCHES, Arch, arch
@@ -21,6 +21,15 @@ from pipeline.outcome import Target
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
 SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")
+
+
+def _symbol_line(line: str) -> str:
+    if not SYMBOL_LINE.match(line):
+        raise ValueError(f"{line!r} is not 'DSO NODE SYMBOL KIND [SIZE]'")
+    return line
+
+
+SymbolLine = Annotated[str, AfterValidator(_symbol_line)]
 
 
 class _Model(BaseModel):
@@ -50,6 +59,7 @@ class TarballSource(_Model):
     topdir: str
 
 
+KINDS = ("apt", "tarball")
 Source = Annotated[AptSource | TarballSource, Field(discriminator="kind")]
 
 
@@ -89,15 +99,7 @@ class Step(_Model):
 
     before: str = Field(alias="from")
     after: str = Field(alias="to")
-    added: list[str]
-
-    @field_validator("added")
-    @classmethod
-    def _lines(cls, lines: list[str]) -> list[str]:
-        for line in lines:
-            if not SYMBOL_LINE.match(line):
-                raise ValueError(f"{line!r} is not 'DSO NODE SYMBOL KIND [SIZE]'")
-        return lines
+    added: list[SymbolLine]
 
 
 class Rseq(_Model):
@@ -110,7 +112,7 @@ class Rseq(_Model):
     area_size: int = 32
     #: the version node and the (DSO NODE SYMBOL KIND SIZE) lines that must be exported together
     node: str
-    symbols: list[str]
+    symbols: list[SymbolLine]
 
 
 class Speed(_Model):
@@ -135,7 +137,8 @@ class Profile(_Model):
     """One glibc base with its releases, patches, images and expectations."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: str
+    #: also the name of its directory of patches and of baselines
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     title: str
     glibc: str
     #: why a sign-off of this profile can never be release grade; empty for the mission's own
@@ -198,7 +201,9 @@ def for_arch(lines: list[str], machine: Arch) -> list[str]:
 def _where(error: ValidationError, file: Path) -> str:
     parts = []
     for e in error.errors():
-        key = ".".join(str(p) for p in e["loc"]) or "(top level)"
+        # pydantic puts the kind of a source between the table and its key; the file has no such level
+        loc = [p for n, p in enumerate(e["loc"]) if not (n == 1 and e["loc"][0] == "source" and p in KINDS)]
+        key = ".".join(str(p) for p in loc) or "(top level)"
         parts.append(f"{file}: {key}: {e['msg']}")
     return "\n".join(parts)
 
@@ -208,7 +213,11 @@ def load_file(file: Path) -> Profile:
     try:
         data = tomllib.loads(file.read_text())
     except FileNotFoundError:
-        raise UsageError(f"{file} does not exist") from None
+        raise UsageError(
+            f"{file} does not exist", hint=f"name a file, or one of: {', '.join(available())}"
+        ) from None
+    except OSError as e:
+        raise UsageError(f"{file} cannot be read: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
     try:

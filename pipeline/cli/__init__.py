@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -10,7 +12,7 @@ import click
 from rich.markup import escape
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, NoSpace, PipelineError
+from pipeline.errors import ExitCode, NoSpace, PipelineError, WorldError
 from pipeline.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
@@ -39,26 +41,40 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: runs a verb and turns every failure into one message and an exit code."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # what we started must end with us, whoever ends us
+        signal.signal(signum, signal.default_int_handler)
     try:
         status = cli.main(prog_name="pipeline", standalone_mode=False)
-    except click.exceptions.Abort:
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.exceptions.Abort):  # click makes the one of the other
+        console.print("[red]interrupted[/]: what was whole is kept; run the same command again to go on")
         status = ExitCode.INTERRUPTED
     except click.ClickException as e:
         e.show()
         status = ExitCode.WRONG_USE
-    except KeyboardInterrupt:
-        console.print("[red]interrupted[/]: what was whole is kept; run the same command again to go on")
-        status = ExitCode.INTERRUPTED
     except PipelineError as e:
         explain(e)
         status = e.exit_code
     except OSError as e:
-        if e.errno not in (28, 122):  # ENOSPC, EDQUOT
-            raise
-        explain(NoSpace(f"no space left: {e}", hint="free some space and run the same command again"))
-        status = ExitCode.WORLD
-    sys.stdout.flush()
+        status = _world_failed(e)
+    except Exception:  # noqa: BLE001  # Python's own exit code would be 1, and that is a judgement
+        console.print_exception()
+        console.print("[bold red]error:[/] this is a bug of the pipeline, and nothing was judged")
+        console.print("[bold]what to do:[/] report it with the lines above and the command you ran")
+        status = ExitCode.MISSING
     sys.exit(int(status or 0))
+
+
+def _world_failed(error: OSError) -> ExitCode:
+    """A system call that failed where nobody knew better."""
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        explain(NoSpace(f"no space left: {error}", hint="free some space and run the same command again"))
+    else:
+        hint = "mend what the message names (permissions, a missing file) and run the same command again"
+        explain(WorldError(f"{error}", hint=hint))
+    return ExitCode.WORLD
 
 
 def explain(error: PipelineError) -> None:

@@ -12,12 +12,14 @@ import click
 from pipeline import profile as profiles
 from pipeline import source as sources
 from pipeline.build import ForeignBuild, Options
+from pipeline.errors import UsageError
 from pipeline.outcome import Target
 from pipeline.profile import Profile
 from pipeline.progress import say
 
 MISSION = "el9"
 EMBEDDED = "bookworm"
+PLACES = ("container", "host", "vm", "qemu-user")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
         own_tests: bool,
         **kwargs: Any,
     ) -> Any:
+        for place in places:
+            if place not in PLACES and not place.startswith("ssh:"):
+                raise UsageError(
+                    f"there is no place {place!r}", hint=f"places: {', '.join(PLACES)}, ssh:USER@HOST"
+                )
         build_place: Literal["container", "host"] = "host" if "host" in places else "container"
         options = Options(
             place=build_place,
