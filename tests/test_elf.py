@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import elf
-from pipeline.elfimage import DT_GNU_HASH, ET_DYN, ET_EXEC, PT_DYNAMIC, ForeignElf
+from pipeline.elfimage import (
+    DT_GNU_HASH,
+    DT_SYMTAB,
+    DT_VERDEF,
+    DT_VERSYM,
+    ET_DYN,
+    ET_EXEC,
+    PT_DYNAMIC,
+    PT_LOAD,
+    ForeignElf,
+)
 from pipeline.errors import MalformedInput
 from pipeline.run import run
 from tests.elf_fixtures import LD, LOADER_RSEQ, MODULE
@@ -162,6 +172,62 @@ def test_a_bad_dynamic_tag_is_named(whole: bytes, tag: int, value: int, says: st
     (at,) = (a for a in _dynamic(whole) if struct.unpack_from("<Q", whole, a)[0] == tag)
     struct.pack_into("<Q", data, at + 8, value)
     with pytest.raises(MalformedInput, match=says):
+        everything(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("tag", "says"),
+    [
+        (DT_GNU_HASH, "the GNU hash table goes beyond its segment"),
+        (DT_VERDEF, "a version definition goes beyond its segment"),
+        (DT_SYMTAB, r"the dynamic symbol table .* goes beyond its segment"),
+        (DT_VERSYM, r"the symbol versions .* goes beyond its segment"),
+    ],
+)
+def test_a_table_that_begins_at_the_very_end_of_a_segment(whole: bytes, tag: int, says: str) -> None:
+    first = next(s for s in elf.parse(whole, "x.so").segments if s.type == PT_LOAD)
+    data = bytearray(whole)
+    (at,) = (a for a in _dynamic(whole) if struct.unpack_from("<Q", whole, a)[0] == tag)
+    struct.pack_into("<Q", data, at + 8, first.vaddr + first.filesz - 4)
+    with pytest.raises(MalformedInput, match=says):
+        everything(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("into", "value", "says"),
+    [
+        (0, 1 << 20, "buckets go beyond their segment"),
+        (4, 1000, r"begins at symbol 1000 and names \d+"),
+        (8, 1 << 20, "go beyond"),
+    ],
+)
+def test_a_gnu_hash_table_that_makes_no_sense(whole: bytes, into: int, value: int, says: str) -> None:
+    """Its number of buckets, first symbol and size of the Bloom filter."""
+    data = bytearray(whole)
+    at, _ = elf.parse(whole, "x.so").window(elf.parse(whole, "x.so").tags[DT_GNU_HASH], "x")
+    struct.pack_into("<I", data, at + into, value)
+    with pytest.raises(MalformedInput, match=says):
+        everything(bytes(data))
+
+
+def test_a_symbol_whose_name_lies_nowhere(whole: bytes) -> None:
+    data = bytearray(whole)
+    binary = elf.parse(whole, "x.so")
+    at, _ = binary.window(binary.tags[DT_SYMTAB], "x")
+    struct.pack_into("<I", data, at + 24, 1 << 20)
+    with pytest.raises(MalformedInput, match="a symbol's name at 0x100000 lies outside"):
+        everything(bytes(data))
+
+
+def test_a_chain_of_the_gnu_hash_table_without_end(tmp_path: Path) -> None:
+    whole = MODULE.build(tmp_path / "module.so").read_bytes()
+    binary = elf.parse(whole, "x.so")
+    at, end = binary.window(binary.tags[DT_GNU_HASH], "x")
+    buckets, _, bloom, _ = struct.unpack_from("<4I", whole, at)
+    data = bytearray(whole)
+    for link in range(at + 16 + 8 * bloom + 4 * buckets, end - 3, 4):
+        data[link] &= 0xFE
+    with pytest.raises(MalformedInput, match="a chain of the GNU hash table has no end"):
         everything(bytes(data))
 
 
