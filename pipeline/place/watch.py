@@ -53,9 +53,9 @@ class Watch:
             what, limit = self._stage(lines)
             step.at(what)
             if now - since > limit:
-                return f"it hung: nothing came for {limit:.0f} s while {what}"
+                return f"it hung: nothing came for {limit:g} s while {what}"
             if self.total_limit is not None and now - start > self.total_limit:
-                return f"the time limit of {self.total_limit:.0f} s was over while {what}"
+                return f"the time limit of {self.total_limit:g} s was over while {what}"
 
     def _stage(self, lines: int) -> tuple[str, float]:
         """What is under way after so many lines, and how many seconds that may take."""
