@@ -1,0 +1,147 @@
+"""The probes on real AArch64 kernels: a good libc is green, wrong programs are red, no rseq is neither."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.arch import arch
+from pipeline.check import Bench, PlaceCheck
+from pipeline.check.critical import RseqCritical
+from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
+from pipeline.check.ownership import RseqOwn
+from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.speed import GetcpuSpeed
+from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.place import BatchResult
+from pipeline.place.vm import VmPlace
+from tests.check.probe_kit import bench
+from tests.integration import machines
+from tests.integration import probe_bench as kit
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+AARCH64 = arch("aarch64")
+CHECKS: tuple[PlaceCheck, ...] = (
+    RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
+    GetcpuSteps(), GetcpuSpeed(),
+)  # fmt: skip
+#: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
+WRONG: tuple[PlaceCheck, ...] = (GetcpuPath(), GetcpuSteps(), RseqCritical())
+BY_SYSTEM_CALL = """
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int sched_getcpu (void)
+{
+  unsigned int cpu;
+  return syscall (SYS_getcpu, &cpu, 0, 0) < 0 ? -1 : (int) cpu;
+}
+"""
+WRONG_DIRECTORY = "wrong"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probes, init, and below ``wrong`` the same with three that are wrong."""
+    good = kit.compile_all(AARCH64, tmp_path_factory.mktemp("probes"))
+    kit.compile_one(AARCH64, kit.paths.PROBES / "init.c", good / "init", "-static")
+    source = tmp_path_factory.mktemp("source") / "by-system-call.c"
+    source.write_text(BY_SYSTEM_CALL)
+    wrong = good / WRONG_DIRECTORY
+    for name in ("getcpu-path", "getcpu-once"):
+        probe = kit.paths.PROBES / f"{name.replace('-', '_')}.c"
+        kit.compile_one(AARCH64, probe, wrong / name, str(source))
+    kit.compile_one(AARCH64, kit.paths.PROBES / "rseq_critical.c", wrong / "rseq-critical", "-DBROKEN")
+    shutil.copy2(good / "step-count", wrong)
+    return good
+
+
+@pytest.fixture(scope="module")
+def on(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = kit.make_root(AARCH64, tmp_path_factory.mktemp("root"))
+    return bench({kit.LIKE: root}, machine="aarch64", programs=programs)
+
+
+def run(place: VmPlace, on: Bench, wrong: Sequence[PlaceCheck] = ()) -> tuple[BatchResult, BatchResult]:
+    """One boot: what all checks saw, and what the wrong programs' checks saw."""
+    good_jobs = [job for check in CHECKS for job in check.jobs(on)]
+    wrong_jobs = [
+        replace(
+            job,
+            id=f"wrong {job.id}",
+            argv=tuple(a.replace(kit.PROBES, f"{kit.PROBES}/{WRONG_DIRECTORY}") for a in job.argv),
+        )
+        for check in wrong
+        for job in check.jobs(on)
+    ]
+    roots = {name: b.root for name, b in on.built.items()}
+    batch = place.run_batch(roots, {kit.PROBES: on.programs}, [*good_jobs, *wrong_jobs])
+    renamed = {
+        name.removeprefix("wrong "): replace(result, id=name.removeprefix("wrong "))
+        for name, result in batch.results.items()
+        if name.startswith("wrong ")
+    }
+    return batch, replace(batch, results=renamed)
+
+
+def with_its_size(on: Bench, batch: BatchResult) -> Bench:
+    """The cross compiler's libc is whatever the distribution has: only its __rseq_size is taken from it."""
+    first = batch.results[RseqRegistered().jobs(on)[0].id].lines()[0]
+    assert first["size"] in (20, 28, 32, 33)
+    rseq = on.profile.rseq.model_copy(update={"size_on": first["size"]})
+    return replace(on, profile=on.profile.model_copy(update={"rseq": rseq}))
+
+
+@pytest.mark.parametrize("kernel", ["stable", "next"])
+def test_a_real_kernel_tells_good_from_wrong(on: Bench, kernel: str, tmp_path: Path) -> None:
+    place = VmPlace(AARCH64, machines.kernel_for("aarch64", kernel), log_dir=tmp_path)
+    batch, wrong = run(place, on, WRONG)
+    assert batch.trouble == ""
+    assert batch.facts is not None
+    on = with_its_size(on, batch)
+    found = kit.answers(on, place.name, batch, CHECKS)
+    assert len(found) == 3 * len(CHECKS)
+    for case, answer in found.items():
+        if case.startswith("getcpu.speed") and batch.facts.emulation:
+            assert isinstance(answer, NotJudged)
+            assert batch.facts.emulation in answer.reason
+        else:
+            assert isinstance(answer, Finding)
+            assert answer.outcome is Outcome.PASS, (case, answer)
+    calls = [
+        a.measures["system_calls"]
+        for case, a in found.items()
+        if case.startswith("getcpu.steps") and isinstance(a, Finding)
+    ]
+    assert calls == [0, 1, 0]  # unset (on), off, on: what the backport is for
+
+    red = {
+        c: a.outcome for c, a in kit.answers(on, place.name, wrong, WRONG).items() if isinstance(a, Finding)
+    }
+    for case, outcome in red.items():
+        off_is_right = case in ("getcpu.path tunable=0", "getcpu.steps tunable=0")
+        assert outcome is (Outcome.PASS if off_is_right else Outcome.FAIL), case
+    assert len(red) == 3 * len(WRONG)
+
+
+def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Bench, tmp_path: Path) -> None:
+    place = VmPlace(
+        AARCH64,
+        machines.kernel_for("aarch64", "next"),
+        log_dir=tmp_path,
+        extra_cmdline=("pipeline.refuse_rseq",),
+    )
+    batch, _ = run(place, on)
+    assert batch.trouble == ""
+    for case, answer in kit.answers(on, place.name, batch, CHECKS).items():
+        if case.startswith("getcpu.speed") and isinstance(answer, NotJudged):
+            continue
+        assert isinstance(answer, Finding)
+        without_rseq_too = case.startswith(("rseq.tunable", "getcpu.migration"))
+        assert answer.outcome is (Outcome.PASS if without_rseq_too else Outcome.MISSING), (case, answer)
