@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -12,11 +12,15 @@ from pipeline.outcome import Finding, NotJudged
 from pipeline.report import view
 
 SERIES = {
+    "empty_ns": "empty loop",
     "direct_ns": "direct read of the area",
     "on_ns": "sched_getcpu, rseq on",
+    "unset_ns": "sched_getcpu, tunable unset",
     "off_ns": "sched_getcpu, rseq off",
     "raw_ns": "raw system call",
 }
+#: Names under which a count of system calls per call is recorded.
+CALLS = ("syscalls", "system_calls")
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class Speed:
-    """Times of one release at one place; ``declined`` is why they are not judged, "" if they are."""
+    """Times of one release at one place, and every answer they come from.
 
-    label: str
-    series: tuple[tuple[str, Spread], ...]
-    declined: str
-    finding: Finding | NotJudged
+    ``declined`` is why none of them is judged, "" if any is.
+    """
+
+    release: str
+    series: Mapping[str, Spread]
+    answers: tuple[Finding | NotJudged, ...]
+
+    @property
+    def declined(self) -> str:
+        reasons = [a.reason for a in self.answers if isinstance(a, NotJudged)]
+        return reasons[0] if len(reasons) == len(self.answers) else ""
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [a for a in self.answers if isinstance(a, Finding)]
 
 
 @dataclass(frozen=True)
@@ -66,32 +81,46 @@ class SpeedGroup:
     speeds: tuple[Speed, ...]
 
     @property
+    def names(self) -> list[str]:
+        """The series that any release has, in the order of `SERIES`."""
+        return view.order((n for s in self.speeds for n in s.series), list(SERIES))
+
+    @property
     def declined(self) -> str:
-        """Why the group is not judged, "" if any of it is."""
-        return "" if any(not s.declined for s in self.speeds) else self.speeds[0].declined
+        """Why nothing of the group is judged, "" if any of it is."""
+        reasons = [s.declined for s in self.speeds]
+        return reasons[0] if all(reasons) else ""
 
 
 def speeds(evidence: Evidence) -> list[SpeedGroup]:
-    """Answers that carry times (measures whose name ends in ``_ns``), grouped by architecture and place."""
+    """Answers that carry times (measures whose name ends in ``_ns``), by architecture, place and release.
+
+    Where several answers about a release carry the same series, the one with most samples is shown.
+    """
     made = []
-    answers: list[Finding | NotJudged] = [*evidence.findings, *evidence.not_judged]
     for arch in view.arches_of(evidence):
         for where in view.wheres_of(evidence, arch):
-            here = []
-            for a in answers:
-                if (a.target.arch, a.place, a.kernel) != (arch, where.place, where.kernel):
-                    continue
-                names = view.order((n for n in a.measures if n.endswith("_ns")), list(SERIES))
-                spreads = [(n, s) for n in names if (s := Spread.of(a.measures[n])) is not None]
-                if spreads:
-                    label = a.target.release + (f", {a.case}" if a.case else "")
-                    why = a.reason if isinstance(a, NotJudged) else ""
-                    here.append(Speed(label, tuple(spreads), why, a))
-            if here:
-                ranks = {r: i for i, r in enumerate(evidence.profile.releases)}
-                here.sort(key=lambda s: (ranks.get(s.finding.target.release, 99), s.label))
-                made.append(SpeedGroup(arch, where, tuple(here)))
+            here: dict[str, list[Finding | NotJudged]] = {}
+            for a in view.answers_of(evidence):
+                at = (a.target.arch, a.place, a.kernel)
+                if at == (arch, where.place, where.kernel) and any(n.endswith("_ns") for n in a.measures):
+                    here.setdefault(a.target.release, []).append(a)
+            releases = view.order(here, evidence.profile.releases)
+            timed = [Speed(r, _series(here[r]), tuple(here[r])) for r in releases]
+            timed = [s for s in timed if s.series]
+            if timed:
+                made.append(SpeedGroup(arch, where, tuple(timed)))
     return made
+
+
+def _series(answers: Sequence[Finding | NotJudged]) -> dict[str, Spread]:
+    series: dict[str, Spread] = {}
+    for answer in answers:
+        for name, value in answer.measures.items():
+            spread = Spread.of(value) if name.endswith("_ns") else None
+            if spread and (name not in series or len(spread.values) > len(series[name].values)):
+                series[name] = spread
+    return series
 
 
 @dataclass(frozen=True)
@@ -108,37 +137,31 @@ class Steps:
 
 
 def steps(evidence: Evidence) -> list[Steps]:
-    """From measures named ``instructions`` and ``syscalls`` (or ending so)."""
+    """From measures named ``instructions`` and ``system_calls`` (or ``syscalls``)."""
     made = []
     for arch in view.arches_of(evidence):
         figures: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
         places: dict[str, None] = {}
         for f in evidence.findings:
-            if f.target.arch != arch:
+            instructions = _numbers(f.measures.get("instructions"))
+            calls = [n for name in CALLS for n in _numbers(f.measures.get(name))]
+            if f.target.arch != arch or not (instructions or calls):
                 continue
-            for kind, name in enumerate(("instructions", "syscalls")):
-                for key, value in f.measures.items():
-                    numbers = _numbers(value)
-                    if (key == name or key.endswith(f"_{name}")) and numbers:
-                        case = f.case + (f" {key.removesuffix(name).strip('_')}".rstrip())
-                        figures.setdefault((f.target.release, case.strip()), ([], []))[kind].extend(numbers)
-                        if f.place:
-                            places.setdefault(f.place)
+            both = figures.setdefault((f.target.release, f.case), ([], []))
+            both[0].extend(instructions)
+            both[1].extend(calls)
+            if f.place:
+                places.setdefault(f.place)
         if not figures:
             continue
         cases = view.order((c for _, c in figures), ("tunable unset", "tunable=0", "tunable=1"))
         releases = view.order((r for r, _ in figures), evidence.profile.releases)
-        rows = tuple(
-            (
-                r,
-                tuple(
-                    (span(figures[r, c][0]), span(figures[r, c][1])) if (r, c) in figures else ("", "")
-                    for c in cases
-                ),
-            )
-            for r in releases
-        )
-        made.append(Steps(arch, tuple(cases), rows, tuple(places)))
+        none: tuple[list[float], list[float]] = ([], [])
+        rows = []
+        for r in releases:
+            here = [figures.get((r, c), none) for c in cases]
+            rows.append((r, tuple((span(i), span(c)) for i, c in here)))
+        made.append(Steps(arch, tuple(cases), tuple(rows), tuple(places)))
     return made
 
 
@@ -159,5 +182,7 @@ def number(value: float) -> str:
     """Three significant digits, thousands apart: ``7.05``, ``33 100``."""
     if value and abs(value) < 0.01:
         return f"{value:.2e}"
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
     digits = 0 if value == int(value) or abs(value) >= 100 else (1 if abs(value) >= 10 else 2)
     return f"{value:,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

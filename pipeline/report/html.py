@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pipeline.evidence import Evidence
 from pipeline.outcome import Finding
-from pipeline.report import figures, plot, view
+from pipeline.report import abi, figures, plot, view
 from pipeline.report.terminal import printable
 from pipeline.waiver import cause_of
 
@@ -22,7 +22,6 @@ class Plot:
     ident: str
     group: figures.SpeedGroup
     svg: Markup
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,15 @@ def render(evidence: Evidence) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {"number": figures.number, "size": size}
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         e=evidence,
         summary=view.summary(evidence),
         problems=[(f, cause_of(f)) for f in evidence.problems],
-        matrices=view.matrices(evidence),
-        deltas=[(arch, list(group)) for arch, group in groupby(view.deltas(evidence), lambda d: d.arch)],
+        matrices=view.by_place(evidence),
+        deltas=[(arch, list(group)) for arch, group in groupby(abi.deltas(evidence), lambda d: d.arch)],
+        symbols=abi.symbol_counts(evidence),
         launches=view.launches(evidence),
         steps=figures.steps(evidence),
         plots=_plots(evidence),
@@ -62,6 +61,7 @@ def render(evidence: Evidence) -> str:
         titles=view.TITLES,
         series=figures.SERIES,
     )
+    return printable(page)
 
 
 def size(count: int) -> str:
@@ -78,10 +78,9 @@ def size(count: int) -> str:
 def _plots(evidence: Evidence) -> list[Plot]:
     made = []
     for i, group in enumerate(figures.speeds(evidence), 1):
-        names = view.order((n for s in group.speeds for n, _ in s.series), list(figures.SERIES))
         # drawn by matplotlib, which escapes the texts it is given
         svg = Markup(plot.speed_svg(group, f"plot{i}"))
-        made.append(Plot(f"plot{i}", group, svg, tuple(names)))
+        made.append(Plot(f"plot{i}", group, svg))
     return made
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.evidence import Evidence
 from pipeline.outcome import Finding, Outcome
-from pipeline.report import figures, view
+from pipeline.report import abi, figures, view
 from pipeline.report.terminal import printable
 from pipeline.waiver import cause_of
 
@@ -71,9 +71,9 @@ def fence(value: str, language: str = "") -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = False) -> str:
-    """A table; cells are escaped unless ``raw``."""
-    cells = [[c if raw else text(c) for c in row] for row in rows]
-    lines = [headers, ["---"] * len(headers), *cells]
+    """A table; headers and cells are escaped unless ``raw``."""
+    head, *cells = [[c if raw else text(c) for c in row] for row in (headers, *rows)]
+    lines = [head, ["---"] * len(headers), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -99,15 +99,10 @@ def _problems(evidence: Evidence) -> list[str]:
 
 def _matrices(evidence: Evidence) -> list[str]:
     blocks = ["## Releases"]
-    for matrix in view.matrices(evidence):
-        blocks.append(f"### {matrix.arch}")
-        headers = ["check"]
-        headers += [
-            f"{text(w.label)} {text(w.kernel)}<br>{r}" for w in matrix.wheres for r in matrix.releases
-        ]
-        keep = [i for i in range(len(headers) - 1) if any(row.cells[i].word for row in matrix.rows)]
-        rows = [[text(r.check), *(_cell(r.cells[i]) for i in keep)] for r in matrix.rows]
-        blocks.append(table(["check", *(headers[i + 1] for i in keep)], rows, raw=True))
+    for matrix in view.by_place(evidence):
+        columns = [f"{text(label)}<br>{text(r)}" for label, _ in matrix.groups for r in matrix.releases]
+        rows = [[text(row.check), *(_cell(c) for c in row.cells)] for row in matrix.rows]
+        blocks += [f"### {text(matrix.title)}", table(["check", *columns], rows, raw=True)]
     return blocks
 
 
@@ -119,11 +114,11 @@ def _cell(cell: view.Cell) -> str:
 
 
 def _deltas(evidence: Evidence) -> list[str]:
-    found = view.deltas(evidence)
+    found = abi.deltas(evidence)
     blocks = ["## ABI delta"] if found else []
     for d in found:
         word = d.finding.outcome.name
-        blocks += [f"### {d.arch}: {text(d.step)} ({word})", fence(d.finding.seen, "diff")]
+        blocks += [f"### {text(d.arch)}: {text(d.step)} ({word})", fence(d.text, "diff")]
         if d.finding.outcome is not Outcome.PASS:
             blocks += ["expected:", fence(d.finding.expected, "diff")]
     return blocks
@@ -134,7 +129,7 @@ def _launches(evidence: Evidence) -> list[str]:
     blocks = ["## Launch matrix", "Marked ◆: a negative control, which must be refused."] if found else []
     for m in found:
         rows = [[p, *(f"{'◆ ' if c.control else ''}{c.word}" for c in cells)] for p, cells in m.rows]
-        blocks += [f"### {m.arch} at {text(m.where.place)} {text(m.where.kernel)}"]
+        blocks += [f"### {text(m.arch)} at {text(m.where.place)} {text(m.where.kernel)}"]
         blocks += [table(["program", *m.releases], rows)]
     return blocks
 
@@ -142,20 +137,19 @@ def _launches(evidence: Evidence) -> list[str]:
 def _speed(evidence: Evidence) -> list[str]:
     counted, timed = figures.steps(evidence), figures.speeds(evidence)
     blocks = ["## Speed of sched_getcpu"] if counted or timed else []
-    for s in counted:
-        rows = [[r, *(f"{i} · {c}" if i or c else "" for i, c in cells)] for r, cells in s.rows]
-        blocks += [f"{s.arch}: instructions · system calls per call", table(["release", *s.cases], rows)]
+    for counts in counted:
+        rows = [[r, *(f"{i} · {c}" if i or c else "" for i, c in cells)] for r, cells in counts.rows]
+        blocks.append(f"{text(counts.arch)}: instructions · system calls per call")
+        blocks.append(table(["release", *counts.cases], rows))
     for g in timed:
         if g.declined:
-            blocks.append(f"{g.arch} at {text(g.where.place)}: times not judged ({text(g.declined)})")
+            blocks.append(f"{text(g.arch)} at {text(g.where.place)}: times not judged ({text(g.declined)})")
             continue
-        names = view.order((n for s in g.speeds for n, _ in s.series), list(figures.SERIES))
-        rows = []
-        for speed in g.speeds:
-            by_name = dict(speed.series)
-            rows.append([speed.label, *(_spread(by_name.get(n)) for n in names)])
-        blocks.append(f"{g.arch} at {text(g.where.place)} {text(g.where.kernel)}: ns, median (quartiles)")
-        blocks.append(table(["release", *(figures.SERIES.get(n, n) for n in names)], rows))
+        rows = [[s.release, *(_spread(s.series.get(n)) for n in g.names)] for s in g.speeds]
+        blocks.append(
+            f"{text(g.arch)} at {text(g.where.place)} {text(g.where.kernel)}: ns, median (quartiles)"
+        )
+        blocks.append(table(["release", *(figures.SERIES.get(n, n) for n in g.names)], rows))
     return blocks
 
 

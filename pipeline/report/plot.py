@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import blended_transform_factory
 
-from pipeline.report import figures, view
+from pipeline.report import figures
 
 #: Colours matplotlib is given, and the style sheet's names that take their place.
 PAINT = {
@@ -29,9 +30,16 @@ PAINT = {
     "#050505": "var(--series-on)",
     "#060606": "var(--series-off)",
     "#070707": "var(--series-raw)",
+    "#080808": "var(--series-unset)",
 }
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
-SERIES_INK = {"direct_ns": "#040404", "on_ns": "#050505", "off_ns": "#060606", "raw_ns": "#070707"}
+SERIES_INK = {
+    "direct_ns": "#040404",
+    "on_ns": "#050505",
+    "off_ns": "#060606",
+    "raw_ns": "#070707",
+    "unset_ns": "#080808",
+}
 MOST_DOTS = 48
 #: A series further than this times from the rest has a panel of its own on a linear axis.
 FAR = 6.0
@@ -52,15 +60,16 @@ def speed_svg(group: figures.SpeedGroup, ident: str) -> str:
         "text.parse_math": False,  # a name is a name, whatever signs it holds
     }
     with matplotlib.rc_context(style):
-        height = 0.62 + 0.24 * len(rows) + 0.12 * len({r[0] for r in rows})
+        each = 0.19 if group.declined else 0.23
+        height = 0.6 + each * (len(rows) + 0.5 * len({r[0] for r in rows}))
         figure = Figure(figsize=(7.6, height))
         FigureCanvasSVG(figure)
         shares = [3, 1] if len(panels) > 1 else [1]
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=shares)[0]
-        figure.subplots_adjust(left=0.30, right=0.985, top=0.985, bottom=0.46 / height, wspace=0.06)
+        figure.subplots_adjust(left=0.31, right=0.985, top=0.985, bottom=0.46 / height, wspace=0.06)
         positions = _positions(rows)
         for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-            _draw(axis, panel, positions, rows, log=log, unit=_unit(group), first=i == 0)
+            _draw(axis, panel, positions, log=log, unit=_unit(group), first=i == 0)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(out.getvalue(), ident)
@@ -70,29 +79,24 @@ _Row = tuple[str, str, figures.Spread]
 
 
 def _rows(group: figures.SpeedGroup) -> list[_Row]:
-    """(series, release, times), series outermost; emulated times are divided by the direct read."""
-    names = view.order((n for s in group.speeds for n, _ in s.series), list(figures.SERIES))
+    """(series, release, times), series outermost; emulated times are divided by `_reference`."""
     rows = []
-    for name in names:
+    for name in (n for n in group.names if n != "empty_ns"):
         for speed in group.speeds:
-            spread = dict(speed.series).get(name)
-            if spread is not None:
+            if name in speed.series:
                 scale = _reference(speed) if group.declined else 1.0
-                rows.append((name, speed.label, spread.scaled(1 / scale)))
+                rows.append((name, speed.release, speed.series[name].scaled(1 / scale)))
     return rows
 
 
 def _reference(speed: figures.Speed) -> float:
-    by_name = dict(speed.series)
-    for name in figures.SERIES:
-        if name in by_name:
-            return by_name[name].median
-    return speed.series[0][1].median
+    """The median of the fastest series."""
+    return min(s.median for n, s in speed.series.items() if n != "empty_ns")
 
 
 def _unit(group: figures.SpeedGroup) -> str:
     if group.declined:
-        return "not judged: times the first series above, emulated (log scale)"
+        return "not judged: multiples of the fastest series, emulated (log scale)"
     return "ns per call (log scale)" if group.arch == "aarch64" else "ns per call"
 
 
@@ -117,8 +121,7 @@ def _positions(rows: Sequence[_Row]) -> dict[tuple[str, str], float]:
 def _draw(
     axis: Axes,
     panel: Sequence[_Row],
-    positions: dict[tuple[str, str], float],
-    rows: Sequence[_Row],
+    positions: Mapping[tuple[str, str], float],
     *,
     log: bool,
     unit: str,
@@ -153,19 +156,30 @@ def _draw(
     axis.tick_params(axis="x", colors=INK, length=3, color=MUTED)
     axis.tick_params(axis="y", length=0)
     if first:
-        axis.set_yticks(list(positions.values()), [_label(n, r, rows) for n, r in positions])
-        for tick in axis.get_yticklabels():
-            tick.set_color(INK)
+        _names(axis, positions)
         axis.set_xlabel(unit, color=MUTED, loc="left")
     else:
         axis.tick_params(axis="y", labelleft=False)
 
 
-def _label(name: str, release: str, rows: Sequence[_Row]) -> str:
-    """The series is named at its first release, so that the eye need not read it three times."""
-    heads = {n: r for n, r, _ in reversed(rows)}
-    series = figures.SERIES.get(name, name)
-    return f"{series}   {release}" if heads[name] == release else release
+def _names(axis: Axes, positions: Mapping[tuple[str, str], float]) -> None:
+    """Releases at the axis; each series is named once, left of its first release."""
+    axis.set_yticks(list(positions.values()), [_drawable(release) for _, release in positions])
+    for tick in axis.get_yticklabels():
+        tick.set_color(MUTED)
+    named: set[str] = set()
+    across = blended_transform_factory(axis.figure.transFigure, axis.transData)
+    for (name, _), y in positions.items():
+        if name not in named:
+            named.add(name)
+            axis.text(
+                0.0, y, _drawable(figures.SERIES.get(name, name)), transform=across, color=INK, va="center"
+            )
+
+
+def _drawable(text: str) -> str:
+    """Names hold ASCII; what does not is shown as such rather than left to the font at hand."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def _thin(values: Sequence[float]) -> list[float]:

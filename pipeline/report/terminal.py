@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Callable
 
 import click
@@ -14,6 +15,7 @@ from pipeline.report import view
 from pipeline.waiver import cause_of
 
 COLOURS = {"PASS": "green", "WAIVED": "cyan", "MISSING": "yellow", "FAIL": "red", "ERROR": "magenta"}
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 Paint = Callable[[str, str], str]
 
 
@@ -28,15 +30,20 @@ def _colour(text: str, word: str) -> str:
 def render(evidence: Evidence, *, colour: bool = False) -> str:
     """The whole summary, ending in a newline."""
     paint: Paint = _colour if colour else _plain
-    blocks = [_table(m, paint) for m in view.matrices(evidence, by_place=False)]
+    blocks = [_table(m, paint) for m in view.by_arch(evidence)]
     blocks += [_problem(f, paint) for f in evidence.problems]
     blocks += [_notes(evidence), _verdict(evidence, paint)]
     return "\n\n".join(b for b in blocks if b) + "\n"
 
 
 def _table(matrix: view.Matrix, paint: Paint) -> str:
-    rows = [[row.check, *(_cell(c, paint) for c in row.cells)] for row in matrix.rows]
-    return tabulate(rows, headers=[matrix.arch, *matrix.releases], tablefmt="simple", disable_numparse=True)
+    rows = [[printable(row.check), *(_cell(c, paint) for c in row.cells)] for row in matrix.rows]
+    return tabulate(
+        rows,
+        headers=[printable(h) for h in (matrix.title, *matrix.releases)],
+        tablefmt="simple",
+        disable_numparse=True,
+    )
 
 
 def _cell(cell: view.Cell, paint: Paint) -> str:
@@ -64,8 +71,12 @@ def _field(name: str, text: str) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Without control characters: what a probe printed must not drive the reader's terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Without control and direction characters: what a probe printed must not drive its reader's screen."""
+    return "".join(c if c in "\n\t" or c.isprintable() or _is_space(c) else REPLACEMENT for c in text)
+
+
+def _is_space(char: str) -> bool:
+    return unicodedata.category(char) == "Zs"
 
 
 def _notes(evidence: Evidence) -> str:

@@ -6,6 +6,7 @@ Nothing here decides anything: outcomes are read from evidence, and a cell shows
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,8 @@ TITLES = {
     "rseq.critical": "restartable sequences lose no increment",
     "getcpu.migration": "sched_getcpu is right under migration",
     "getcpu.path": "sched_getcpu reads the rseq area when on, and not when off",
-    "getcpu.steps": "instructions and system calls per sched_getcpu",
-    "getcpu.speed": "time per sched_getcpu, on against off",
+    "getcpu.steps": "a call takes the instructions and system calls it should",
+    "getcpu.speed": "a call is as fast as it should be against the alternatives",
     "launch.matrix": "programs start, or are refused, on each release as they should",
     "launch.needs": "refusals are those that the needed symbols foretell",
     "evidence.complete": "every planned question has exactly one answer",
@@ -36,6 +37,11 @@ TITLES = {
 GLYPHS = {"PASS": "✓", "WAIVED": "◇", "MISSING": "?", "FAIL": "✗", "ERROR": "!", "NOT JUDGED": "~", "": ""}
 #: What a check that must be refused says it expects; such a launch is a negative control.
 REFUSAL = re.compile(r"\b(refus\w*|rejected|not start\w*|must not|does not start|not found)\b", re.IGNORECASE)
+
+
+def answers_of(evidence: Evidence) -> list[Finding | NotJudged]:
+    """Findings, then what was not judged."""
+    return [*evidence.findings, *evidence.not_judged]
 
 
 def release_of(release: str) -> str:
@@ -56,14 +62,12 @@ def checks_of(evidence: Evidence) -> list[str]:
 
 def arches_of(evidence: Evidence) -> list[str]:
     """Architectures that have an answer, in the profile's order."""
-    answers = [f.target.arch for f in evidence.findings] + [n.target.arch for n in evidence.not_judged]
-    return order(answers, evidence.profile.arches)
+    return order((a.target.arch for a in answers_of(evidence)), evidence.profile.arches)
 
 
 def releases_of(evidence: Evidence) -> list[str]:
     """Releases that have an answer, in the profile's order."""
-    answers = [f.target.release for f in evidence.findings] + [n.target.release for n in evidence.not_judged]
-    return order((release_of(r) for r in answers), evidence.profile.releases)
+    return order((release_of(a.target.release) for a in answers_of(evidence)), evidence.profile.releases)
 
 
 # --- matrix ----------------------------------------------------------------------------------------------
@@ -136,10 +140,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One architecture: rows are checks, columns are places times releases (places outermost)."""
+    """Rows are checks; columns are groups (label, note), each with every release."""
 
-    arch: str
-    wheres: tuple[Where, ...]
+    title: str
+    groups: tuple[tuple[str, str], ...]
     releases: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -154,12 +158,7 @@ def place_record(evidence: Evidence, place: str, arch: str, kernel: str = "") ->
 
 def wheres_of(evidence: Evidence, arch: str) -> list[Where]:
     """The packages first, then places in the order in which they were recorded, then unrecorded ones."""
-    used = {
-        (a.place, a.kernel)
-        for answers in (evidence.findings, evidence.not_judged)
-        for a in answers
-        if a.target.arch == arch
-    }
+    used = {(a.place, a.kernel) for a in answers_of(evidence) if a.target.arch == arch}
     recorded = [(p.place, p.kernel) for p in evidence.places if p.arch == arch]
     keys = [("", "")] + [k for k in recorded if k in used] + sorted(used - set(recorded) - {("", "")})
     made = []
@@ -169,64 +168,58 @@ def wheres_of(evidence: Evidence, arch: str) -> list[Where]:
     return made
 
 
-def matrices(evidence: Evidence, *, by_place: bool = True) -> list[Matrix]:
-    """One matrix per architecture; without ``by_place`` all places meet in one column per release."""
-    made = []
-    releases = releases_of(evidence)
-    for arch in arches_of(evidence):
-        wheres = wheres_of(evidence, arch) if by_place else [Where("", "")]
-        found: dict[tuple[str, str, str, str], list[Finding]] = {}
-        declined: dict[tuple[str, str, str, str], int] = {}
-        for f in evidence.findings:
-            if f.target.arch == arch:
-                found.setdefault(_at(f, by_place), []).append(f)
-        for n in evidence.not_judged:
-            if n.target.arch == arch:
-                declined[_at(n, by_place)] = declined.get(_at(n, by_place), 0) + 1
-        rows = []
-        for check in checks_of(evidence):
-            keys = [(check, w.place, w.kernel, r) for w in wheres for r in releases]
-            cells = tuple(cell(found.get(k, []), declined.get(k, 0)) for k in keys)
-            if any(c.word for c in cells):
-                rows.append(Row(check, TITLES.get(check, ""), cells))
-        made.append(Matrix(arch, tuple(wheres), tuple(releases), tuple(rows)))
-    return made
-
-
-def _at(answer: Finding | NotJudged, by_place: bool) -> tuple[str, str, str, str]:
-    where = (answer.place, answer.kernel) if by_place else ("", "")
-    return (answer.check, *where, release_of(answer.target.release))
-
-
-# --- delta and launches ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Delta:
-    """One comparison of one architecture; ``lines`` are what was seen, each with its sign's class."""
-
-    arch: str
-    step: str
-    finding: Finding
-    lines: tuple[tuple[str, str], ...]
-
-
-SIGNS = {"+": "added", "-": "removed", "~": "changed", "!": "changed"}
-
-
-def signed_lines(text: str) -> tuple[tuple[str, str], ...]:
-    """(class, line) for each line; the class follows the line's sign."""
-    return tuple((SIGNS.get(line.strip()[:1], ""), line) for line in text.splitlines())
-
-
-def deltas(evidence: Evidence) -> list[Delta]:
-    """The findings of ``abi.delta``, per architecture in the profile's order of steps."""
-    steps = [f"{s.before} -> {s.after}" for s in evidence.profile.steps]
-    found = [f for f in evidence.findings if f.check == "abi.delta"]
-    names = order((f.target.release for f in found), steps)
+def by_place(evidence: Evidence) -> list[Matrix]:
+    """What needs no running program with a group per architecture; then, for each, a group per place."""
     arches = arches_of(evidence)
-    found.sort(key=lambda f: (arches.index(f.target.arch), names.index(f.target.release), f.case))
-    return [Delta(f.target.arch, f.target.release.replace("->", "→"), f, signed_lines(f.seen)) for f in found]
+    packages = [(arches.index(a.target.arch), a) for a in answers_of(evidence) if not a.place]
+    made = [_matrix(evidence, "Packages", [(a, "") for a in arches], packages)]
+    for arch in arches:
+        wheres = [w for w in wheres_of(evidence, arch) if w.place]
+        keys = [(w.place, w.kernel) for w in wheres]
+        observed = [
+            (keys.index((a.place, a.kernel)), a)
+            for a in answers_of(evidence)
+            if a.place and a.target.arch == arch
+        ]
+        groups = [(w.label, w.note) for w in wheres]
+        made.append(_matrix(evidence, f"Running programs on {arch}", groups, observed))
+    return [m for m in made if m.rows]
+
+
+def by_arch(evidence: Evidence) -> list[Matrix]:
+    """One matrix per architecture; all places meet in one column per release."""
+    return [
+        _matrix(evidence, arch, [("", "")], [(0, a) for a in answers_of(evidence) if a.target.arch == arch])
+        for arch in arches_of(evidence)
+    ]
+
+
+def _matrix(
+    evidence: Evidence,
+    title: str,
+    groups: Sequence[tuple[str, str]],
+    answers: Sequence[tuple[int, Finding | NotJudged]],
+) -> Matrix:
+    """A matrix of answers, each with the index of its group."""
+    releases = releases_of(evidence)
+    found: dict[tuple[str, int, str], list[Finding]] = {}
+    declined: Counter[tuple[str, int, str]] = Counter()
+    for group, answer in answers:
+        key = (answer.check, group, release_of(answer.target.release))
+        if isinstance(answer, Finding):
+            found.setdefault(key, []).append(answer)
+        else:
+            declined[key] += 1
+    rows = []
+    for check in checks_of(evidence):
+        keys = [(check, g, r) for g in range(len(groups)) for r in releases]
+        cells = tuple(cell(found.get(k, []), declined[k]) for k in keys)
+        if any(c.word for c in cells):
+            rows.append(Row(check, TITLES.get(check, ""), cells))
+    return Matrix(title, tuple(groups), tuple(releases), tuple(rows))
+
+
+# --- launches --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""``report``: render a sign-off again from its evidence, join runners' evidence, attest and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import evidence as ev
+from pipeline import paths, store
+from pipeline.errors import ExitCode, UsageError
+from pipeline.evidence import Evidence
+from pipeline.merge import merge
+from pipeline.progress import console, say, warn
+from pipeline.report import write_all
+
+if TYPE_CHECKING:
+    from pipeline.attest import PrivateKey
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+ATTESTATIONS = "attestations"
+
+
+@click.command()
+@click.option(
+    "--evidence", "evidence_file", type=FILE, help="Evidence to render (default: OUT/evidence.json)."
+)
+@click.option("--merge", "merging", is_flag=True, help="Join the evidence FILES of several runners first.")
+@click.option("--out", "outdir", type=DIRECTORY, help="Where reports go (default: out).")
+@click.option("--attest", "attesting", is_flag=True, help="Write in-toto statements for every RPM.")
+@click.option("--sign-key", type=FILE, help="Private key (PEM: Ed25519 or ECDSA) to sign them with.")
+@click.option("--verify", "verifying", is_flag=True, help="Check signatures, evidence and the RPMs at hand.")
+@click.option("--key", "public_key", type=FILE, help="Public key (PEM) for --verify.")
+@click.option("--rpms", type=DIRECTORY, help="The RPMs at hand, for --verify and --attest.")
+@click.option("--attestations", "where", type=DIRECTORY, help="Their directory (default: OUT/attestations).")
+@click.argument("files", nargs=-1, type=FILE)
+def command(
+    *,
+    evidence_file: Path | None,
+    merging: bool,
+    outdir: Path | None,
+    attesting: bool,
+    sign_key: Path | None,
+    verifying: bool,
+    public_key: Path | None,
+    rpms: Path | None,
+    where: Path | None,
+    files: tuple[Path, ...],
+) -> ExitCode:
+    """Render the sign-off again, from OUT/evidence.json or what --evidence or --merge names.
+
+    Ends with the verdict's exit code. With --verify nothing is rendered: it ends 0 if everything is as it
+    was signed, 1 if something was changed, 3 if something is missing.
+    """
+    out = outdir or paths.out()
+    attestations = where or out / ATTESTATIONS
+    _fit(
+        merging=merging,
+        files=files,
+        evidence_file=evidence_file,
+        verifying=verifying,
+        checkable=public_key is not None and rpms is not None,
+        attesting=attesting,
+        sign_key=sign_key,
+    )
+    if verifying:
+        assert public_key is not None
+        assert rpms is not None
+        return _verify(evidence_file or out / ev.FILE, attestations, rpms, public_key)
+    parts = files if merging else (evidence_file or out / ev.FILE,)
+    evidence = merge([ev.read(part) for part in parts])
+    if attesting and rpms is not None:
+        _at_hand(evidence, rpms)
+    key = _private(sign_key) if sign_key else None
+    reports = write_all(evidence, out)
+    for waiver in evidence.waivers:
+        if waiver.status == "applied" and waiver.expires < ev.now()[:10]:
+            warn(f"the waiver of {waiver.check} {waiver.target} expired since, on {waiver.expires}")
+    say(f"report: {reports.html}")
+    if attesting:
+        from pipeline import attest  # noqa: PLC0415  # cryptography is loaded only for those who sign
+
+        written = attest.write(evidence, attestations, key)
+        say(f"{len(written)} {'attestations' if key else 'unsigned statements'} in {attestations}")
+    return evidence.verdict.exit_code
+
+
+def _fit(
+    *,
+    merging: bool,
+    files: tuple[Path, ...],
+    evidence_file: Path | None,
+    verifying: bool,
+    checkable: bool,
+    attesting: bool,
+    sign_key: Path | None,
+) -> None:
+    """Raises `UsageError` for options that do not go together."""
+    if files and not merging:
+        raise UsageError(
+            f"what is {files[0]} for?", hint="`--merge FILE...` joins, `--evidence FILE` renders"
+        )
+    if merging and (not files or evidence_file):
+        raise UsageError("--merge takes evidence files as arguments", hint="report --merge a.json b.json")
+    if verifying and not checkable:
+        raise UsageError(
+            "--verify needs --key PUBLIC.pem and --rpms DIR", hint="a signature is checked or it is none"
+        )
+    if verifying and (merging or attesting):
+        raise UsageError(
+            "--verify only looks: it goes with neither --merge nor --attest", hint="run it by itself"
+        )
+    if sign_key and not attesting:
+        raise UsageError("--sign-key signs what --attest writes", hint="add --attest")
+
+
+def _private(path: Path) -> PrivateKey:
+    from pipeline import attest  # noqa: PLC0415
+
+    return attest.load_private(path, lambda: click.prompt("Password of the key", hide_input=True, err=True))
+
+
+def _at_hand(evidence: Evidence, rpms: Path) -> None:
+    """Attest only what is there: raises `UsageError` for an RPM that is not the one judged."""
+    found = {p.name: p for p in sorted(rpms.rglob("*.rpm"))}
+    for build in evidence.builds:
+        for rpm in (*build.rpms, build.srpm):
+            if rpm is None:
+                continue
+            if rpm.file not in found:
+                raise UsageError(
+                    f"{rpm.file} is not below {rpms}", hint="name the directory of the judged RPMs"
+                )
+            if store.file_sha256(found[rpm.file]) != rpm.sha256:
+                raise UsageError(f"{found[rpm.file]} is not the RPM that was judged", hint="judge it first")
+
+
+def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Path) -> ExitCode:
+    from pipeline import attest  # noqa: PLC0415
+
+    problems = attest.verify(evidence_file, attestations, rpms, attest.load_public(public_key))
+    for problem in problems:
+        console.print(f"{problem.kind}: {problem}", style="red", markup=False)
+    if not problems:
+        evidence = ev.read(evidence_file)
+        click.echo(
+            f"verified: {len(attest.rpms_of(evidence))} RPMs, evidence and statements are as signed; "
+            f"verdict {evidence.verdict.name}, "
+            + ("release grade" if evidence.release_grade else "not release grade")
+        )
+    return attest.exit_code(problems)
