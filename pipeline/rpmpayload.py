@@ -231,6 +231,8 @@ class _Unpacker:
         self.root = root
         self.where = where
         self.directories: list[tuple[Path, int]] = []
+        #: where directories really are; forgotten when a link comes or goes
+        self.parents: dict[str, Path] = {}
         #: hard links: the paths of an inode so far, and the one of them that has the data
         self.waiting: dict[tuple[int, int, int], list[Path]] = {}
 
@@ -241,9 +243,13 @@ class _Unpacker:
         parts = parts_of(member.name, self.where)
         if not parts:
             return
+        above = "/".join(parts[:-1])
         try:
-            parent = inside(self.root, "/".join(parts[:-1]))
-            parent.mkdir(parents=True, exist_ok=True)
+            parent = self.parents.get(above)
+            if parent is None:
+                parent = inside(self.root, above)
+                parent.mkdir(parents=True, exist_ok=True)
+                self.parents[above] = parent
         except (FileExistsError, NotADirectoryError):
             raise self.wrong(member, "lies below something that is no directory") from None
         except OSError as e:
@@ -263,12 +269,15 @@ class _Unpacker:
             return
         if path.is_dir() and not path.is_symlink():
             raise self.wrong(member, "would replace a directory")
+        if path.is_symlink():
+            self.parents.clear()
         path.unlink(missing_ok=True)
         if kind == stat.S_IFLNK:
             target = member.read().decode(errors="surrogateescape")
             if not target or "\0" in target:
                 raise self.wrong(member, "is a link to nowhere")
             path.symlink_to(target)
+            self.parents.clear()
         elif kind == stat.S_IFREG:
             self.regular(path, member)
         else:

@@ -145,6 +145,7 @@ def test_links_that_point_out_are_taken_within_the_root(tmp_path: Path) -> None:
         ([Item("/a/../../evil")], "leads out of the root"),
         ([Item("/l", LNK | 0o777, b"l"), Item("/l/x")], "loop of links"),
         ([Item("/f"), Item("/f/x")], "no directory"),
+        ([Item("/l", LNK | 0o777, b"d"), Item("/l/x"), Item("/l"), Item("/l/y")], "no directory"),
         ([Item("/d", DIR | 0o755), Item("/d")], "would replace a directory"),
         ([Item("/d"), Item("/d", DIR | 0o755)], "is a directory where a file is"),
         ([Item("/dev/null", 0o020666)], "of a kind that is not unpacked"),
