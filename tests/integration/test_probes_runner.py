@@ -125,5 +125,5 @@ def test_a_job_file_that_is_none(jobs: bytes, words: str, programs: Path, tmp_pa
 
 
 def test_it_needs_its_options(programs: Path) -> None:
-    for argv in ([], ["--jobs", "x"], ["--jobs", "x", "--out", "y", "--what", "z"], ["--jobs"]):
-        assert kit.run([programs / "runner", *argv], success_codes=None).returncode == 2
+    for options in ("", "--jobs x", "--jobs x --out y --what z", "--jobs"):
+        assert kit.run([programs / "runner", *options.split()], success_codes=None).returncode == 2
