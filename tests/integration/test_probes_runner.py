@@ -95,7 +95,7 @@ def test_what_is_given_arrives(
 
 def refused(programs: Path, tmp_path: Path, jobs: bytes) -> str:
     (tmp_path / "jobs").write_bytes(jobs)
-    argv = [programs / "runner", "--jobs", tmp_path / "jobs", "--out", tmp_path / "out"]
+    argv = [f"{programs}/runner", "--jobs", f"{tmp_path}/jobs", "--out", f"{tmp_path}/out"]
     done = kit.run(argv, success_codes=None)
     assert done.returncode == 2
     assert not (tmp_path / "out").exists()
@@ -126,4 +126,4 @@ def test_a_job_file_that_is_none(jobs: bytes, words: str, programs: Path, tmp_pa
 
 def test_it_needs_its_options(programs: Path) -> None:
     for options in ("", "--jobs x", "--jobs x --out y --what z", "--jobs"):
-        assert kit.run([programs / "runner", *options.split()], success_codes=None).returncode == 2
+        assert kit.run([str(programs / "runner"), *options.split()], success_codes=None).returncode == 2
