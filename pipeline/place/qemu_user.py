@@ -21,7 +21,7 @@ from pipeline.arch import Arch
 from pipeline.errors import ToolMissing, UsageError
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, longest
-from pipeline.place.watch import Watch
+from pipeline.place.watch import Watch, kept
 from pipeline.run import running
 
 PROBES = "/probes"
@@ -48,33 +48,40 @@ class QemuUserPlace:
         if programs is None or not (programs / "runner").is_file():
             raise UsageError(f"user-mode QEMU needs {PROBES}/runner in the overlay")
         log = self.log or paths.logs() / f"qemu-user-{self.arch.name}.results.jsonl"
-        log.parent.mkdir(parents=True, exist_ok=True)
         patient = [
             replace(job, argv=(f"{PROBES}/{QEMU}", *job.argv), timeout=job.timeout * PATIENCE) for job in jobs
         ]
         with (
             progress.step(f"{self.name} {self.arch.name}: {len(jobs)} jobs") as step,
             tempfile.TemporaryDirectory(prefix="glibc-pipeline-user-") as scratch,
+            kept(log) as results,
         ):
             probes, job_file = Path(scratch, "probes"), Path(scratch, "jobs")
             shutil.copytree(programs, probes, symlinks=True)
             shutil.copy(qemu, probes / QEMU)
             job_file.write_bytes(encode_jobs(patient))
-            log.write_bytes(b"")
-            argv: list[str | Path] = [*_as_root(), qemu, probes / "runner", "--jobs", job_file, "--out", log]
+            argv: list[str | Path] = [
+                *_as_root(),
+                qemu,
+                probes / "runner",
+                "--jobs",
+                job_file,
+                "--out",
+                results,
+            ]
             for name, directory in roots.items():
                 argv += ["--root", f"{name}={directory.absolute()}"]
             for path, directory in {**overlay, PROBES: probes}.items():
                 argv += ["--overlay", f"{path}={directory.absolute()}"]
             errors = Path(scratch, "errors")
             with errors.open("wb") as stderr, running(argv, stderr=stderr) as process:
-                watch = Watch(patient, log, ("starting", 60.0), ("ending", 30.0), longest(patient))
+                watch = Watch(patient, results, ("starting", 60.0), ("ending", 30.0), longest(patient))
                 trouble = watch.until_end(process, step)
             said = " ".join(errors.read_text(errors="replace").split())
             if not trouble and process.returncode:
                 trouble = f"the runner ended with status {process.returncode}: {said or 'it said nothing'}"
             batch = decode_results(
-                log.read_bytes(), place=self.name, emulation="user", log=log, trouble=trouble
+                results.read_bytes(), place=self.name, emulation="user", log=log, trouble=trouble
             )
             step.done(f"{len(batch.results)} of {len(jobs)} results")
         if batch.trouble:

@@ -26,7 +26,7 @@ from pipeline.arch import ARCHES
 from pipeline.errors import UsageError, WorldError
 from pipeline.place import BatchResult, Job, payload
 from pipeline.place.batch import decode_results, encode_jobs, longest
-from pipeline.place.watch import Watch
+from pipeline.place.watch import Watch, kept
 from pipeline.run import run, running
 
 PROBES = "/probes"
@@ -75,19 +75,18 @@ class SshPlace:
             raise UsageError(f"a machine over ssh needs {PROBES}/runner in the overlay")
         label = re.sub(r"[^A-Za-z0-9.+_-]", "-", self.destination)
         log = self.log or paths.logs() / f"ssh-{label}.results.jsonl"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
         with (
             progress.step(f"{self.name}: {len(jobs)} jobs") as step,
             tempfile.TemporaryDirectory(prefix="gp-ssh-") as scratch,
+            kept(log) as results,
         ):
             step.at("connecting")
             with self._held(Path(scratch)) as there:
                 there.must_run(_elf_machine(programs / "runner"))
                 step.at("sending the releases")
                 there.send(_archive(roots, overlay, jobs))
-                trouble = there.run_jobs(list(overlay), jobs, log, Path(scratch, "run.err"), step)
-            batch = decode_results(log.read_bytes(), place=self.name, log=log, trouble=trouble)
+                trouble = there.run_jobs(list(overlay), jobs, results, Path(scratch, "run.err"), step)
+            batch = decode_results(results.read_bytes(), place=self.name, log=log, trouble=trouble)
             step.done(f"{len(batch.results)} of {len(jobs)} results")
         if batch.trouble:
             progress.warn(f"{self.name}: {batch.trouble}")
@@ -174,9 +173,9 @@ class _There:
         )
 
     def run_jobs(
-        self, overlays: Sequence[str], jobs: Sequence[Job], log: Path, errors: Path, step: progress.Step
+        self, overlays: Sequence[str], jobs: Sequence[Job], results: Path, errors: Path, step: progress.Step
     ) -> str:
-        """Run them, results going to ``log``; returns what went wrong, or ""."""
+        """Run them, what they give going to ``results``; returns what went wrong, or ""."""
         runner = [
             "./overlays/0/runner",
             "--jobs",
@@ -194,11 +193,11 @@ class _There:
         )
         argv = [*self.ssh, _command(script)]
         with (
-            log.open("wb") as stdout,
+            results.open("wb") as stdout,
             errors.open("wb") as stderr,
             running(argv, env=_agent(), stdout=stdout, stderr=stderr) as process,
         ):
-            watch = Watch(jobs, log, ("starting the runner", 60.0), ("ending", 30.0), longest(jobs))
+            watch = Watch(jobs, results, ("starting the runner", 60.0), ("ending", 30.0), longest(jobs))
             hang = watch.until_end(process, step)
         if hang:
             return hang

@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.place import BatchResult, Job, initramfs, machine
 from pipeline.place.batch import decode_results, encode_jobs
 from pipeline.place.kernel import KernelImage, machine_of
-from pipeline.place.watch import SILENCE, Watch
+from pipeline.place.watch import SILENCE, Watch, kept
 from pipeline.run import running
 
 #: Path in every root where the compiled probes lie, init and runner among them.
@@ -86,27 +86,26 @@ class VmPlace:
     ) -> BatchResult:
         """One machine from start to end."""
         logs = self.log_dir or paths.logs()
-        logs.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^A-Za-z0-9.+_-]", "-", f"vm-{self.arch.name}-{self.kernel.label}")
-        console, results = logs / f"{stem}.console.log", logs / f"{stem}.results.jsonl"
+        log = logs / f"{stem}.console.log"
         if acceleration.kind == "tcg":
             jobs = [replace(job, timeout=job.timeout * TCG_PATIENCE) for job in jobs]
         with (
             progress.step(f"{self.name} {self.arch.name} ({acceleration.kind}): {len(jobs)} jobs") as step,
             tempfile.TemporaryDirectory(prefix="glibc-pipeline-vm-") as scratch,
+            kept(log) as console,
+            kept(logs / f"{stem}.results.jsonl") as results,
         ):
             step.at("packing the initramfs")
             files = machine.Files(self.kernel.image, Path(scratch, "initrd"), console, results)
             initramfs.write(files.initrd, self._layout(roots, overlay, jobs))
-            console.write_bytes(b"")
-            results.write_bytes(b"")
             trouble = self._run_qemu(acceleration, files, Path(scratch, "qemu.err"), jobs, step)
             batch = decode_results(
                 results.read_bytes(),
                 place=self.name,
                 emulation=acceleration.emulation,
-                log=console,
-                trouble=trouble and f"{trouble} (console: {console})",
+                log=log,
+                trouble=trouble and f"{trouble} (console: {log})",
             )
             step.done(f"{len(batch.results)} of {len(jobs)} results")
         if batch.trouble:

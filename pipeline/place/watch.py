@@ -6,9 +6,12 @@ line, it is not the job that hangs but what runs the runner: a machine, a connec
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,22 @@ from pipeline.progress import Step
 SILENCE = 20.0
 #: Seconds between two looks.
 POLL = 0.05
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path`` to be written by this run alone; afterwards, whatever happened, ``path``.
+
+    So two runs at once do not write into each other's log, and the last one to end is the one that is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, live = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    os.fchmod(fd, 0o644)
+    os.close(fd)
+    try:
+        yield Path(live)
+    finally:
+        Path(live).replace(path)
 
 
 @dataclass(frozen=True)

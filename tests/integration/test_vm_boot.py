@@ -68,7 +68,7 @@ class Bed:
 
         def watch() -> None:
             while not over.wait(0.02):
-                found = list(logs.glob("*.results.jsonl"))
+                found = list(logs.glob("*.results.jsonl.*"))
                 if found and found[0].read_bytes().count(b"\n") >= lines:
                     act(int(self.pid_file.read_text()))
                     return
