@@ -65,7 +65,9 @@ class RseqRegistered(ProbeCheck):
         seen += (
             f"__rseq_size {libc['size']}, __rseq_offset {libc['offset']}" if exports else "no rseq symbols"
         )
-        measures = {"threads": len(kernel), "registered": registered, "rseq_size": libc["size"]}
+        measures = {"threads": len(kernel), "registered": registered}
+        if libc["size"] is not None:
+            measures["rseq_size"] = libc["size"]
         return verdict(expected, seen, faults, measures)
 
 

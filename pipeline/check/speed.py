@@ -29,16 +29,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Span:
-    """What a call costs undisturbed, ns: between the fastest sample and the lower quartile."""
+    """What a call costs undisturbed, ns: between the fastest sample and the fastest tenth."""
 
     low: float
-    quartile: float
+    tenth: float
     median: float
 
     @classmethod
     def of(cls, samples: list[float]) -> Span:
         ordered = sorted(samples)
-        return cls(ordered[0], ordered[len(ordered) // 4], ordered[len(ordered) // 2])
+        return cls(ordered[0], ordered[len(ordered) // 10], ordered[len(ordered) // 2])
 
 
 def rules(case: Case, speed: Speed) -> list[Rule]:
@@ -56,9 +56,9 @@ def rules(case: Case, speed: Speed) -> list[Rule]:
 def compare(rule: Rule, spans: dict[str, Span]) -> Outcome:
     """PASS or FAIL only if both ends of the spans agree on it; else the machine was too busy: MISSING."""
     kind, than = spans[rule.kind], spans[rule.than]
-    if kind.quartile <= rule.times * than.low:
+    if kind.tenth <= rule.times * than.low:
         return Outcome.PASS
-    if kind.low > rule.times * than.quartile:
+    if kind.low > rule.times * than.tenth:
         return Outcome.FAIL
     return Outcome.MISSING
 
@@ -102,7 +102,7 @@ class GetcpuSpeed(ProbeCheck):
         outcomes = {rule: compare(rule, spans) for rule in asked}
         outcome = max(outcomes.values())
         kinds = dict.fromkeys(k for r in asked for k in (r.kind, r.than))
-        seen = ", ".join(f"{k} {spans[k].low:.2f}-{spans[k].quartile:.2f} ns" for k in kinds)
+        seen = ", ".join(f"{k} {spans[k].low:.2f}-{spans[k].tenth:.2f} ns" for k in kinds)
         if outcome is Outcome.FAIL:
             seen = (
                 "not " + " nor ".join(str(r) for r, o in outcomes.items() if o is Outcome.FAIL) + f": {seen}"

@@ -4,8 +4,9 @@
    Three children of this program run side by side, the tunable unset, 0 and 1, and take turns, a short
    sample each, so that whatever else the machine does hits all alike.  Kinds: sched_getcpu in each child
    (unset, off, on), the getcpu system call (raw), a read of the area's cpu_id (direct), an empty loop
-   (empty).  A round is one sample of each kind.  Rounds are added, to a limit, until every kind's lower
-   quarter agrees with its minimum.  One line a kind, with all samples.  */
+   (empty).  A round is one sample of each kind; a sample is short, so that many escape preemption.  Rounds
+   are added, to a limit, until every kind's lower quarter agrees with its minimum.  One line a kind, with
+   all samples.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -16,10 +17,10 @@
 
 #include "probe.h"
 
-#define ROUNDS 25
-#define MAX_ROUNDS (4 * ROUNDS)
-#define PATIENCE_NS 2e9 /* no more rounds are added after this */
-#define SAMPLE_NS 4000000
+#define ROUNDS 50
+#define MAX_ROUNDS (6 * ROUNDS)
+#define PATIENCE_NS 2.5e9 /* no more rounds are added after this */
+#define SAMPLE_NS 1000000
 #define STEADY 1.15 /* lower quartile over minimum */
 
 enum kind

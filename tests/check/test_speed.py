@@ -15,11 +15,11 @@ from tests.check.probe_kit import REAL, batch, bench, judge, outcomes, said
 QUIET = {"unset": 1.25, "off": 2.8, "on": 1.25, "raw": 95.0, "direct": 0.25, "empty": 0.25}
 
 
-def measured(ns: dict[str, float], noise: float = 0.05, rounds: int = 25) -> JobResult:
-    """Samples of which the lower quartile is ``noise`` above the minimum and the rest far above."""
+def measured(ns: dict[str, float], noise: float = 0.05, rounds: int = 50) -> JobResult:
+    """Samples of which the fastest tenth ends ``noise`` above the minimum and the rest far above."""
     lines = []
     for kind, value in ns.items():
-        samples = [value if i < 3 else value * (1 + noise if i < 8 else 3 + i) for i in range(rounds)]
+        samples = [value if i < 3 else value * (1 + noise if i < 10 else 3 + i) for i in range(rounds)]
         lines.append({"kind": kind, "ns": samples if value >= 0 else [value] * rounds})
     return said("getcpu.speed/12.1", *lines)
 
@@ -80,7 +80,7 @@ def test_all_samples_are_kept_for_the_plot() -> None:
     answer = judge(GetcpuSpeed(), bench(["12.1"]), batch(measured(QUIET)))["12.1/tunable=1"]
     assert isinstance(answer, Finding)
     for kind in ("on", "off", "raw", "direct"):
-        assert len(answer.measures[f"{kind}_ns"]) == 25
+        assert len(answer.measures[f"{kind}_ns"]) == 50
 
 
 def test_a_kind_that_is_not_there_is_an_error() -> None:

@@ -284,7 +284,7 @@ def test_speed_has_samples_and_a_getcpu_by_system_call_is_red(
     assert isinstance(switched_on, Finding)
     assert switched_on.outcome in (PASS, MISSING), switched_on  # a busy machine must not make it red
     assert min(switched_on.measures["on_ns"]) < min(switched_on.measures["raw_ns"])
-    assert len(switched_on.measures["direct_ns"]) >= 25
+    assert len(switched_on.measures["direct_ns"]) >= 50
     wrong = wrong_program(programs, tmp_path, "getcpu-speed", BY_SYSTEM_CALL)
     assert ask(check, root, wrong)[2] is FAIL
 
