@@ -108,6 +108,8 @@ class Engine:
         line += ["--network", "host" if network else "none", "--security-opt", "label=disable"]
         if self.program == "podman":
             line += ["--log-driver", "none"]
+            if not network:  # podman hands the host's proxies, passwords and all, to every container
+                line += ["--http-proxy=false"]
         if name:
             line += ["--name", name]
         if workdir:

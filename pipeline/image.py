@@ -87,16 +87,7 @@ def packages(directory: Path, machine: Arch) -> list[str]:
     return names
 
 
-def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None) -> BuildImage:
-    """The profile's build image, made if it is not there yet.
-
-    ``reference`` names another base in a registry or local storage (then it is not the pinned one).
-    ``machine`` is the architecture the image runs on (the host's unless emulated). Raises `NoEngine`,
-    `SourceUnreachable`.
-    """
-    machine = machine or host_arch()
-    if machine != host_arch():
-        binfmt.ensure(machine)
+def _recipe(profile: Profile, reference: str, machine: Arch) -> _Recipe:
     directory = paths.CONTAINERS / profile.image.directory
     if not (directory / "Containerfile").is_file():
         raise UsageError(
@@ -110,10 +101,32 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
         "files": tree_sha256(directory),
     }
     tag = f"localhost/glibc-pipeline-{profile.name}-{machine.name}:{key_of('image', inputs)[:16]}"
+    return _Recipe(profile, reference, machine, tag)
+
+
+def find(profile: Profile) -> BuildImage | None:
+    """The profile's own build image if it is in local storage, without making it."""
+    recipe = _recipe(profile, "", host_arch())
+    for importer in engines.importers():
+        if importer.image_id(recipe.tag) is not None:
+            return _ensure(recipe, importer)
+    return None
+
+
+def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None) -> BuildImage:
+    """The profile's build image, made if it is not there yet.
+
+    ``reference`` names another base in a registry or local storage (then it is not the pinned one).
+    ``machine`` is the architecture the image runs on (the host's unless emulated). Raises `NoEngine`,
+    `SourceUnreachable`.
+    """
+    machine = machine or host_arch()
+    if machine != host_arch():
+        binfmt.ensure(machine)
+    recipe = _recipe(profile, reference, machine)
     importers = list(engines.importers())
     if not importers:
         raise engines.no_engine("neither podman nor docker is installed")
-    recipe = _Recipe(profile, reference, machine, tag)
     said = []
     for importer in importers:
         try:

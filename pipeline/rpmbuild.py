@@ -59,23 +59,22 @@ class Ingredients:
     spec: Path
 
     def lay_out(self, top: Path) -> None:
-        """Fill ``top``/SOURCES and ``top``/SPECS."""
+        """Fill ``top``/SOURCES and ``top``/SPECS.
+
+        All of it gets one time and one mode: the source RPM records them, and every RPM records the source
+        RPM. The archive is copied, for a link would give the user's own file that time.
+        """
         for name in ("SOURCES", "SPECS", "BUILD", "BUILDROOT", "RPMS", "SRPMS", "tmp"):
             (top / name).mkdir(parents=True, exist_ok=True)
-        _link(self.archive, top / "SOURCES" / self.archive.name)
-        for patch in self.patches:
-            shutil.copyfile(patch, top / "SOURCES" / patch.name)
-        (top / "SOURCES" / "release.inc").write_text(self.release_inc)
-        (top / "SOURCES" / "patches.inc").write_text(self.patches_inc)
-        shutil.copyfile(self.spec, top / "SPECS" / "glibc.spec")
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy (19 MB)."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
+        sources, spec = top / "SOURCES", top / "SPECS" / "glibc.spec"
+        for file in (self.archive, *self.patches):
+            shutil.copyfile(file, sources / file.name)
+        (sources / "release.inc").write_text(self.release_inc)
+        (sources / "patches.inc").write_text(self.patches_inc)
+        shutil.copyfile(self.spec, spec)
+        for file in (*sources.iterdir(), spec):
+            file.chmod(0o644)
+            os.utime(file, (int(SOURCE_DATE_EPOCH),) * 2)
 
 
 def release_inc(profile: Profile, release: Release, *, archive: str, topdir: str) -> str:
@@ -124,7 +123,8 @@ def rpmbuild(
     where = "/build" if inside else str(top)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
-        "--define", f"_topdir {where}", "--define", f"jobs {jobs()}", "--define", "launcher ccache",
+        "--define", f"_topdir {where}", "--define", f"jobs {jobs()}",
+        "--define", f"launcher {'ccache' if inside else host_launcher(top)}",
         "--define", f"kernel_headers {headers}", "--define", f"_dbpath {where}/rpmdb",
         "--define", f"_tmppath {where}/tmp",
         "--define", "use_source_date_epoch_as_buildtime 1",
@@ -135,6 +135,7 @@ def rpmbuild(
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
     env["CCACHE_DIR"] = "/ccache" if inside else str(cache)
+    env["CCACHE_BASEDIR"] = where
     remedy = f"the first error is in {log}"
     if workplace.image:
         workplace.image.engine.run(
@@ -144,6 +145,20 @@ def rpmbuild(
     else:
         run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
     return _ccache_counts(stats)
+
+
+def host_launcher(top: Path) -> Path:
+    """What runs the compiler on the host: ccache, and the build's directory never seen in what comes out.
+
+    In a container every build is below /build. On the host each has a directory of its own, which would be
+    in debug information and build ids, and would keep ccache from finding what another build compiled. The
+    names are those that debugedit gives.
+    """
+    script = top / "launcher"
+    maps = f"'-ffile-prefix-map={top}=/build' '-ffile-prefix-map={top}/BUILD=/usr/src/debug'"
+    script.write_text(f'#!/bin/sh\nexec ccache "$@" {maps}\n')
+    script.chmod(0o755)
+    return script
 
 
 def show(at: Callable[[str], None]) -> Callable[[str], None]:

@@ -1,0 +1,83 @@
+"""Containers for tests, made here from nothing: no registry, no network, no minutes of bootstrapping."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import engine as engines
+from pipeline.arch import host_arch
+from pipeline.engine import Engine
+from pipeline.errors import PipelineError
+from pipeline.image import BuildImage
+from pipeline.records import ImageRecord
+from pipeline.run import run
+
+#: What a bare container runs in the place of every program: it prints what it sees as JSON. Run as
+#: ``true`` it does nothing, as a build image's does.
+WITNESS = Path(__file__).parent / "witness.c"
+
+
+@pytest.fixture(scope="session")
+def bare_image() -> Iterator[tuple[Engine, str]]:
+    """An image that holds one static program (as /bin/true and /bin/witness), and the way to run it."""
+    tag = f"localhost/glibc-pipeline-tests-{os.getpid()}:bare"
+    importer = next(engines.importers())
+    with tempfile.TemporaryDirectory() as work:
+        root = Path(work) / "root"
+        for name in ("bin", "data", "etc", "proc", "dev", "sys", "tmp"):
+            (root / name).mkdir(parents=True)
+        run(["gcc", "-O1", "-Wall", "-Werror", "-static", "-o", root / "bin" / "witness", WITNESS])
+        (root / "bin" / "true").symlink_to("witness")
+        run(["tar", "-C", root, "-cf", f"{work}/root.tar", "."])
+        importer.call("import", f"{work}/root.tar", tag)
+    try:
+        yield engines.probe(tag, importer.program), tag
+    finally:
+        importer.call("rmi", "--force", tag)
+
+
+@pytest.fixture(scope="session")
+def host_in_a_container() -> Iterator[BuildImage]:
+    """An empty image with the host's /usr and /etc mounted read-only, so that the host's tools run in it."""
+    tag = f"localhost/glibc-pipeline-tests-{os.getpid()}:host"
+    importer = next(engines.importers())
+    with tempfile.TemporaryDirectory() as work:
+        root = Path(work) / "root"
+        for name in ("usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "run", "build", "ccache"):
+            (root / name).mkdir(parents=True)
+        for name in ("bin", "sbin", "lib", "lib64"):
+            (root / name).symlink_to(f"usr/{name}")
+        headers = root / "opt" / "kernel-headers" / host_arch().name
+        headers.mkdir(parents=True)
+        own = Path("/usr/include") / host_arch().triplet / "asm"
+        for where in (
+            "/usr/include/linux",
+            "/usr/include/asm-generic",
+            own if own.is_dir() else "/usr/include/asm",
+        ):
+            (headers / Path(where).name).symlink_to(where)
+        run(["tar", "-C", root, "-cf", f"{work}/root.tar", "."])
+        importer.call("import", f"{work}/root.tar", tag)
+    mounts = ("--volume", "/usr:/usr:ro", "--volume", "/etc:/etc:ro")
+    said = []
+    try:
+        for way in engines.candidates():
+            engine = Engine(way.program, way.options, (*way.limits, *mounts))
+            try:
+                engine.run(tag, ["true"], timeout=120)
+            except PipelineError as e:
+                said.append(e.message)
+                continue
+            found = importer.image_id(tag)
+            assert found is not None
+            yield BuildImage(engine, tag, ImageRecord(id=found, base="the host", pinned=False))
+            break
+        else:
+            pytest.fail("no container runs here:\n" + "\n".join(said))
+    finally:
+        importer.call("rmi", "--force", tag)

@@ -1,0 +1,101 @@
+"""The engine on real containers: found by trial, no network, mounts as asked for, nothing left running."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import engine as engines
+from pipeline.engine import Engine
+from pipeline.errors import CommandFailed
+
+pytestmark = pytest.mark.integration
+
+Bare = tuple[Engine, str]
+
+
+def lines(text: str, kind: str) -> list[str]:
+    return [line.partition(" ")[2] for line in text.splitlines() if line.startswith(f"{kind} ")]
+
+
+def test_the_way_that_was_found_runs_containers(bare_image: Bare) -> None:
+    engine, tag = bare_image
+    assert engine in list(engines.candidates())
+    assert engine.run(tag, ["true"]).returncode == 0
+    found = engine.image_id(tag)
+    assert found is not None
+    assert found.startswith("sha256:")
+    assert engine.image_id("localhost/no-such-image:none") is None
+
+
+def test_there_is_no_network_and_no_variable_of_ours(
+    bare_image: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, tag = bare_image
+    for name in ("GLIBC_TUNABLES", "LD_PRELOAD", "CFLAGS", "https_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "leaked")
+    seen = engine.run(tag, ["witness"], env={"OWN": "a b=c"}).text
+    assert lines(seen, "interface") == ["lo"]
+    assert lines(seen, "network") == ["Network is unreachable"]
+    variables = dict(line.split("=", 1) for line in lines(seen, "env"))
+    assert variables.pop("OWN") == "a b=c"
+    assert "leaked" not in variables.values()
+    assert set(variables) <= {"PATH", "HOME", "HOSTNAME", "TERM", "container"}
+
+
+def test_a_network_only_when_it_is_asked_for(bare_image: Bare) -> None:
+    engine, tag = bare_image
+    assert "--network none" in " ".join(engine.run_argv(tag, ["witness"]))
+    assert "--network host" in " ".join(engine.run_argv(tag, ["witness"], network=True))
+
+
+def test_mounts_are_writable_and_read_only_ones_are_not(bare_image: Bare, tmp_path: Path) -> None:
+    engine, tag = bare_image
+    for name in ("rw", "ro"):
+        (tmp_path / name).mkdir()
+    mounts, read_only = {"/data/rw": tmp_path / "rw"}, {"/data/ro": tmp_path / "ro"}
+    said = [
+        engine.run(tag, ["witness", "write", f"/data/{name}/f"], mounts=mounts, read_only=read_only).text
+        for name in ("rw", "ro")
+    ]
+    assert said == ["write /data/rw/f: done\n", "write /data/ro/f: Read-only file system\n"]
+    assert (tmp_path / "rw" / "f").read_text() == "written\n"
+    assert list((tmp_path / "ro").iterdir()) == []
+
+
+def test_a_time_limit_ends_the_container_too(bare_image: Bare) -> None:
+    """Its first process has no handler for SIGTERM, so ending the client alone would leave it running."""
+    engine, tag = bare_image
+    with pytest.raises(CommandFailed, match="did not end within 3 s"):
+        engine.run(tag, ["witness", "sleep"], timeout=3)
+    assert engine.call("ps", "--all", "--quiet", "--filter", f"ancestor={tag}").text == ""
+
+
+def test_a_container_that_runs_is_seen_by_that_very_question(bare_image: Bare) -> None:
+    engine, tag = bare_image
+
+    def wait() -> None:
+        with pytest.raises(CommandFailed):
+            engine.run(tag, ["witness", "sleep"], timeout=6)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    end = time.monotonic() + 6
+    seen = ""
+    while not seen and time.monotonic() < end:
+        seen = engine.call("ps", "--all", "--quiet", "--filter", f"ancestor={tag}").text
+    thread.join()
+    assert seen != ""
+
+
+def test_an_image_that_runs_nothing_is_told_with_what_each_way_said() -> None:
+    program = next(engines.candidates()).program
+    with pytest.raises(engines.NoEngine) as failed:
+        engines.probe("localhost/no-such-image:none", program)
+    ways = [e for e in engines.candidates() if e.program == program]
+    said = failed.value.message.splitlines()
+    assert len(said) == 1 + len(ways)
+    assert "--place host" in failed.value.hint

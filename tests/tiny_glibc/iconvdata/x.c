@@ -1,0 +1,5 @@
+int
+gconv (void)
+{
+  return 0;
+}

@@ -1,0 +1,9 @@
+#include <stdio.h>
+
+void
+_start (void)
+{
+  puts ("getent");
+  for (;;)
+    ;
+}

@@ -1,0 +1,2 @@
+#define RELEASE "stable"
+#define VERSION "2.36"
