@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from pipeline import checks, image, paths, report, source, waiver, workshop
-from pipeline.arch import Arch, host_arch
+from pipeline import checks, image, paths, report, source, supplied, waiver, workshop
+from pipeline.arch import Arch, arch, host_arch
 from pipeline.build import Builder, build_all
 from pipeline.cli.options import Choice, choice_options
 from pipeline.profile import targets
@@ -22,16 +22,35 @@ from pipeline.verify import verify
 @click.option(
     "--waivers", "waivers_file", type=click.Path(path_type=Path), help="TOML file of waived causes."
 )
+@click.option(
+    "--rpms", "rpm_dirs", multiple=True, metavar="[RELEASE=]DIR", help="Judge these RPMs as that release."
+)
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
 @choice_options
-def command(out: Path | None, waivers_file: Path | None, fresh: bool, choice: Choice) -> int:
+def command(
+    out: Path | None, waivers_file: Path | None, rpm_dirs: tuple[str, ...], fresh: bool, choice: Choice
+) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
     builder = Builder(profile, source.fetch(profile, choice.source or None), choice.build)
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
-    built = build_all(builder, targets(profile, (), arches))
+    theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
+    given = {
+        name: {release: found}
+        for name in arches
+        for release, directory in theirs
+        if (found := supplied.supplied(profile, release, directory, arch(name)))
+    }
+    if theirs:
+        arches = tuple(name for name in arches if name in given)
+    ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]
+    made = build_all(builder, ours)
+    built = {
+        name: {r.name: given.get(name, {}).get(r.name) or made[name][r.name] for r in profile.release}
+        for name in arches
+    }
 
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])

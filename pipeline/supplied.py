@@ -1,0 +1,71 @@
+"""RPMs built elsewhere (a distribution's, Koji's) as a release to judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import rpmfile
+from pipeline.arch import Arch
+from pipeline.errors import EvidenceError, UsageError
+from pipeline.evidence import file_record
+from pipeline.outcome import Target
+from pipeline.profile import Profile
+from pipeline.records import BuildManifest, Built
+from pipeline.store import digest
+from pipeline.sysroot import extract
+
+
+def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
+    """``RELEASE=DIR``, or ``DIR`` where exactly one ``--release`` says which; raises `UsageError`."""
+    release, equals, directory = text.partition("=")
+    if equals:
+        return release, Path(directory)
+    if len(releases) == 1:
+        return releases[0], Path(text)
+    raise UsageError(
+        f"--rpms {text}: which release is it?", hint="write --rpms RELEASE=DIR, or add one --release"
+    )
+
+
+def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> Built | None:
+    """The release whose RPMs for ``machine`` lie in ``directory``; None if there is none for it.
+
+    Every package is verified (a truncated or altered one raises `MalformedInput`). `EvidenceError`: there is
+    no package glibc among them, or more than one.
+    """
+    profile.get(release)
+    if not directory.is_dir():
+        raise UsageError(f"--rpms {directory}: there is no such directory", hint="name a directory of RPMs")
+    read = [rpmfile.verify(p) for p in sorted(directory.glob("*.rpm"))]
+    fitting = [r for r in read if r.arch == machine.name and not r.is_source]
+    if not fitting:
+        if any(not r.is_source for r in read):
+            return None
+        raise EvidenceError(f"{directory} holds no binary RPM", hint="name a directory of RPMs")
+    own = [r for r in fitting if r.name == "glibc"]
+    if len(own) != 1:
+        found = ", ".join(r.path.name for r in own) or "none"
+        raise EvidenceError(
+            f"{directory} must hold one package glibc for {machine.name}, it holds: {found}",
+            hint="keep the packages of one build in one directory",
+        )
+    nvr = own[0].nvr
+    version = nvr.removeprefix("glibc-")
+    taken = [r.path for r in fitting if f"{r.version}-{r.release}" == version]
+    records = tuple(file_record(p) for p in taken)
+    source = next((r.path for r in read if r.is_source and r.nvr == nvr), None)
+    manifest = BuildManifest(
+        target=Target(profile=profile.name, release=release, arch=machine.name),
+        key=digest([r.sha256 for r in records])[:32],
+        nvr=nvr,
+        rpms=records,
+        srpm=file_record(source) if source else None,
+        mode="supplied",
+        place="elsewhere",
+        hermetic=False,
+        source=None,
+        patches=(),
+        image=None,
+        seconds=0.0,
+    )
+    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine))
