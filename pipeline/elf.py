@@ -86,6 +86,20 @@ class Need(NamedTuple):
     weak: frozenset[str]
 
 
+class Import(NamedTuple):
+    """A symbol a file wants from elsewhere.
+
+    ``version`` is the node it is bound to and ``file`` the DSO the linker found it in ("-" and "": none).
+    ``copied`` is the size in bytes of the program's own copy of a datum (a copy relocation; otherwise 0).
+    """
+
+    name: str
+    version: str
+    file: str
+    weak: bool
+    copied: int = 0
+
+
 class Elf(Image):
     """One ELF file's dynamic symbols and versions; made by `read` or `parse`.
 
@@ -121,12 +135,13 @@ class Elf(Image):
         return frozenset(name for name, flags in self._definitions.values() if not flags & VER_FLG_BASE)
 
     @cached_property
-    def _requirements(self) -> tuple[tuple[Need, ...], dict[int, str]]:
-        """DT_VERNEED, and index -> node for the symbols that refer to it."""
+    def _requirements(self) -> tuple[tuple[Need, ...], dict[int, str], dict[int, str]]:
+        """DT_VERNEED, and index -> node and index -> DSO for the symbols that refer to it."""
         needs: list[Need] = []
         names: dict[int, str] = {}
+        files: dict[int, str] = {}
         if DT_VERNEED not in self.tags:
-            return (), names
+            return (), names, files
         count = self.tags.get(DT_VERNEEDNUM, 0)
         if count > MAX_VERSIONS:
             raise self.malformed(f"{count} version requirements, more than {MAX_VERSIONS}")
@@ -144,6 +159,7 @@ class Elf(Image):
                 _, flags, index, name, aux_step = self.record(_VERNAUX, aux, end, "a required version")
                 versions.append(self.string(name))
                 names[index & MAX_VERSIONS] = versions[-1]
+                files[index & MAX_VERSIONS] = self.string(file)
                 if flags & VER_FLG_WEAK:
                     weak.add(versions[-1])
                 if not aux_step and aux_left > 1:
@@ -153,7 +169,7 @@ class Elf(Image):
             if not step and left > 1:
                 raise self.malformed(f"{left - 1} of {count} version requirements are missing")
             at += step
-        return tuple(needs), names
+        return tuple(needs), names, files
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -273,6 +289,25 @@ class Elf(Image):
     def undefined(self) -> tuple[Symbol, ...]:
         """The symbols wanted from elsewhere, in the table's order."""
         return self._symbols(undefined=True)
+
+    @cached_property
+    def imports(self) -> tuple[Import, ...]:
+        """What the loader must find elsewhere, in the table's order.
+
+        That is every undefined symbol, and each datum that a program keeps its own copy of: the table shows
+        it as defined, but at a version that is required and not defined here.
+        """
+        found: list[Import] = []
+        names, files = self._requirements[1], self._requirements[2]
+        for (name, info, _, section, _, size), index in self._raw_symbols():
+            bare = index & MAX_VERSIONS
+            required = bare in files and bare not in self._definitions
+            if (section != SHN_UNDEF and not required) or info >> 4 == STB_LOCAL:
+                continue
+            version, file = (names[bare], files[bare]) if required else (UNVERSIONED, "")
+            copied = size if section != SHN_UNDEF else 0
+            found.append(Import(self.string(name), version, file, info >> 4 == STB_WEAK, copied))
+        return tuple(found)
 
 
 def parse(data: bytes, name: str) -> Elf:

@@ -1,0 +1,134 @@
+"""Verb ``scan``: on which releases will these files start, and if not, which symbol is missing where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from tabulate import tabulate
+
+from pipeline import store
+from pipeline.build import Options
+from pipeline.cli.options import Choice
+from pipeline.errors import ExitCode, UsageError
+from pipeline.progress import say, step, warn
+from pipeline.scan import Scan, Scanned, record, sarif, scan
+from pipeline.scan.judge import Answer, Judgement
+
+_SHORT = {
+    Answer.STARTS: "starts",
+    Answer.FAILS: "FAILS",
+    Answer.UNKNOWN: "unknown",
+    Answer.NOT_APPLICABLE: "-",
+}
+#: Lines of why that the table shows for one file; JSON and SARIF have them all.
+MOST_LINES = 8
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--profile",
+    default="auto",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="auto, el9, bookworm, a TOML file.",
+)
+@click.option("--release", "releases", multiple=True, metavar="R", help="Only this release (repeatable).")
+@click.option("--arch", "arches", multiple=True, metavar="A", help="Only this architecture (repeatable).")
+@click.option("--failing", is_flag=True, help="Show only files that do not start on every release.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JSON."
+)
+@click.option(
+    "--sarif", "sarif_file", type=click.Path(path_type=Path), metavar="FILE", help="Write SARIF 2.1.0."
+)
+def command(
+    *,
+    paths: tuple[Path, ...],
+    profile: str,
+    releases: tuple[str, ...],
+    arches: tuple[str, ...],
+    failing: bool,
+    json_file: Path | None,
+    sarif_file: Path | None,
+) -> int:
+    """Say on which releases of the profile files will start, and if not, which symbol is missing there.
+
+    PATHS are ELF files, directories, wheels and other zip archives, RPMs, debs, tar archives. Nothing is run;
+    the committed baselines decide. Exit code: 0 all start on all chosen releases, 1 some do not, 3 something
+    could not be judged.
+    """
+    if not paths:
+        raise UsageError(
+            "name what to scan", hint="files, directories, wheels, RPMs, debs or tar archives: scan PATH..."
+        )
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", hint="check the path; nothing was scanned")
+    choice = Choice(profile, releases, arches, "", Options(), (), ())
+    chosen, _ = choice.profile()
+    targets = choice.targets(chosen)
+    with step("scan") as current:
+        result = scan(
+            chosen,
+            tuple(dict.fromkeys(t.release for t in targets)),
+            tuple(dict.fromkeys(t.arch for t in targets)),
+            paths,
+        )
+        current.done(f"{len(result.files)} files")
+    _show(result, failing=failing)
+    if json_file:
+        store.write_atomically(json_file, record.to_json(result))
+    if sarif_file:
+        store.write_atomically(sarif_file, sarif.to_sarif(result))
+    return result.exit_code
+
+
+def _show(result: Scan, *, failing: bool) -> None:
+    shown = [f for f in result.files if not failing or f.answers - {Answer.STARTS, Answer.NOT_APPLICABLE}]
+    rows = [
+        [
+            f.item.name,
+            f.item.facts.arch if f.item.facts else "?",
+            *(_SHORT[f.judgements[r].answer] for r in result.releases),
+            "\n".join(_why(f)),
+        ]
+        for f in shown
+    ]
+    if rows:
+        headers = ["file", "arch", *(f"{result.profile} {r}" for r in result.releases), "why"]
+        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    if not result.files:
+        warn("no ELF file was found, so nothing was judged")
+    counts = {a: sum(a in f.answers for f in result.files) for a in Answer}
+    start = sum(f.answers == {Answer.STARTS} for f in result.files)
+    say(
+        f"{len(result.files)} files: {start} start on every release, {counts[Answer.FAILS]} fail on some, "
+        f"{counts[Answer.UNKNOWN]} could not be judged, {counts[Answer.NOT_APPLICABLE]} do not apply"
+    )
+    if result.exit_code == ExitCode.MISSING:
+        say("what could not be judged is not known to start (exit code 3)")
+
+
+def _why(scanned: Scanned) -> list[str]:
+    """The reasons in few lines; what is the same on several releases is said once."""
+    lines: dict[str, list[str]] = {}
+    for release, judgement in scanned.judgements.items():
+        for line in _lines(judgement):
+            lines.setdefault(line, []).append(release)
+    every = len(scanned.judgements)
+    told = [line if len(names) == every else f"{', '.join(names)}: {line}" for line, names in lines.items()]
+    if len(told) > MOST_LINES:
+        told = [*told[: MOST_LINES - 1], f"... and {len(told) - MOST_LINES + 1} more (see --json)"]
+    return told
+
+
+def _lines(judgement: Judgement) -> list[str]:
+    missing = [str(m) for m in judgement.missing]
+    lines = [f"no {m}" for m in missing]
+    if judgement.reason:
+        lines.append(judgement.reason)
+    if judgement.elsewhere:
+        lines.append(f"not judged: needs {', '.join(judgement.elsewhere)} from elsewhere")
+    return [*lines, *judgement.notes]

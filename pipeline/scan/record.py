@@ -1,0 +1,130 @@
+"""What ``scan --json`` writes: one versioned record, whose JSON Schema is committed beside this module.
+
+``python -m pipeline.scan.record`` writes the schema anew.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline import __version__, paths, store
+from pipeline.outcome import Frozen
+from pipeline.scan import Scan, Scanned
+from pipeline.scan.judge import Judgement, Missing
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = paths.PACKAGE / "scan" / "scan.schema.json"
+
+AnswerName = Literal["starts", "fails", "unknown", "not applicable"]
+
+
+class MissingRecord(Frozen):
+    """See `Missing`; ``text`` is it in words."""
+
+    dso: str
+    node: str
+    symbol: str
+    text: str
+
+
+class JudgementRecord(Frozen):
+    """The answer for one release."""
+
+    release: str
+    answer: AnswerName
+    missing: tuple[MissingRecord, ...]
+    reason: str
+    notes: tuple[str, ...]
+    not_judged: tuple[str, ...]
+
+
+class FileResult(Frozen):
+    """One file; ``kind`` and ``arch`` are "" for what could not be read."""
+
+    file: str
+    member: str
+    kind: str
+    arch: str
+    judgements: tuple[JudgementRecord, ...]
+
+
+class ScanRecord(Frozen):
+    """A whole scan. ``counts``: answer -> how many (file, release)."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    tool: str
+    profile: str
+    releases: tuple[str, ...]
+    arches: tuple[str, ...]
+    exit_code: int
+    counts: dict[str, int]
+    files: tuple[FileResult, ...]
+
+
+def _missing(missing: Missing) -> MissingRecord:
+    return MissingRecord(dso=missing.dso, node=missing.node, symbol=missing.symbol, text=str(missing))
+
+
+def _judgement(release: str, judgement: Judgement) -> JudgementRecord:
+    answer: AnswerName = judgement.answer.value
+    return JudgementRecord(
+        release=release,
+        answer=answer,
+        missing=tuple(_missing(m) for m in judgement.missing),
+        reason=judgement.reason,
+        notes=judgement.notes,
+        not_judged=judgement.elsewhere,
+    )
+
+
+def _printable(name: str) -> str:
+    """Names that are no UTF-8 are surrogates in Python, which JSON does not take."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _file(scanned: Scanned) -> FileResult:
+    item = scanned.item
+    return FileResult(
+        file=_printable(item.file),
+        member=_printable(item.member),
+        kind=item.facts.kind.value if item.facts else "",
+        arch=item.facts.arch if item.facts else "",
+        judgements=tuple(_judgement(r, j) for r, j in scanned.judgements.items()),
+    )
+
+
+def record(scan: Scan) -> ScanRecord:
+    """The record of a scan."""
+    counts: dict[str, int] = {}
+    for scanned in scan.files:
+        for judgement in scanned.judgements.values():
+            counts[judgement.answer.value] = counts.get(judgement.answer.value, 0) + 1
+    return ScanRecord(
+        tool=f"glibc-backport-pipeline {__version__}",
+        profile=scan.profile,
+        releases=scan.releases,
+        arches=scan.arches,
+        exit_code=int(scan.exit_code),
+        counts=dict(sorted(counts.items())),
+        files=tuple(_file(f) for f in scan.files),
+    )
+
+
+def to_json(scan: Scan) -> str:
+    """The record as text."""
+    data = record(scan).model_dump(mode="json", by_alias=True)
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def schema_text() -> str:
+    """The schema as it is committed."""
+    made: dict[str, Any] = ScanRecord.model_json_schema(mode="serialization", by_alias=True)
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    store.write_atomically(SCHEMA_FILE, schema_text())

@@ -1,0 +1,65 @@
+"""Two releases made of the host's own glibc, one without the rseq node, and programs built against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from pipeline import baseline
+from pipeline.arch import host_arch
+from pipeline.baseline import Origin
+from pipeline.elf import read
+from pipeline.listing import Listing, listing_of
+from pipeline.outcome import Target
+from pipeline.run import run
+
+ARCH = host_arch()
+NODE = "GLIBC_2.35"
+RSEQ = ("__rseq_flags", "__rseq_offset", "__rseq_size")
+#: the profile's releases: the first lacks the rseq symbols
+OLD, MIDDLE, NEW = "12.0", "12.0.z", "12.1"
+
+PLAIN = '#include <stdio.h>\nint main (void) { return puts ("x") < 0; }\n'
+USES_RSEQ = """
+#include <stddef.h>
+extern const ptrdiff_t __rseq_offset;
+int main (void) { return __rseq_offset == 1; }
+"""
+
+
+@cache
+def host_listings() -> dict[str, Listing]:
+    """The public symbols of the glibc that the compiler links against."""
+    found = {}
+    for name in (ARCH.loader, "libc.so.6", "libm.so.6", "libpthread.so.0"):
+        path = run(["gcc", f"-print-file-name={name}"]).text.strip()
+        found[name] = listing_of(read(path), name)
+    return found
+
+
+def without(
+    listings: Mapping[str, Listing], dso: str, *, node: str = "", symbol: str = ""
+) -> dict[str, Listing]:
+    """The same with a node or a symbol of one DSO gone."""
+    kept = frozenset(e for e in listings[dso].symbols if e.node != node and e.symbol != symbol)
+    return {**listings, dso: replace(listings[dso], symbols=kept)}
+
+
+def put(release: str, listings: Mapping[str, Listing], arch: str = ARCH.name) -> None:
+    """Commit a baseline."""
+    target = Target(profile="bookworm", release=release, arch=arch)
+    baseline.write(
+        baseline.make(listings, target, Origin("root", "the host's")), baseline.directory_of(target)
+    )
+
+
+def program(directory: Path, name: str, source: str, *flags: str) -> Path:
+    """A program (or with -shared a library) made by the host's compiler."""
+    file = directory / f"{name}.c"
+    directory.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    run(["gcc", "-O1", "-o", directory / name, file, *flags])
+    file.unlink()
+    return directory / name
