@@ -1,0 +1,167 @@
+"""The engine is found by trial: here with podman and docker that fail in chosen ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import engine as engines
+from pipeline.engine import WAYS, Engine, NoEngine
+from pipeline.errors import CommandFailed, ExitCode, NoSpace
+from pipeline.run import run
+
+#: Writes down how it was called, then does what the case says.
+FAKE = """#!/bin/sh
+echo "{name} $*" >> {calls}
+case "$*" in
+{cases}
+esac
+exit 0
+"""
+
+
+class Fakes:
+    """Programs on a PATH of their own, and what they were called with."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._calls = directory / "calls"
+
+    def add(self, name: str, **cases: str) -> None:
+        """``cases``: what to do for a verb (``run``: any call with that word), as shell text."""
+        arms = "\n".join(f'*"{verb}"*) {act} ;;' for verb, act in cases.items())
+        file = self.directory / name
+        file.write_text(FAKE.format(name=name, calls=self._calls, cases=arms or "*) ;;"))
+        file.chmod(0o755)
+
+    def calls(self, verb: str = "") -> list[str]:
+        lines = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return [line for line in lines if f" {verb} " in line or not verb]
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """A PATH with the fakes and the few programs a shell script needs, and no real engine."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name in ("sh", "sleep"):
+        (directory / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(directory))
+    monkeypatch.setattr(
+        "pipeline.run.clean_environment", lambda extra=None: {"PATH": str(directory), **(extra or {})}
+    )
+    return Fakes(directory)
+
+
+def test_without_any_engine_there_are_no_candidates(fakes: Fakes) -> None:  # noqa: ARG001
+    assert list(engines.candidates()) == []
+
+
+def test_the_plainest_way_that_works_is_taken(fakes: Fakes) -> None:
+    fakes.add("podman")
+    fakes.add("docker")
+    found = engines.probe("image", "podman")
+    assert (found.program, found.options, found.limits) == WAYS[0]
+    assert len(fakes.calls()) == 1
+
+
+def test_ways_are_tried_in_order_until_one_runs(fakes: Fakes) -> None:
+    """What was seen on a machine with hybrid cgroups and without CAP_SYS_RESOURCE."""
+    fakes.add(
+        "podman",
+        runc="exit 0",
+        ulimit="echo 'crun: cgroups in hybrid mode not supported' >&2; exit 126",
+        run="echo 'setrlimit RLIMIT_NPROC: Operation not permitted' >&2; exit 126",
+    )
+    found = engines.probe("image", "podman")
+    assert found == Engine(*WAYS[2])
+    assert str(found) == "podman --runtime runc"
+    runs = fakes.calls("run")
+    assert ["--ulimit" in line for line in runs] == [False, True, True]
+    assert "--runtime runc" in runs[-1]
+
+
+def test_if_nothing_runs_each_ways_own_words_are_told(fakes: Fakes) -> None:
+    fakes.add("podman", runc="echo first line >&2; echo runc is sad >&2; exit 1",
+              ulimit="echo no limits here >&2; exit 126", run="exit 125")  # fmt: skip
+    with pytest.raises(NoEngine) as failed:
+        engines.probe("image", "podman")
+    lines = failed.value.message.splitlines()
+    assert len(lines) == 5
+    assert "status 125" in lines[1]
+    assert lines[2] == "  podman with lower limits: no limits here"
+    assert lines[3] == "  podman --runtime runc with lower limits: runc is sad"
+    assert "nox -s build verify -- --place host" in failed.value.hint
+    assert "nox -s setup" in failed.value.hint
+    assert failed.value.exit_code is ExitCode.WORLD
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_engine(fakes: Fakes) -> None:
+    fakes.add("podman", run="echo 'write /var/lib/containers: no space left on device' >&2;"
+              " echo 'No space left on device' >&2; exit 125")  # fmt: skip
+    with pytest.raises(NoSpace):
+        engines.probe("image", "podman")
+
+
+def test_only_the_program_asked_for_is_tried(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.add("podman")
+    fakes.add("docker")
+    assert engines.probe("image", "docker").program == "docker"
+    assert fakes.calls()[0].startswith("docker run")
+    assert [e.program for e in engines.importers()] == ["podman", "docker"]
+    monkeypatch.setenv("PIPELINE_ENGINE", "docker")
+    assert [e.program for e in engines.candidates()] == ["docker"]
+
+
+def test_an_image_by_its_id(fakes: Fakes) -> None:
+    fakes.add("podman", here="echo abc", full="echo sha256:def", gone="exit 1")
+    engine = Engine("podman")
+    assert engine.image_id("here") == "sha256:abc"
+    assert engine.image_id("full") == "sha256:def"
+    assert engine.image_id("gone") is None
+
+
+def test_a_container_that_fails_is_removed_by_its_name(fakes: Fakes) -> None:
+    fakes.add("podman", run="echo broken >&2; exit 3")
+    with pytest.raises(CommandFailed, match="broken"):
+        Engine("podman", ("--runtime", "runc")).run("image", ["make"])
+    started, removed = fakes.calls()
+    name = started.split("--name ")[1].split()[0]
+    assert removed == f"podman --runtime runc rm --force {name}"
+
+
+def test_containers_have_names_of_their_own(fakes: Fakes) -> None:
+    fakes.add("podman")
+    for _ in range(2):
+        Engine("podman").run("image", ["true"])
+    assert len({line.split("--name ")[1].split()[0] for line in fakes.calls()}) == 2
+
+
+def test_the_command_line_of_a_container() -> None:
+    line = Engine("podman", ("--runtime", "runc"), ("--ulimit", "nofile=1:1")).run_argv(
+        "image", ["make", "-j2"], mounts={"/build": Path("/w")}, read_only={"/src": Path("/s")},
+        env={"A": "b c"}, workdir="/build",
+    )  # fmt: skip
+    assert line[:3] == ["podman", "--runtime", "runc"]
+    assert line[-3:] == ["image", "make", "-j2"]
+    text = " ".join(line)
+    for part in ("run --rm --ulimit nofile=1:1", "--network none", "--volume /w:/build --volume /s:/src:ro",
+                 "--env A=b c", "--workdir /build", "--http-proxy=false"):  # fmt: skip
+        assert part in text
+    assert "--http-proxy" not in " ".join(Engine("docker").run_argv("image", ["true"]))
+
+
+def test_an_image_is_built_with_a_network_only_if_asked() -> None:
+    engine = Engine("podman", (), ("--ulimit", "nofile=1:1"))
+    line = engine.build_argv(Path("/c"), "tag", {"BASE": "base"}, network=False)
+    assert " ".join(line) == (
+        "podman build --ulimit nofile=1:1 --network none --build-arg BASE=base "
+        "--tag tag --file /c/Containerfile /c"
+    )
+    assert "host" in engine.build_argv(Path("/c"), "tag", {}, network=True)
+
+
+def test_the_fakes_do_what_they_say(fakes: Fakes) -> None:
+    fakes.add("podman", run="exit 7")
+    assert run(["podman", "run", "x"], success_codes=None).returncode == 7
