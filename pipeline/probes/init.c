@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The first program in a virtual machine: makes the machine usable, runs the runner, switches it off.
- *
- * SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Layout of the initramfs (pipeline/place/initramfs.py):
  *   /init                 this program

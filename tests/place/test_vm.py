@@ -122,31 +122,31 @@ def test_ways_to_end(bed: Bed, body: str, trouble: str, came: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "silence", "limit", "trouble"),
+    ("body", "boot", "limit", "trouble"),
     [
-        ("time.sleep(60)", 0.3, None, "nothing came for 1 s while booting"),
+        ("time.sleep(60)", 1.0, None, "nothing came for 1 s while booting"),
         (
             "results.write(FACTS); results.flush(); time.sleep(60)",
-            0.3, None, "while running one (1 of 1)",
+            30.0, None, "while running one (1 of 1)",
         ),
         (
             "results.write(FACTS + RESULT + END); results.flush(); time.sleep(60)",
-            0.3, None, "while shutting down",
+            30.0, None, "while shutting down",
         ),
         ("time.sleep(60)", 30.0, 0.5, "the time limit of 0.5 s was over while booting"),
     ],
     ids=["boot", "job", "shutdown", "total"],
 )  # fmt: skip
 def test_a_hang_is_noticed_and_ended(
-    bed: Bed, body: str, silence: float, limit: float | None, trouble: str
+    bed: Bed, body: str, boot: float, limit: float | None, trouble: str
 ) -> None:
-    bed.monkeypatch.setattr(vm_module, "BOOT_LIMIT", {"tcg": 1.0, "kvm": 1.0})
+    bed.monkeypatch.setattr(vm_module, "BOOT_LIMIT", {"tcg": boot})
     bed.monkeypatch.setattr(vm_module, "SHUTDOWN_LIMIT", 0.5)
     bed.qemu(body)
     start = time.monotonic()
-    batch = bed.run(replace(bed.place, silence_s=silence, timeout_s=limit), timeout=0.1)
+    batch = bed.run(replace(bed.place, silence_s=0.3, timeout_s=limit), timeout=0.1)
     assert trouble in batch.trouble
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 def test_kvm_that_does_not_work_falls_back_and_says_so(bed: Bed, capfd: pytest.CaptureFixture[str]) -> None:
