@@ -157,10 +157,17 @@ def members(file: BinaryIO, where: str, limits: Limits) -> Iterator[Member] | No
     return None
 
 
+class _Lent:
+    """A file that a decompressor may read and not close, which zstandard's would."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+
 @contextmanager
 def _decompressed(file: BinaryIO, compressor: str, where: str) -> Iterator[Readable]:
     try:
-        with decompressed(file, compressor, where) as stream:
+        with decompressed(cast(BinaryIO, _Lent(file)), compressor, where) as stream:
             yield stream
     except MemoryError:
         raise MalformedInput(f"{where}: it asks for more memory than there is", hint=_REMEDY) from None

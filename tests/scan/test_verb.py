@@ -1,0 +1,111 @@
+"""The verb ``scan``: table, JSON, SARIF and exit codes, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli.scan import command
+from pipeline.errors import UsageError
+from pipeline.scan import record, sarif
+from tests.scan import kit
+
+CHOSEN = ("--profile", "bookworm")
+SAYS = f"__rseq_offset@GLIBC_2.35 in {kit.ARCH.loader}"
+
+
+def call(*args: str | Path) -> Result:
+    result = CliRunner().invoke(command, [str(a) for a in args], standalone_mode=False)
+    if result.exception and not isinstance(result.exception, UsageError):
+        raise result.exception
+    return result
+
+
+def test_the_table_says_which_release_and_which_symbol(plain: Path, rseq: Path) -> None:
+    result = call(*CHOSEN, plain, rseq)
+    assert result.return_value == 1
+    line = next(x for x in result.stdout.splitlines() if x.startswith(str(rseq)))
+    assert line.split()[:5] == [str(rseq), kit.ARCH.name, "FAILS", "starts", "starts"]
+    assert f"12.0: no {SAYS}" in line
+    assert call(*CHOSEN, plain).return_value == 0
+    assert str(plain) not in call(*CHOSEN, "--failing", plain, rseq).stdout
+    assert call(*CHOSEN, "--release", "12.1", rseq).return_value == 0
+
+
+def test_unreadable_input_is_not_a_start(tmp_path: Path, plain: Path) -> None:
+    (tmp_path / "cut").write_bytes(plain.read_bytes()[:700])
+    result = call(*CHOSEN, tmp_path / "cut", plain)
+    assert result.return_value == 3
+    assert "unknown" in result.stdout
+    assert "malformed ELF file" in result.stdout
+
+
+def test_json_follows_its_committed_schema(tmp_path: Path, plain: Path, rseq: Path) -> None:
+    (tmp_path / "cut").write_bytes(plain.read_bytes()[:700])
+    out = tmp_path / "out.json"
+    assert call(*CHOSEN, "--json", out, tmp_path / "cut", plain, rseq).return_value == 1
+    data = json.loads(out.read_text())
+    schema = json.loads(record.SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(data)
+    assert data["exit_code"] == 1
+    assert data["counts"] == {"fails": 1, "starts": 5, "unknown": 3}
+    cut, good, bad = data["files"]
+    assert {j["answer"] for j in cut["judgements"]} == {"unknown"}
+    assert {j["answer"] for j in good["judgements"]} == {"starts"}
+    assert bad["judgements"][0]["missing"] == [
+        {"dso": kit.ARCH.loader, "node": "GLIBC_2.35", "symbol": "__rseq_offset", "text": SAYS}
+    ]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema).validate({**data, "more": 1})
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert record.SCHEMA_FILE.read_text() == record.schema_text(), "run python -m pipeline.scan.record"
+
+
+def test_sarif(tmp_path: Path, plain: Path, rseq: Path) -> None:
+    (tmp_path / "cut file").write_bytes(plain.read_bytes()[:700])
+    out = tmp_path / "out.sarif"
+    call(*CHOSEN, "--sarif", out, tmp_path / "cut file", plain, rseq)
+    log = json.loads(out.read_text())
+    assert log["version"] == "2.1.0"
+    assert log["$schema"] == sarif.SCHEMA
+    (run,) = log["runs"]
+    rules = [r["id"] for r in run["tool"]["driver"]["rules"]]
+    assert all(rules[r["ruleIndex"]] == r["ruleId"] for r in run["results"])
+    unknown, missing = run["results"]
+    assert (unknown["ruleId"], unknown["level"]) == ("unknown", "warning")
+    assert (missing["ruleId"], missing["level"]) == ("missing-symbol", "error")
+    assert f"{SAYS} is missing on bookworm 12.0" in missing["message"]["text"]
+    uris = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in run["results"]]
+    assert uris == [f"file://{tmp_path}/cut%20file", f"file://{rseq}"]
+
+
+def test_wrong_use(tmp_path: Path, plain: Path) -> None:
+    for args, says in (
+        (CHOSEN, "name what to scan"),
+        ((*CHOSEN, tmp_path / "nothing"), "does not exist"),
+        ((*CHOSEN, "--release", "7", plain), "no release '7'"),
+        ((*CHOSEN, "--arch", "vax", plain), "unknown architecture"),
+        (("--profile", "none", plain), "there is no profile"),
+    ):
+        result = call(*args)
+        assert isinstance(result.exception, UsageError)
+        assert says in result.exception.message
+
+
+def test_names_that_are_no_text(tmp_path: Path, plain: Path) -> None:
+    odd = tmp_path / "top"
+    odd.mkdir()
+    (odd / "x\udcff\n").write_bytes(plain.read_bytes())
+    out, log = tmp_path / "out.json", tmp_path / "out.sarif"
+    result = call(*CHOSEN, "--json", out, "--sarif", log, odd)
+    assert result.return_value == 0
+    assert "\\udcff\\n" in result.stdout
+    assert json.loads(out.read_text())["files"][0]["file"].startswith(str(odd))
+    json.loads(log.read_text())
