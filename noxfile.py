@@ -21,6 +21,8 @@ VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "s
 
 def install(session: nox.Session, *extras: str) -> None:
     """Install the package in place, unless this virtual environment has it for this pyproject already."""
+    if session.bin_paths is None:  # nox --no-venv: what runs nox has the package already
+        return
     wanted = "".join(sorted(extras)) + Path("pyproject.toml").read_text()
     stamp = Path(session.virtualenv.location) / "installed-for"
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -34,7 +36,8 @@ def call(session: nox.Session, verb: str, *args: str) -> None:
     On ^C the verb is left the time to end what it started and to say what is kept.
     """
     session.log(f"python -m pipeline {' '.join([verb, *args, *session.posargs])}")
-    argv = [str(Path(session.bin) / "python"), "-m", "pipeline", verb, *args, *session.posargs]
+    python = sys.executable if session.bin_paths is None else str(Path(session.bin) / "python")
+    argv = [python, "-m", "pipeline", verb, *args, *session.posargs]
     with subprocess.Popen(argv, env={k: v for k, v in session.env.items() if v is not None}) as process:
         while True:
             try:

@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -122,35 +123,28 @@ def run(
             source = stack.enter_context(tempfile.TemporaryFile())
             source.write(stdin)
             source.seek(0)
-        try:
-            process = subprocess.Popen(
+        process = stack.enter_context(
+            _started(
                 args,
-                env=clean_environment(env),
+                env=env,
                 cwd=cwd,
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if sink else subprocess.PIPE,
-                start_new_session=True,
             )
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as e:
-            raise _not_started(args[0], cwd, e) from None
-        with process:
-            try:
-                if sink is not None:
-                    tail = _follow(process, sink, on_line, timeout)
-                    stdout = stderr = b""
-                    process.wait(None if timeout is None else max(0.1, timeout - (time.monotonic() - start)))
-                else:
-                    stdout, stderr = process.communicate(stdin, timeout)
-                    tail = _last_lines(stderr or stdout)
-            except subprocess.TimeoutExpired:
-                end_group(process)
-                raise CommandFailed(
-                    f"{args[0]} did not end within {timeout:.0f} s", hint=remedy, log=str(log or "")
-                ) from None
-            except BaseException:
-                end_group(process)
-                raise
+        )
+        try:
+            if sink is not None:
+                tail = _follow(process, sink, on_line, timeout)
+                stdout = stderr = b""
+                process.wait(None if timeout is None else max(0.1, timeout - (time.monotonic() - start)))
+            else:
+                stdout, stderr = process.communicate(stdin, timeout)
+                tail = _last_lines(stderr or stdout)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(
+                f"{args[0]} did not end within {timeout:.0f} s", hint=remedy, log=str(log or "")
+            ) from None
     done = Completed(tuple(args), process.returncode, stdout, stderr, time.monotonic() - start)
     if success_codes is not None and done.returncode not in success_codes:
         _signal_group(process, signal.SIGKILL)  # what a failed program may have left behind
@@ -173,21 +167,62 @@ def running(
     while it runs (a virtual machine, a server); anything else is for `run`. Raises `ToolMissing`.
     """
     args = [os.fspath(a) for a in argv]
+    with _started(args, env=env, cwd=None, stdin=stdin, stdout=stdout, stderr=stderr) as process:
+        try:
+            yield process
+        finally:
+            end_group(process)
+
+
+@contextmanager
+def _started(
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    stdin: int | IO[bytes],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a group of its own, which any exception in the block ends. Raises `ToolMissing`.
+
+    A signal that comes while the program is being started would find a child that nobody knows yet, so it
+    is kept until the block is there to end the child.
+    """
+    with ExitStack() as held:
+        kept = held.enter_context(_signals_kept())
+        try:
+            process = subprocess.Popen(
+                args, env=clean_environment(env), cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr,
+                start_new_session=True,
+            )  # fmt: skip
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as e:
+            raise _not_started(args[0], cwd, e) from None
+        with process:
+            try:
+                held.close()
+                for signum in kept:
+                    signal.raise_signal(signum)
+                yield process
+            except BaseException:
+                end_group(process)
+                raise
+
+
+@contextmanager
+def _signals_kept() -> Iterator[list[int]]:
+    """Signals that would end us are only noted down while the block runs."""
+    kept: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
+        yield kept
+        return
+    ends = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(s))]
+    before = {signum: signal.signal(signum, lambda n, _: kept.append(n)) for signum in ends}
     try:
-        process = subprocess.Popen(
-            args,
-            env=clean_environment(env),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError) as e:
-        raise _not_started(args[0], None, e) from None
-    try:
-        yield process
+        yield kept
     finally:
-        end_group(process)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _not_started(program: str, cwd: Path | None, error: OSError) -> WorldError:

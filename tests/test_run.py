@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,26 @@ def test_interrupt_ends_the_whole_group(tmp_path: Path, presses: int) -> None:
         _, stderr = ours.communicate(timeout=20)
     assert b"KeyboardInterrupt" in stderr
     assert gone_within(pid, 2)
+
+
+def test_a_signal_while_the_program_is_being_started_loses_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be raised inside Popen, whose caller then never learns of the child."""
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("subprocess.Popen", Interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    for start in (lambda: run(["sleep", "300"]), lambda: running.running(["sleep", "300"]).__enter__()):
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    assert len(started) == 2
+    assert not any(map(alive, started))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_running_ends_its_group_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

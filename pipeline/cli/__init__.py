@@ -57,6 +57,8 @@ def main() -> None:
         status = e.exit_code
     except OSError as e:
         status = _world_failed(e)
+    except SystemExit:  # click's answer to a reader that has seen enough, with 1, which is a judgement
+        status = ExitCode.WORLD
     except Exception:  # noqa: BLE001  # Python's own exit code would be 1, and that is a judgement
         console.print_exception()
         console.print("[bold red]error:[/] this is a bug of the pipeline, and nothing was judged")

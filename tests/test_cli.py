@@ -1,0 +1,265 @@
+"""The command line's end: one message with its remedy, and the documented exit code for each way to end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+from pipeline import cli, paths
+from pipeline.cli import clean, explain, main
+from pipeline.cli.options import Choice, choice_options
+from pipeline.errors import (
+    CommandFailed,
+    EvidenceError,
+    ExitCode,
+    HashMismatch,
+    NoSpace,
+    PipelineError,
+    SourceUnreachable,
+    ToolMissing,
+    UsageError,
+)  # fmt: skip
+from pipeline.profile import load
+
+
+def ends(monkeypatch: pytest.MonkeyPatch, outcome: object, *arguments: str) -> int:
+    """The exit code of main() when a verb returns or raises ``outcome``."""
+
+    @click.command()
+    def verb() -> object:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(cli._Verbs, "get_command", lambda *_: verb)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "build", *arguments])
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.mark.parametrize("code", list(ExitCode))
+def test_a_verbs_own_exit_code_is_passed_on(monkeypatch: pytest.MonkeyPatch, code: ExitCode) -> None:
+    assert ends(monkeypatch, code) == int(code)
+    assert ends(monkeypatch, None) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError, 2), (EvidenceError, 3), (ToolMissing, 4), (SourceUnreachable, 4), (HashMismatch, 4),
+        (NoSpace, 4), (CommandFailed, 4),
+    ],
+)  # fmt: skip
+def test_each_error_is_one_message_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[PipelineError], code: int
+) -> None:
+    assert ends(monkeypatch, error("[what] happened", hint="do [this]")) == code
+    seen = capsys.readouterr()
+    assert seen.err.splitlines() == ["error: [what] happened", "what to do: do [this]"]
+    assert seen.out == ""
+
+
+def test_without_a_remedy_there_is_no_empty_line_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(UsageError("wrong"))
+    assert capsys.readouterr().err == "error: wrong\n"
+
+
+def test_a_traceback_only_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIPELINE_TRACEBACK", "1")
+    assert ends(monkeypatch, UsageError("wrong")) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), click.exceptions.Abort()])
+def test_an_interrupt_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException
+) -> None:
+    assert ends(monkeypatch, raised) == 130
+    assert "interrupted: what was whole is kept; run the same command again" in capsys.readouterr().err
+
+
+def test_wrong_options_are_wrong_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(monkeypatch, 0, "--colour") == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_nobody_caught(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    assert ends(monkeypatch, OSError(code, os.strerror(code), "/some/file")) == 4
+    assert "error: no space left" in capsys.readouterr().err
+
+
+def test_what_may_not_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/some/file")) == 4
+    seen = capsys.readouterr().err
+    assert "/some/file" in seen
+    assert "what to do:" in seen
+
+
+def test_a_bug_never_looks_like_a_judgement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python would end with 1, which means: a check failed."""
+    assert ends(monkeypatch, ZeroDivisionError("oops")) == 3
+    seen = capsys.readouterr().err
+    assert "ZeroDivisionError" in seen
+    assert "nothing was judged" in seen
+
+
+def call(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments], env={**os.environ, **env}, cwd=paths.REPO,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_help_lists_every_verb_and_an_unknown_one_is_wrong_use() -> None:
+    done = call("--help")
+    assert done.returncode == 0, done.stderr
+    for verb in cli.VERBS:
+        assert re.search(rf"^  {verb} +\S", done.stdout, re.MULTILINE), verb
+    unknown = call("no-such-verb")
+    assert unknown.returncode == 2
+    assert "No such command" in unknown.stderr
+    assert call().returncode == 2
+
+
+def test_every_verb_has_a_module() -> None:
+    for verb in cli.VERBS:
+        assert find_spec(f"pipeline.cli.{verb}") is not None, verb
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "build", "--help"], cwd=paths.REPO,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == ExitCode.WORLD
+
+
+#: a verb that waits, as all long work does, for a program
+WAITING = """
+import click
+from pipeline import cli
+from pipeline.run import run
+@click.command()
+def verb():
+    run(["sh", "-c", "echo $$ > \\"$1\\"; exec sleep 300", "sh", {file!r}])
+cli._Verbs.get_command = lambda *_: verb
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_us_what_we_started_ends_too(tmp_path: Path, signum: signal.Signals) -> None:
+    file = tmp_path / "pid"
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING.format(file=str(file)), "build"], cwd=paths.REPO,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        end = time.monotonic() + 60
+        while not (file.exists() and file.read_text().strip()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signum)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.strip().startswith("interrupted: ")
+    left = Path(f"/proc/{file.read_text().strip()}/cmdline")
+    assert not left.exists() or b"sleep" not in left.read_bytes()
+
+
+def choose(*arguments: str) -> Choice:
+    chosen: list[Choice] = []
+
+    @click.command()
+    @choice_options
+    def verb(choice: Choice) -> None:
+        chosen.append(choice)
+
+    verb.main(list(arguments), standalone_mode=False)
+    return chosen[0]
+
+
+def test_what_the_user_chooses_arrives() -> None:
+    plain = choose()
+    assert (plain.profile_name, plain.releases, plain.arches, plain.source) == ("auto", (), (), "")
+    assert (plain.build.place, plain.build.foreign, plain.build.check) == ("container", "cross", False)
+    full = choose(
+        "--profile", "bookworm", "--release", "12.0", "--release", "12.1", "--arch", "x86_64",
+        "--source", "dir:x", "--image", "i", "--place", "host", "--place", "ssh:me@there", "--kernel", "k",
+        "--aarch64-build", "emulated", "--up-to", "0001", "--check",
+    )  # fmt: skip
+    assert [str(t) for t in full.targets(load("bookworm"))] == [
+        "bookworm/12.0/x86_64",
+        "bookworm/12.1/x86_64",
+    ]
+    assert (full.build.place, full.build.foreign, full.build.check) == ("host", "emulated", True)
+    assert (full.build.image, full.build.up_to, full.places) == ("i", "0001", ("host", "ssh:me@there"))
+
+
+@pytest.mark.parametrize(("reachable", "name"), [(True, "el9"), (False, "bookworm")])
+def test_profile_auto_says_which_and_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reachable: bool, name: str
+) -> None:
+    monkeypatch.setattr("pipeline.source.available", lambda _: (reachable, "the reason"))
+    profile, why = choose().profile()
+    assert profile.name == name
+    assert "the reason" in why
+    assert why in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_named_profile_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(_: object) -> tuple[bool, str]:
+        raise AssertionError("asked whether another could be had")
+
+    monkeypatch.setattr("pipeline.source.available", never)
+    assert choose("--profile", "el9").profile()[0].name == "el9"
+    assert choose("--source", "dir:x").profile()[0].name == "el9"
+
+
+def test_clean_knows_every_kind_of_result(state: Path) -> None:
+    """A kind of result that nobody cleans would fill the disk for ever."""
+    kinds = {
+        kind
+        for file in paths.PACKAGE.rglob("*.py")
+        for kind in re.findall(r'(?:produce\(\s*|state\(\) / )"([\w-]+)"', file.read_text())
+    }
+    assert {"build", "sysroot", "sources", "logs"} <= kinds
+    assert kinds <= set(clean.ALL)
+    for kind in kinds:
+        (state / kind / "entry").mkdir(parents=True)
+        (state / kind / "entry").chmod(0o555)
+    assert clean.command.main([], standalone_mode=False) == 0
+    assert {p.name for p in state.iterdir()} == kinds - set(clean.CHEAP)
+    assert clean.command.main(["--all"], standalone_mode=False) == 0
+    assert list(state.iterdir()) == []

@@ -1,0 +1,81 @@
+"""The noxfile: one thin session a verb, the verb's own exit code, an interrupt that is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli, paths
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The real noxfile beside a package ``pipeline`` whose verbs do what the test says."""
+    (tmp_path / "noxfile.py").write_text((paths.REPO / "noxfile.py").read_text())
+    (tmp_path / "pyproject.toml").write_text("")
+    package = tmp_path / "pipeline"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    return tmp_path
+
+
+def nox(project: Path, main: str, *arguments: str) -> subprocess.Popen[str]:
+    """A session in this very environment."""
+    (project / "pipeline" / "__main__.py").write_text(main)
+    return subprocess.Popen(
+        [sys.executable, "-m", "nox", "--no-venv", *arguments],
+        cwd=project, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(project)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def test_every_verb_has_a_session_and_the_main_job_is_the_default() -> None:
+    done = subprocess.run([sys.executable, "-m", "nox", "--list"], cwd=paths.REPO, capture_output=True,
+                          text=True, timeout=60, check=True)  # fmt: skip
+    sessions = {line.split()[1]: line[0] for line in done.stdout.splitlines() if line[:2] in ("* ", "- ")}
+    assert {name for name, mark in sessions.items() if mark == "*"} == {"setup", "build", "verify"}
+    assert set(cli.VERBS) | {"tests", "lint", "typecheck"} == set(sessions)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
+def test_the_verbs_exit_code_is_noxs(project: Path, code: int) -> None:
+    main = f"import sys; print('VERB', sys.argv[1:]); sys.exit({code})"
+    with nox(project, main, "-s", "build", "--", "--profile", "el9") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "VERB ['build', '--profile', 'el9']" in output
+
+
+def test_nothing_is_verified_that_was_not_built(project: Path) -> None:
+    main = "import sys; print('VERB', sys.argv[1]); sys.exit(4 if sys.argv[1] == 'build' else 0)"
+    with nox(project, main, "-s", "setup", "build", "verify") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert [line for line in output.splitlines() if line.startswith("VERB")] == ["VERB setup", "VERB build"]
+
+
+def test_an_interrupt_waits_for_the_verb_to_say_what_is_kept(project: Path) -> None:
+    main = (
+        "import pathlib, sys, time\n"
+        "try:\n"
+        "    pathlib.Path('ready').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(1); print('KEPT', flush=True); sys.exit(130)\n"
+    )
+    with nox(project, main, "-s", "build") as process:
+        end = time.monotonic() + 60
+        while not (project / "ready").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "KEPT" in output
+    assert "Traceback" not in output
