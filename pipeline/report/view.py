@@ -231,9 +231,9 @@ class Launch:
 
     @property
     def word(self) -> str:
-        """What a reader wants to know: ``starts``, ``refused``, or the outcome if it is not as expected."""
+        """``starts`` or ``refused``; the outcome if it is not as expected; "" if it was not asked."""
         if self.finding is None:
-            return "not asked"
+            return ""
         if self.finding.outcome is not Outcome.PASS:
             return self.finding.outcome.name
         return "refused" if self.control else "starts"
@@ -254,7 +254,7 @@ class Launches:
 
 
 def launches(evidence: Evidence) -> list[Launches]:
-    """``launch.matrix`` as programs times releases (its case is ``PROGRAM on RELEASE``)."""
+    """``launch.matrix`` as programs times releases (its case is ``PROGRAM on RELEASE, STATE``)."""
     made = []
     for arch in arches_of(evidence):
         for where in wheres_of(evidence, arch):
@@ -265,8 +265,9 @@ def launches(evidence: Evidence) -> list[Launches]:
                     where.place,
                     where.kernel,
                 ):
-                    program, _, release = f.case.rpartition(" on ")
-                    table.setdefault(program or f.case, {})[release or f.target.release] = f
+                    # the case names the release too: "rseq on 12.0, tunable=0"
+                    program = f.case.replace(f" on {f.target.release}", "", 1)
+                    table.setdefault(program, {})[f.target.release] = f
             if not table:
                 continue
             releases = order((r for row in table.values() for r in row), evidence.profile.releases)

@@ -1,0 +1,202 @@
+"""The page in a real browser: nothing is loaded, no accessibility rule is broken, keyboard and print work."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from pipeline.report import html
+from tests.report.factory import Draft, release_grade
+from tests.report.test_renderings import hostile_draft, red_draft
+
+pytestmark = pytest.mark.integration
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--force-color-profile=srgb",
+)  # fmt: skip
+#: Requirements that axe-core checks: WCAG 2.1 A and AA, and its best practices.
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"],
+    "resultTypes": ["violations"],
+}
+THEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.fail("chromium and chromedriver are needed: `apt-get install chromium chromium-driver`")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = webdriver.Chrome(options=options, service=Service(driver))
+    running.set_window_size(1200, 900)
+    running.set_script_timeout(180)
+    yield running
+    running.quit()
+
+
+@cache
+def page(made: Callable[[], Draft]) -> str:
+    return html.render(made().evidence())
+
+
+def shown(
+    browser: webdriver.Chrome, made: Callable[[], Draft], directory: Path, theme: str = "light"
+) -> None:
+    """Open the page of some evidence in a theme."""
+    path = directory / "report.html"
+    path.write_text(page(made))
+    emulate(browser, theme)
+    browser.get(path.as_uri())
+
+
+def emulate(browser: webdriver.Chrome, theme: str, media: str = "screen") -> None:
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
+
+def complaints(browser: webdriver.Chrome) -> list[dict[str, Any]]:
+    """What the browser wrote to its console since it was last asked."""
+    return cast(list[dict[str, Any]], browser.get_log("browser"))  # type: ignore[no-untyped-call]
+
+
+def violations(browser: webdriver.Chrome) -> list[str]:
+    # two lists of findings stand for all: axe looks at every cell of what is open. The drawings are hidden
+    # from screen readers (a table has their figures); their colours have a test of their own.
+    browser.execute_script(
+        "[...document.querySelectorAll('details')].slice(0, 2).forEach(d => d.open = true)"
+    )
+    browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text())
+    found: dict[str, Any] = browser.execute_async_script(
+        "const done = arguments[1];axe.run(document, arguments[0]).then(done, e => done({error: String(e)}))",
+        RULES,
+    )
+    assert "error" not in found, found
+    assert len(found["passes"]) > 20, "axe checked next to nothing"
+    return [
+        f"{v['id']}: {v['help']}: {n['target']} {n.get('failureSummary', '')}"
+        for v in found["violations"]
+        for n in v["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "theme"),
+    [(release_grade, "light"), (red_draft, "light"), (red_draft, "dark"), (hostile_draft, "dark")],
+)
+def test_no_accessibility_rule_is_broken(
+    browser: webdriver.Chrome, tmp_path: Path, made: Callable[[], Draft], theme: str
+) -> None:
+    shown(browser, made, tmp_path, theme)
+    assert violations(browser) == []
+
+
+def test_the_accessibility_check_can_fail(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    shown(browser, release_grade, tmp_path)
+    browser.execute_script("document.querySelector('p').style.color = '#ddd'; document.body.lang = 'zz'")
+    assert violations(browser)
+
+
+def test_nothing_is_requested_and_nothing_complains(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    complaints(browser)
+    browser.execute_cdp_cmd("Network.enable", {})
+    shown(browser, hostile_draft, tmp_path)
+    entries = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [e for e in entries if not e.startswith("data:")] == []
+    assert complaints(browser) == []
+    assert browser.execute_script("return document.scripts.length") == 0
+
+
+def test_the_policy_forbids_what_the_page_does_not_do(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """An image from elsewhere put into the page by whatever means is blocked by its own policy."""
+    shown(browser, release_grade, tmp_path)
+    blocked = browser.execute_async_script(
+        """
+        const done = arguments[0], image = new Image();
+        document.addEventListener('securitypolicyviolation', e => done(e.violatedDirective));
+        image.src = 'http://127.0.0.1:9/x.png'; document.body.append(image);
+        """
+    )
+    assert blocked == "img-src"
+
+
+def test_keyboard_reaches_the_verdict_and_every_wide_table(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    shown(browser, release_grade, tmp_path)
+    body = browser.find_element(By.TAG_NAME, "body")
+    body.send_keys(Keys.TAB)
+    skip = browser.switch_to.active_element
+    assert skip.text == "Skip to the verdict"
+    assert skip.location["x"] >= 0
+    skip.send_keys(Keys.ENTER)
+    assert browser.switch_to.active_element.get_attribute("id") == "verdict"
+    reachable = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')]"
+        ".every(e => e.tabIndex === 0 && e.getAttribute('role') === 'group')"
+    )
+    assert reachable
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_plots_take_the_colours_of_the_theme(browser: webdriver.Chrome, tmp_path: Path, theme: str) -> None:
+    shown(browser, release_grade, tmp_path, theme)
+    script = "return getComputedStyle(document.querySelector(arguments[0])).getPropertyValue(arguments[1])"
+    ink = browser.execute_script(script, ".plot text", "fill")
+    assert ink == browser.execute_script(script, "body", "color")
+    assert sum(int(x) for x in ink[4:-1].split(",")) > 600 or theme == "light"
+    fixed = browser.execute_script(
+        "return [...document.querySelectorAll('.plot [style]')].map(e => e.getAttribute('style'))"
+        ".filter(s => /#[0-9a-f]{3}|rgb|black|white/i.test(s))"
+    )
+    assert fixed == []
+    assert browser.execute_script("return document.querySelectorAll('.plot text').length") > 20
+    background = browser.execute_script(script, "body", "background-color")
+    assert background == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 23, 27)")
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_itself_never_scrolls_sideways(
+    browser: webdriver.Chrome, tmp_path: Path, width: int
+) -> None:
+    shown(browser, hostile_draft, tmp_path)
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        culprits = browser.execute_script(
+            "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') &&"
+            " e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '.' + e.className)"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert wide <= width, culprits
+
+
+def test_it_prints_light_and_whole_also_from_a_dark_screen(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    shown(browser, red_draft, tmp_path, "dark")
+    emulate(browser, "dark", "print")
+    colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(255, 255, 255)"
+    assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
+    hidden = browser.execute_script(
+        "return [...document.querySelectorAll('details table')].filter(t => t.offsetHeight === 0).length"
+    )
+    assert hidden == 0
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
