@@ -10,17 +10,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import requests
 from filelock import FileLock
 
 from pipeline import binfmt, paths
 from pipeline import engine as engines
+from pipeline import profile as profiles
 from pipeline.apt import PrivateApt
 from pipeline.arch import ARCHES, Arch, host_arch
 from pipeline.engine import Engine
-from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
+from pipeline.errors import CommandFailed, PipelineError, SourceUnreachable, UsageError
 from pipeline.profile import Profile
 from pipeline.progress import step
 from pipeline.records import ImageRecord
@@ -33,6 +36,9 @@ DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
     "path-exclude=/usr/share/locale/*",
 )
+
+#: Seconds a registry has to answer before profile `auto` takes it for unreachable.
+ANSWER_SECONDS = 4.0
 
 #: How the versions of the tools that decide what comes out are asked for, inside the image.
 TOOLS = {
@@ -123,7 +129,10 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     machine = machine or host_arch()
     if machine != host_arch():
         binfmt.ensure(machine)
-    recipe = _recipe(profile, reference, machine)
+    borrowed = reference in profiles.available()  # another profile's image, as `--image bookworm`
+    recipe = (
+        _recipe(profiles.load(reference), "", machine) if borrowed else _recipe(profile, reference, machine)
+    )
     importers = list(engines.importers())
     if not importers:
         raise engines.no_engine("neither podman nor docker is installed")
@@ -135,10 +144,29 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
             said.append(f"{importer.program} does not work here: {engines.last_word(e)}")
             continue
         try:
-            return _ensure(recipe, importer)
+            made = _ensure(recipe, importer)
         except engines.NoEngine as e:
             said.append(e.message)
+            continue
+        return replace(made, record=made.record.model_copy(update={"pinned": False})) if borrowed else made
     raise engines.no_engine("\n".join(said))
+
+
+def available(profile: Profile) -> tuple[bool, str]:
+    """Whether the pinned image is here or its registry answers, and why not; asks for seconds at most."""
+    if profile.image.base == "mmdebstrap":
+        return have_mmdebstrap(), "mmdebstrap makes the base image"
+    tag = _recipe(profile, "", host_arch()).tag
+    for engine in engines.importers():
+        with suppress(PipelineError):
+            if engine.image_id(tag) or engine.image_id(profile.image.reference):
+                return True, f"image {profile.image.reference} is here"
+    registry = profile.image.reference.partition("/")[0]
+    try:
+        requests.get(f"https://{registry}/v2/", timeout=ANSWER_SECONDS)
+    except requests.RequestException as e:
+        return False, f"registry {registry} cannot be reached ({type(e).__name__})"
+    return True, f"registry {registry} answers"
 
 
 def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:

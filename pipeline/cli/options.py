@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from pipeline import image as images
 from pipeline import profile as profiles
 from pipeline import source as sources
 from pipeline.build import ForeignBuild, Options
@@ -44,10 +45,13 @@ class Choice:
             say(why)
             return mission, why
         reachable, reason = sources.available(mission)
+        if reachable and not self.build.image:
+            reachable, about_image = images.available(mission)
+            reason = f"{reason}; {about_image}"
         why = (
-            f"profile auto: {MISSION}, whose source is at hand ({reason})"
+            f"profile auto: {MISSION}, which is at hand ({reason})"
             if reachable
-            else f"profile auto: {EMBEDDED}, for {MISSION}'s source is not at hand ({reason})"
+            else f"profile auto: {EMBEDDED}, for {MISSION} is not at hand ({reason})"
         )
         say(why)
         return (mission if reachable else profiles.load(EMBEDDED)), why
