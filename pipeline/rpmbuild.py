@@ -119,12 +119,16 @@ def rpmbuild(
     cache = paths.ccache(profile_name, machine.name)
     cache.mkdir(parents=True, exist_ok=True)
     inside = workplace.image is not None
+    if workplace.image is None:
+        launcher = str(host_launcher(top))
+    else:  # UBI's repositories have no ccache; such an image builds without
+        launcher = "ccache" if workplace.image.record.tools.get("ccache") else "%{nil}"
     headers = f"/opt/kernel-headers/{machine.name}" if inside else str(host_kernel_headers(top, machine))
     where = "/build" if inside else str(top)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
         "--define", f"_topdir {where}", "--define", f"jobs {jobs()}",
-        "--define", f"launcher {'ccache' if inside else host_launcher(top)}",
+        "--define", f"launcher {launcher}",
         "--define", f"kernel_headers {headers}", "--define", f"_dbpath {where}/rpmdb",
         "--define", f"_tmppath {where}/tmp",
         "--define", "use_source_date_epoch_as_buildtime 1",
