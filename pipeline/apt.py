@@ -64,10 +64,12 @@ class PrivateApt:
 
     Lists live under the state directory and are refreshed at most once in ``max_age`` seconds. All
     methods raise `SourceUnreachable` (no apt, no Debian mirror, nothing answers, no such package).
+    With ``strict`` lists that could not be refreshed whole are an error, not a warning.
     """
 
-    def __init__(self, suite: str, deb_arch: str, *, max_age: float = MAX_AGE) -> None:
+    def __init__(self, suite: str, deb_arch: str, *, max_age: float = MAX_AGE, strict: bool = False) -> None:
         self.suite = suite
+        self.strict = strict
         self.deb_arch = deb_arch
         self.max_age = max_age
         self._settled: set[str] = set()
@@ -92,13 +94,14 @@ class PrivateApt:
             age = time.time() - float(known.get("at", 0)) if known.get("sources") == wanted else None
             if force or age is None or not 0 <= age <= self.max_age:
                 try:
-                    self._update(kind)
+                    whole = self._update(kind)
                 except SourceUnreachable as e:
-                    if age is None:
+                    if age is None or self.strict:
                         raise
                     warn(f"using package lists of {self.suite} that are {age / 3600:.0f} h old: {e.message}")
                 else:
-                    write_atomically(stamp, json.dumps({"sources": wanted, "at": time.time()}))
+                    if whole:  # what is not whole never counts as young
+                        write_atomically(stamp, json.dumps({"sources": wanted, "at": time.time()}))
         self._settled.add(kind)
 
     def candidate(self, name: str) -> str:
@@ -229,7 +232,8 @@ class PrivateApt:
         write_atomically(root / "etc" / "apt.conf", "\n".join(text) + "\n")
         return lines
 
-    def _update(self, kind: Literal["deb", "deb-src"]) -> None:
+    def _update(self, kind: Literal["deb", "deb-src"]) -> bool:
+        """Ask the mirror for lists; whether all came. Raises `SourceUnreachable` if the suite has none."""
         done = self._run(kind, ["apt-get", "update", "-q"], success_codes=None, limit=600)
         shown = self._run(kind, ["apt-get", "indextargets", "--format", "$(SUITE) $(CODENAME) $(FILENAME)"])
         base = base_of(self.suite)
@@ -241,7 +245,12 @@ class PrivateApt:
                 hint=NO_MIRROR,
             )
         if done.returncode or b"\nW: Failed" in b"\n" + done.stderr:
-            warn(f"{MIRROR} did not give all of {self.suite}: {self._redact(done.stderr)}")
+            incomplete = f"{MIRROR} did not give all of {self.suite}: {self._redact(done.stderr)}"
+            if self.strict:
+                raise SourceUnreachable(incomplete, hint=NO_MIRROR)
+            warn(incomplete)
+            return False
+        return True
 
     @staticmethod
     def _has(line: str, names: tuple[str, ...]) -> bool:

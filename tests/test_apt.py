@@ -245,6 +245,7 @@ class TestPrivateApt:
         def asked() -> int:
             return sum("InRelease" in path for path, _ in web.asked)
 
+        publish(web, "bookworm-updates")  # lists that are not whole are asked for each time
         PrivateApt("bookworm", "amd64").candidate("libc6")
         first = asked()
         assert first > 0
@@ -266,6 +267,11 @@ class TestPrivateApt:
         shown = capsys.readouterr().err
         assert "did not give" in shown
         assert "127.0.0.1" not in shown
+        # and they do not count as young because of it: the mirror is asked again
+        publish(web, "bookworm")
+        asked = len(web.asked)
+        assert PrivateApt("bookworm", "amd64").candidate("libc6") == "2.36-9"
+        assert len(web.asked) > asked
 
     @pytest.mark.usefixtures("web")
     def test_a_suite_that_is_not_there(self) -> None:
