@@ -1,0 +1,145 @@
+"""Observations: asked for once, and again as soon as anything that could change the answer is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import observe as observing
+from pipeline.check import Bench
+from pipeline.observe import Site, keep, observe
+from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
+from tests.check import rpm_bench
+
+FACTS = PlaceFacts("fake", "6.1.0", "#1 SMP", "x86_64", 2, "a cpu", "EINVAL")
+JOBS = [Job("check/one", "12.0", ("/probes/x", "1"), {"GLIBC_TUNABLES": "a=1"})]
+RESULT = JobResult("check/one", 0, None, False, b'{"a": 1}\n', b"\xff\x00", 0.5)
+
+
+GOOD = BatchResult(FACTS, {"check/one": RESULT})
+
+
+@dataclass
+class FakePlace:
+    """Counts how often it was asked."""
+
+    log: Path
+    name: str = "fake"
+    result: BatchResult = GOOD
+    asked: list[tuple[dict[str, Path], dict[str, Path]]] = field(default_factory=list)
+
+    def run_batch(
+        self,
+        roots: Mapping[str, Path],
+        overlay: Mapping[str, Path],
+        jobs: Sequence[Job],  # noqa: ARG002
+    ) -> BatchResult:
+        self.asked.append((dict(roots), dict(overlay)))
+        self.log.write_text("console")
+        return replace(self.result, log=self.log)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> FakePlace:
+    return FakePlace(tmp_path / "log")
+
+
+def make_bench(directory: Path, rpm: bytes = b"rpm", programs: str = "key1") -> Bench:
+    directory.mkdir(exist_ok=True)
+    file = directory / "glibc.rpm"
+    file.write_bytes(rpm)
+    made = rpm_bench.built("12.0", [file], root=directory / "root")
+    return rpm_bench.bench({"12.0": made}, directory / programs / "probes")
+
+
+def test_asked_once_then_known_with_the_time_it_was_seen(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    first = observe(site, bench, JOBS)
+    assert place.asked == [({"12.0": tmp_path / "b" / "root"}, {"/probes": bench.programs})]
+    keep(first)
+    place.log.unlink()
+    again = observe(site, bench, JOBS)
+    assert len(place.asked) == 1
+    assert (first.reused, again.reused) == (False, True)
+    assert replace(again.batch, log=None) == replace(first.batch, log=None)
+    assert again.batch.log is not None
+    assert again.batch.log.read_text() == "console"
+    assert again.at >= first.at
+    assert len(again.at) == len("2026-01-01T00:00:00Z")
+
+
+def test_nothing_is_kept_unless_it_is_told_to_be(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    observe(site, bench, JOBS)
+    observe(site, bench, JOBS)
+    assert len(place.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, b, j, _: (replace(s, identity={"kernel": "b"}), b, j),
+        lambda s, b, j, _: (replace(s, place=replace(s.place, name="other")), b, j),
+        lambda s, _, j, t: (s, make_bench(t / "other", rpm=b"rpn"), j),
+        lambda s, _, j, t: (s, make_bench(t / "b", programs="key2"), j),
+        lambda s, b, j, _: (s, b, [replace(j[0], argv=("/probes/x", "2"))]),
+        lambda s, b, j, _: (s, b, [replace(j[0], env={})]),
+        lambda s, b, j, _: (s, b, [replace(j[0], timeout=61.0)]),
+        lambda s, b, j, _: (s, b, [*j, replace(j[0], id="check/two")]),
+        lambda s, b, j, _: (s, rpm_bench.bench({"12.1": b.built["12.0"]}, b.programs), j),
+    ],
+    ids=["kernel", "place", "rpm", "programs", "arguments", "environment", "timeout", "more", "release"],
+)
+def test_whatever_could_change_the_answer_is_asked_anew(
+    place: FakePlace,
+    tmp_path: Path,
+    change: Callable[[Site, Bench, list[Job], Path], tuple[Site, Bench, list[Job]]],
+) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, bench, JOBS))
+    assert not observe(*change(site, bench, JOBS, tmp_path)).reused
+    assert observe(Site(place, {"kernel": "a"}), make_bench(tmp_path / "b"), JOBS).reused
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        BatchResult(FACTS, {"check/one": RESULT}, trouble="results are cut short"),
+        BatchResult(None, {"check/one": RESULT}),
+    ],
+    ids=["trouble", "no-facts"],
+)
+def test_a_batch_that_is_not_whole_is_never_kept(place: FakePlace, tmp_path: Path, bad: BatchResult) -> None:
+    place.result = bad
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, bench, JOBS))
+    assert not observe(site, bench, JOBS).reused
+
+
+def test_a_place_nobody_can_vouch_for_is_always_asked(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place), make_bench(tmp_path / "b")
+    for _ in range(2):
+        seen = observe(site, bench, JOBS)
+        assert seen.inputs is None
+        keep(seen)
+    assert len(place.asked) == 2
+
+
+def test_fresh_asks_again_and_replaces_what_was_kept(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, bench, JOBS))
+    place.result = BatchResult(FACTS, {"check/one": replace(RESULT, stdout=b"new")})
+    fresh = observe(site, bench, JOBS, fresh=True)
+    assert (fresh.reused, fresh.batch.results["check/one"].stdout) == (False, b"new")
+    keep(fresh)
+    assert observe(site, bench, JOBS).batch.results["check/one"].stdout == b"new"
+
+
+def test_the_host_is_known_by_its_kernel_and_processor() -> None:
+    identity = observing.host_identity()
+    assert identity["kernel"] == Path("/proc/sys/kernel/osrelease").read_text().strip()
+    assert identity["version"] == Path("/proc/sys/kernel/version").read_text().strip()
+    assert set(identity) >= {"cpu"}
