@@ -1,0 +1,182 @@
+"""Drift: what is published now, held against the committed baselines.
+
+A look ends in one of four ways that are never mixed up: no drift, drift, could not look, nothing there. Each
+is recorded in the history.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline import baseline
+from pipeline.delta import Change, Delta, delta
+from pipeline.drift.errors import CouldNotLook, NothingThere
+from pipeline.drift.history import History
+from pipeline.drift.published import AnySource, Package, Published, published
+from pipeline.drift.record import ChangeRecord, DsoChange, LookRecord, PackageRecord, Sight
+from pipeline.drift.sources import PREVIOUS, Sources
+from pipeline.errors import PipelineError
+from pipeline.listing import Listing
+from pipeline.outcome import Target
+
+FIRST = "first look: recorded, and there is nothing to hold it against until the next one"
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a look is held against: listings, and what they are in words."""
+
+    listings: Mapping[str, Listing]
+    words: str
+
+
+class Looker:
+    """Takes looks. What a source publishes is fetched once, however many are held against it."""
+
+    def __init__(self, sources: Sources, history: History, clock: Callable[[], str] | None = None) -> None:
+        self.sources, self.history = sources, history
+        self.now = clock or now
+        self._published: dict[tuple[str, str], Published | PipelineError] = {}
+
+    def look(self, source: AnySource, arch: str, against: str = "") -> LookRecord:
+        """Look at a source, hold it against its yardstick (``against``: another one), and record it."""
+        against = against or source.against
+        found: Published | None = None
+        at = self.now()
+        try:
+            found = self._now(source, arch)
+            yardstick = self._yardstick(source, arch, against)
+            record = compared(source, arch, at, found, yardstick)
+        except (CouldNotLook, NothingThere) as e:
+            sight = Sight.COULD_NOT_LOOK if isinstance(e, CouldNotLook) else Sight.NOTHING
+            record = _header(source, arch, at, found).model_copy(
+                update={"sight": sight.value, "against": against, "message": e.message, "hint": e.hint}
+            )
+        owners = {name: p.nvr for name, p in found.owners.items()} if found else {}
+        self.history.add(record, found.listings if found else None, owners)
+        return record
+
+    def published(self, source: AnySource, arch: str) -> Published:
+        """What a source publishes now. Raises `CouldNotLook` or `NothingThere`."""
+        return self._now(source, arch)
+
+    def _now(self, source: AnySource, arch: str) -> Published:
+        key = (source.name, arch)
+        if key not in self._published:
+            with tempfile.TemporaryDirectory(prefix="drift-") as scratch:
+                try:
+                    self._published[key] = published(source, arch, Path(scratch))
+                except (CouldNotLook, NothingThere) as e:
+                    self._published[key] = e
+        found = self._published[key]
+        if isinstance(found, PipelineError):
+            raise found
+        return found
+
+    def _yardstick(self, source: AnySource, arch: str, against: str) -> Yardstick:
+        kind, _, name = against.partition(":")
+        if against == PREVIOUS:
+            seen = self.history.previous(source.name, arch)
+            if seen is None:
+                raise NothingThere(FIRST, hint="run it again another day, and keep the database between runs")
+            return Yardstick(seen.listings, f"the look of {seen.at} ({seen.nvr})")
+        if kind == "source":
+            other = self._now(self.sources.get(name), arch)
+            return Yardstick(other.listings, f"{name} ({other.packages[0].nvr})")
+        profile, _, release = name.partition("/")
+        target = Target(profile=profile, release=release, arch=arch)
+        try:
+            made = baseline.load_target(target)
+        except PipelineError as e:
+            raise NothingThere(f"the baseline {target} cannot be used: {e.message}", hint=e.hint) from e
+        if made is None:
+            raise NothingThere(
+                f"there is no baseline {target} to hold it against",
+                hint="make it (`nox -s baseline`, or `drift --accept`), or choose --against previous",
+            )
+        return Yardstick(made.listings, f"baseline {target} ({made.provenance.origin})")
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _package(package: Package) -> PackageRecord:
+    return PackageRecord(
+        nvr=package.nvr, arch=package.arch, file=package.file, sha256=package.sha256, size=package.size
+    )
+
+
+def _header(source: AnySource, arch: str, at: str, found: Published | None) -> LookRecord:
+    """What is known of a look before it is judged."""
+    listings: Sequence[Listing] = list(found.listings.values()) if found else []
+    return LookRecord(
+        source=source.name,
+        title=source.title,
+        kind=source.kind,
+        arch=arch,
+        at=at,
+        sight=Sight.NOTHING.value,
+        against=source.against,
+        packages=tuple(_package(p) for p in found.packages) if found else (),
+        dsos=len(listings),
+        symbols=sum(x.count for x in listings),
+    )
+
+
+def compared(source: AnySource, arch: str, at: str, found: Published, yardstick: Yardstick) -> LookRecord:
+    """The look at what was found, held against ``yardstick`` as far as the source says."""
+    wanted = {n: x for n, x in yardstick.listings.items() if source.compares(n)}
+    if not wanted:
+        raise NothingThere(
+            f"{yardstick.words} has none of the DSOs that {source.name} compares",
+            hint="check `dsos` and `ignore` of the source",
+        )
+    difference = delta(wanted, found.listings)
+    sight = Sight.NO_DRIFT if difference.empty else Sight.DRIFT
+    return _header(source, arch, at, found).model_copy(
+        update={
+            "sight": sight.value,
+            "against": yardstick.words,
+            "changes": _changes(difference, found),
+            "whole_dsos": _dsos(difference, found),
+        }
+    )
+
+
+def _changes(difference: Delta, found: Published) -> tuple[ChangeRecord, ...]:
+    changed = difference.changed
+
+    def made(sign: str, change: Change) -> ChangeRecord:
+        owner = found.owners.get(change.dso)
+        return ChangeRecord(
+            sign="+" if sign == "+" else "-",
+            dso=change.dso,
+            node=change.node,
+            symbol=change.symbol,
+            kind=change.kind,
+            size=change.size,
+            changed=change[:3] in changed,
+            package=owner.nvr if owner else "",
+        )
+
+    both = [("-", c) for c in difference.removed] + [("+", c) for c in difference.added]
+    return tuple(made(s, c) for s, c in sorted(both, key=lambda x: (x[1][:3], x[0] == "+", x[1].order)))
+
+
+def _dsos(difference: Delta, found: Published) -> tuple[DsoChange, ...]:
+    def nvr(dso: str) -> str:
+        return found.owners[dso].nvr if dso in found.owners else ""
+
+    appeared = [DsoChange(what="appeared", dso=d, package=nvr(d)) for d in sorted(difference.appeared)]
+    vanished = [DsoChange(what="vanished", dso=d) for d in sorted(difference.vanished)]
+    sonames = [
+        DsoChange(what="soname", dso=d, before=before, after=after, package=nvr(d))
+        for d, before, after in sorted(difference.sonames)
+    ]
+    return (*vanished, *appeared, *sonames)
