@@ -26,6 +26,7 @@ from pipeline.sysroot import extract
 
 ForeignBuild = Literal["cross", "emulated"]
 MANIFEST = "manifest.json"
+CHECK_INC = paths.SPECS / "check.inc"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Builder:
             "spec": rpmbuild.spec_sha256(),
             "workplace": rpmbuild.identity(self.workplace(machine), machine),
             "arch": target.arch,
-            "check": self.options.check,
+            "check": self.options.check and [store.file_sha256(CHECK_INC), *self.profile.own_tests],
             "epoch": rpmbuild.SOURCE_DATE_EPOCH,
         }
 
@@ -133,12 +134,19 @@ class Builder:
             release_inc=rpmbuild.release_inc(self.profile, release, archive=archive.name, topdir=topdir),
             patches_inc=rpmbuild.patches_inc([p.file for p in patches]),
             spec=paths.SPECS / "glibc.spec",
+            extra=[CHECK_INC] if self.options.check else [],
         ).lay_out(top)
         log = paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
         log.unlink(missing_ok=True)
         try:
             statistics = rpmbuild.rpmbuild(
-                workplace, machine, self.profile.name, top, log=log, at=at, check=self.options.check
+                workplace,
+                machine,
+                self.profile.name,
+                top,
+                log=log,
+                at=at,
+                own_tests=self.profile.own_tests if self.options.check else None,
             )
         except CommandFailed as e:
             if "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
@@ -157,9 +165,12 @@ class Builder:
             source=self.source.record,
             patches=tuple(p.record for p in patches),
             image=workplace.image.record if workplace.image else None,
+            own_tests=rpmbuild.read_own_tests(top) if self.options.check else None,
             seconds=round(time.monotonic() - start, 1),
             ccache=statistics,
         )
+        if (top / "results").is_dir():
+            (top / "results").rename(into / "results")
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         store.remove_tree(top)
         store.remove_tree(into / "source")

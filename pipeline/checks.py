@@ -9,6 +9,7 @@ from pipeline.check import (
     critical,
     getcpu,
     launch,
+    own_tests,
     ownership,
     registration,
     rpm,
@@ -21,6 +22,7 @@ STATIC: tuple[StaticCheck, ...] = (
     rpm.Requires(),
     rpm.Transaction(),
     launch.Needs(),
+    own_tests.OwnTests(),
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,

@@ -161,6 +161,8 @@ class Profile(_Model):
         "--disable-profile",
         "--disable-werror",
     ]
+    #: glibc's own tests that `build --check` runs, as SUBDIRECTORY/NAME
+    own_tests: list[Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]] = []
     #: RPM packages made by the spec
     packages: list[str] = ["glibc", "glibc-common", "glibc-devel", "glibc-static"]
 

@@ -66,6 +66,8 @@ class BuildManifest(Frozen):
     patches: tuple[PatchRecord, ...]
     image: ImageRecord | None
     seconds: float
+    #: glibc's own tests, where they were run in the build: name -> PASS, FAIL, UNSUPPORTED ...
+    own_tests: dict[str, str] | None = None
     ccache: dict[str, int] = Field(default_factory=dict)
 
 

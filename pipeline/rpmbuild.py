@@ -57,6 +57,8 @@ class Ingredients:
     release_inc: str
     patches_inc: str
     spec: Path
+    #: further files for SOURCES
+    extra: Sequence[Path] = ()
 
     def lay_out(self, top: Path) -> None:
         """Fill ``top``/SOURCES and ``top``/SPECS.
@@ -67,7 +69,7 @@ class Ingredients:
         for name in ("SOURCES", "SPECS", "BUILD", "BUILDROOT", "RPMS", "SRPMS", "tmp"):
             (top / name).mkdir(parents=True, exist_ok=True)
         sources, spec = top / "SOURCES", top / "SPECS" / "glibc.spec"
-        for file in (self.archive, *self.patches):
+        for file in (self.archive, *self.patches, *self.extra):
             shutil.copyfile(file, sources / file.name)
         (sources / "release.inc").write_text(self.release_inc)
         (sources / "patches.inc").write_text(self.patches_inc)
@@ -110,9 +112,11 @@ def rpmbuild(
     *,
     log: Path,
     at: Callable[[str], None],
-    check: bool = False,
+    own_tests: Sequence[str] | None = None,
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
+
+    ``own_tests``: glibc's tests to run in the build (None: leave %check out); `read_own_tests` reads them.
 
     Raises `CommandFailed` with the log's path.
     """
@@ -133,7 +137,7 @@ def rpmbuild(
         "--define", f"_tmppath {where}/tmp",
         "--define", "use_source_date_epoch_as_buildtime 1",
         "--define", "clamp_mtime_to_source_date_epoch 1", "--define", "_buildhost pipeline",
-        *(["--with", "check"] if check else []),
+        *([] if own_tests is None else ["--with", "check", "--define", f"own_tests {' '.join(own_tests)}"]),
         f"{where}/SPECS/glibc.spec",
     ]  # fmt: skip
     stats = top / "ccache.stats"
@@ -226,6 +230,17 @@ def collect(top: Path, into: Path) -> tuple[list[Path], Path | None]:
     if not rpms:
         raise CommandFailed(f"rpmbuild ended well but wrote no RPM below {top}")
     return rpms, srpm
+
+
+def read_own_tests(top: Path) -> dict[str, str]:
+    """Test -> result word (PASS, FAIL, UNSUPPORTED, UNRESOLVED …) of a build with ``own_tests``."""
+    found: dict[str, str] = {}
+    summary = top / "results" / "tests.sum"
+    for line in summary.read_text().splitlines() if summary.is_file() else []:
+        word, colon, name = line.partition(": ")
+        if colon:
+            found[name.strip()] = word
+    return found
 
 
 def identity(workplace: Workplace, machine: Arch) -> dict[str, str]:
