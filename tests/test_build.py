@@ -1,0 +1,122 @@
+"""What decides a build's key, and how a target is built (really built: integration/test_build_tiny.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import image as images
+from pipeline import paths, rpmbuild
+from pipeline.arch import ARCHES, host_arch
+from pipeline.build import Builder, Options, mode_for, source_archive
+from pipeline.errors import UsageError
+from pipeline.run import run
+from pipeline.source import FetchedSource
+from pipeline.store import key_of
+from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
+
+FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    laid_out = Tiny.lay_out(tmp_path)
+    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    return laid_out
+
+
+def key(builder: Builder, tiny: Tiny, release: str = "1.0") -> str:
+    return key_of("build", builder.inputs(tiny.target(release)))
+
+
+def test_the_same_inputs_have_the_same_key(tiny: Tiny) -> None:
+    assert key(tiny.builder(), tiny) == key(tiny.builder(), tiny)
+    assert key(tiny.builder(), tiny, "1.1") != key(tiny.builder(), tiny)
+
+
+def test_everything_that_decides_the_result_is_in_the_key(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [key(tiny.builder(), tiny)]
+    builder = tiny.builder()
+    builder.source = replace(builder.source, identity={"kind": "tree", "sha256": "1" * 64})
+    keys.append(key(builder, tiny))
+    keys.append(key(tiny.builder(Options(place="host", check=True)), tiny))
+    text = tiny.file.read_text()
+    for old, new in (("1.t1_0", "1.t1_1"), ("--disable-werror", "--enable-werror")):
+        tiny.file.write_text(text.replace(old, new))
+        keys.append(key(tiny.builder(), tiny))
+    tiny.file.write_text(text)
+    tiny.add("1.0", "0002-more.patch", "csu/libc.c", "return s[0]", "return s[1]")
+    keys.append(key(tiny.builder(), tiny))
+    with monkeypatch.context() as patched:
+        patched.setattr(rpmbuild, "identity", lambda *_: {"host": "other tools"})
+        keys.append(key(tiny.builder(), tiny))
+    with monkeypatch.context() as patched:
+        specs = tmp_path / "specs"
+        specs.mkdir()
+        (specs / "glibc.spec").write_text((paths.SPECS / "glibc.spec").read_text() + "# more\n")
+        patched.setattr(paths, "SPECS", specs)
+        keys.append(key(tiny.builder(), tiny))
+    assert len(set(keys)) == len(keys)
+    short = tiny.builder(Options(place="host", up_to="0001-withdraw.patch"))
+    assert key(short, tiny) == keys[0]
+
+
+def test_a_patch_of_another_release_does_not_change_the_key(tiny: Tiny) -> None:
+    before = key(tiny.builder(), tiny, "1.1")
+    tiny.add("1.0", "0002-more.patch", "elf/ld.map", RSEQ_NODE, "")
+    assert key(tiny.builder(), tiny, "1.1") == before
+
+
+def test_up_to_a_patch_nobody_knows(tiny: Tiny) -> None:
+    with pytest.raises(UsageError, match="has no patch '0009'") as failed:
+        tiny.builder(Options(place="host", up_to="0009")).inputs(tiny.target("1.0"))
+    assert "0001-withdraw.patch" in failed.value.hint
+
+
+def test_how_a_target_is_built() -> None:
+    assert mode_for(host_arch(), Options(foreign="emulated")) == "native"
+    assert mode_for(FOREIGN, Options()) == "cross"
+    assert mode_for(FOREIGN, Options(foreign="emulated")) == "emulated"
+
+
+def test_an_emulated_build_needs_a_container(tiny: Tiny) -> None:
+    with pytest.raises(UsageError, match="needs a container") as failed:
+        tiny.builder(Options(place="host", foreign="emulated")).workplace(FOREIGN)
+    assert "cross" in failed.value.hint
+
+
+def test_an_image_is_made_once_for_the_machine_that_runs_it(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def ensure(*_: Any, **named: Any) -> str:
+        asked.append(named)
+        return "image"
+
+    monkeypatch.setattr(images, "ensure", ensure)
+    cross = tiny.builder(Options(image="other"))
+    assert cross.workplace(FOREIGN) is cross.workplace(FOREIGN)
+    assert cross.workplace(host_arch()).mode == "native"
+    tiny.builder(Options(foreign="emulated")).workplace(FOREIGN)
+    assert asked == [
+        {"reference": "other", "machine": host_arch()}, {"reference": "other", "machine": host_arch()},
+        {"reference": "", "machine": FOREIGN},
+    ]  # fmt: skip
+
+
+def test_a_tarball_is_taken_as_it_is_and_a_tree_is_packed(tiny: Tiny, tmp_path: Path) -> None:
+    tree = tiny.builder().source
+    archive, topdir = source_archive(tree, tmp_path)
+    assert (archive.name, topdir) == (f"{TREE.name}.tar", TREE.name)
+    names = run(["tar", "-tf", archive]).text.splitlines()
+    assert f"{TREE.name}/configure" in names
+    assert names == sorted(names)
+    given = FetchedSource(tree.record, tree.identity, tree.unpacker, Path("/x/glibc.tar.xz"), "glibc-2.36")
+    assert source_archive(given, tmp_path) == (Path("/x/glibc.tar.xz"), "glibc-2.36")

@@ -1,0 +1,135 @@
+"""What rpmbuild is given and what is taken from it; the whole run is in integration/test_build_tiny.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import rpmbuild
+from pipeline.arch import ARCHES, host_arch
+from pipeline.engine import Engine
+from pipeline.errors import CommandFailed, ToolMissing
+from pipeline.image import BuildImage
+from pipeline.records import ImageRecord
+from pipeline.rpmbuild import Ingredients, Workplace
+from tests.tiny_kit import Tiny
+
+FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
+
+
+def test_what_tells_one_release_from_another(tmp_path: Path) -> None:
+    profile = Tiny.lay_out(tmp_path).profile
+    texts = [
+        rpmbuild.release_inc(profile, profile.get(r), archive="a.tar", topdir="t") for r in ("1.0", "1.1")
+    ]
+    assert "%global glibc_release 1.t1_0\n" in texts[0]
+    assert "%global configure_options --prefix=/usr --disable-werror\n" in texts[0]
+    assert texts[0].replace("1.t1_0", "2.t1_1") == texts[1]
+
+
+def test_patches_in_order_and_without_fuzz() -> None:
+    text = rpmbuild.patches_inc(["b.patch", "a.patch"])
+    assert text == "%global _default_patch_fuzz 0\nPatch1: b.patch\nPatch2: a.patch\n"
+
+
+def test_everything_laid_out_has_one_time_and_mode_and_the_users_file_keeps_its_own(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.tar", "p.patch", "s.spec")]
+    for file in files:
+        file.write_text(file.name)
+        file.chmod(0o640)
+        os.utime(file, (5, 5))
+    top = tmp_path / "top"
+    Ingredients(files[0], [files[1]], "release", "patches", files[2]).lay_out(top)
+    laid = {p.name: p for p in (*(top / "SOURCES").iterdir(), *(top / "SPECS").iterdir())}
+    assert set(laid) == {"a.tar", "p.patch", "release.inc", "patches.inc", "glibc.spec"}
+    for path in laid.values():
+        assert path.stat().st_mtime == int(rpmbuild.SOURCE_DATE_EPOCH)
+        assert path.stat().st_mode & 0o777 == 0o644
+    assert laid["glibc.spec"].read_text() == "s.spec"
+    assert {(f.stat().st_mtime, f.stat().st_mode & 0o777, f.stat().st_nlink) for f in files} == {
+        (5, 0o640, 1)
+    }
+
+
+def test_what_is_shown_of_a_builds_output() -> None:
+    shown: list[str] = []
+    line = rpmbuild.show(shown.append)
+    line("gcc ../elf/rtld.c -c -std=gnu11 -O2 -o /build/BUILD/build/elf/rtld.os -MD -MP")
+    line("make[2]: Entering directory '/build'")
+    line("Processing files: glibc-2.36")
+    assert shown == ["elf/rtld.os", "Processing files: glibc-2.36"]
+
+
+def test_packages_are_collected_and_none_at_all_is_a_failure(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    for name in ("RPMS/x86_64/b.rpm", "RPMS/noarch/a.rpm", "SRPMS/s.src.rpm"):
+        (top / name).parent.mkdir(parents=True)
+        (top / name).touch()
+    rpms, srpm = rpmbuild.collect(top, tmp_path / "out")
+    assert [p.name for p in rpms] == ["a.rpm", "b.rpm"]
+    assert srpm == tmp_path / "out" / "s.src.rpm"
+    with pytest.raises(CommandFailed, match="wrote no RPM"):
+        rpmbuild.collect(tmp_path / "empty", tmp_path / "out2")
+
+
+def test_caches_events_are_counted(tmp_path: Path) -> None:
+    log = tmp_path / "stats"
+    log.write_text("# a.o\ndirect_cache_hit\n# b.o\ncache_miss\n# c.o\ndirect_cache_hit\ncleanup\n")
+    assert rpmbuild._ccache_counts(log) == {"cache_miss": 1, "direct_cache_hit": 2}
+    assert rpmbuild._ccache_counts(tmp_path / "none") == {}
+
+
+def test_kernel_headers_are_those_of_the_machine_built_for(tmp_path: Path) -> None:
+    headers = rpmbuild.host_kernel_headers(tmp_path, host_arch())
+    assert sorted(p.name for p in headers.iterdir()) == ["asm", "asm-generic", "linux"]
+    assert (headers / "asm" / "unistd.h").is_file()
+    assert (headers / "linux" / "version.h").is_file()
+
+
+def test_kernel_headers_of_another_machine_are_never_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = f"/usr/{FOREIGN.triplet}/include"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", lambda path: str(path).startswith(there))
+        headers = rpmbuild.host_kernel_headers(tmp_path, FOREIGN)
+    for name in ("linux", "asm", "asm-generic"):
+        assert (headers / name).readlink() == Path(there) / name
+    monkeypatch.setattr(Path, "is_dir", lambda _: False)
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ToolMissing, match=f"no kernel headers for {FOREIGN.name}"):
+        rpmbuild.host_kernel_headers(tmp_path / "x", FOREIGN)
+
+
+def test_a_workplace_is_known_by_its_image_or_its_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ImageRecord(id="sha256:1", base="b", pinned=True)
+    inside = Workplace(BuildImage(Engine("podman"), "name", record), "native")
+    assert rpmbuild.identity(inside, host_arch()) == {"image": "sha256:1", "mode": "native"}
+    assert (inside.name, Workplace(None, "native").name) == ("container", "host")
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory))
+    names = ("gcc", "ld", "make", "rpmbuild", f"{FOREIGN.triplet}-gcc", f"{FOREIGN.triplet}-ld")
+
+    def identity(changed: str = "", mode: str = "native") -> str:
+        for name in names:
+            version = 2 if name == changed else 1
+            (directory / name).write_text(f"#!/bin/sh\necho {name} {version}\necho more\n")
+            (directory / name).chmod(0o755)
+        machine = host_arch() if mode == "native" else FOREIGN
+        return rpmbuild.identity(Workplace(None, "native"), machine)["host"]
+
+    assert identity() == "gcc 1; ld 1; make 1; rpmbuild 1"
+    assert len({identity(name) for name in ("", "gcc", "ld", "make", "rpmbuild")}) == 5
+    assert identity(f"{FOREIGN.triplet}-gcc", "cross") != identity("", "cross")
+    assert identity("gcc", "cross") == identity("", "cross")
+
+
+def test_the_hosts_compiler_never_writes_down_where_it_ran(tmp_path: Path) -> None:
+    script = rpmbuild.host_launcher(tmp_path)
+    assert os.access(script, os.X_OK)
+    assert f"'-ffile-prefix-map={tmp_path}/BUILD=/usr/src/debug'" in script.read_text()

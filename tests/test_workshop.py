@@ -1,0 +1,122 @@
+"""The workshop: its list of programs, and the script that compiles each against the right release."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths, rpmbuild, workshop
+from pipeline.arch import ARCHES, Arch, host_arch
+from pipeline.errors import CommandFailed, UsageError
+from pipeline.profile import load
+from pipeline.records import Built
+from pipeline.rpmbuild import Workplace
+from pipeline.workshop import Program, compile_programs, compiler, programs
+from tests.check.rpm_bench import built
+
+FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
+ROOTS = {"oldest": "/old", "newest": "/new x"}
+
+
+def script(machine: Arch, *listed: Program) -> list[str]:
+    return workshop.script(machine, list(listed), ROOTS, headers="/h", probes="/p", out="/out").splitlines()
+
+
+def command(machine: Arch, program: Program) -> list[str]:
+    return shlex.split(script(machine, program)[-1])
+
+
+def test_the_list_that_comes_with_the_pipeline() -> None:
+    listed = programs()
+    assert len({p.name for p in listed}) == len(listed)
+    assert {p.against for p in listed} == {"image", "oldest", "newest"}
+    runner = next(p for p in listed if p.name == "runner")
+    assert runner.against == "image"
+    assert "-static" in runner.flags
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[program]]\nname = "a"\nsource = "none.c"\nagainst = "image"\n', "a: there is no none.c"),
+        ('[[program]]\nname = "a"\nsource = "a.c"\nagainst = "middle"\n', "against"),
+        ('[[program]]\nname = "A B"\nsource = "a.c"\nagainst = "image"\n', "name"),
+        ("[[program", "programs.toml"),
+    ],
+)
+def test_a_wrong_entry_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    (tmp_path / "programs.toml").write_text(text)
+    monkeypatch.setattr(paths, "PROBES", tmp_path)
+    with pytest.raises(UsageError) as failed:
+        programs()
+    assert words in failed.value.message
+    assert "programs.toml" in failed.value.message
+
+
+def test_a_static_tool_sees_nothing_of_what_is_tested() -> None:
+    line = command(host_arch(), Program(name="t", source="t.c", against="image", flags=("-static",)))
+    assert line == ["gcc", *workshop.WARNINGS, "-o", "/out/t", "t.c", "-static"]
+
+
+@pytest.mark.parametrize(("against", "root"), [("oldest", "/old"), ("newest", "/new x")])
+def test_a_program_is_built_against_its_release_alone(against: str, root: str) -> None:
+    program = Program.model_validate({"name": "t", "source": "t.c", "against": against})
+    line = command(host_arch(), program)
+    other = next(r for r in ROOTS.values() if r != root)
+    assert f"--sysroot={root}" in line
+    assert f"-L{root}/usr/lib64" in line
+    assert line[line.index("-isystem") + 1] == f"{root}/usr/include"
+    assert line[line.index("-idirafter") + 1] == "/h"
+    assert not any(other in word for word in line)
+
+
+def test_cxx_takes_its_headers_from_the_compiler() -> None:
+    program = Program(name="t", source="t.cc", against="newest")
+    assert compiler(host_arch(), cxx=program.cxx) == "g++"
+    last = script(host_arch(), program)[-1]
+    assert last.startswith("g++ ")
+    assert " $cxxdirs " in last
+    assert "-isystem '/new x/usr/include'" not in last
+
+
+def test_another_machine_has_a_compiler_of_its_own() -> None:
+    assert compiler(FOREIGN, cxx=False) == f"{FOREIGN.triplet}-gcc"
+    program = Program(name="t", source="t.c", against="image")
+    assert command(FOREIGN, program)[0] == f"{FOREIGN.triplet}-gcc"
+
+
+def releases(tmp_path: Path) -> Mapping[str, Built]:
+    made = {}
+    for name in ("12.0", "12.1"):
+        (tmp_path / name).mkdir()
+        rpm = tmp_path / name / "glibc.rpm"
+        rpm.write_text(name)
+        made[name] = built(name, [rpm], root=tmp_path / name / "root")
+    return made
+
+
+@pytest.mark.integration
+def test_compiled_once_and_again_when_a_probe_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = tmp_path / "probes"
+    probes.mkdir()
+    (probes / "programs.toml").write_text('[[program]]\nname = "t"\nsource = "t.c"\nagainst = "image"\n')
+    (probes / "t.c").write_text("int main (void) { return 0; }\n")
+    monkeypatch.setattr(paths, "PROBES", probes)
+    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    made, place = releases(tmp_path), Workplace(None, "native")
+    first = compile_programs(load("bookworm"), host_arch(), place, made)
+    assert (first / "t").is_file()
+    assert compile_programs(load("bookworm"), host_arch(), place, made) == first
+    (probes / "t.c").write_text("int main (void) { return 1; }\n")
+    assert compile_programs(load("bookworm"), host_arch(), place, made) != first
+    (probes / "t.c").write_text("int main (void) { return nothing; }\n")
+    with pytest.raises(CommandFailed, match="nothing") as failed:
+        compile_programs(load("bookworm"), host_arch(), place, made)
+    assert "nothing" in Path(failed.value.log).read_text()
