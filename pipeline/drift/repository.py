@@ -112,12 +112,10 @@ class Repository:
                 troubles.append(e)
                 if base is not bases[-1]:
                     warn(f"{self.source.name}: {e.message}; trying the next mirror")
-        said = "\n  ".join(e.message for e in troubles)
+        said = "; ".join(_plain(e.message) for e in troubles)
         worst = next((e for e in troubles if not isinstance(e, SourceUnreachable)), None)
         kind = type(worst) if worst else SourceUnreachable
-        raise kind(
-            f"{self.source.name} ({self.arch}): no mirror gave what was asked for:\n  {said}", hint=_HINT
-        )
+        raise kind(f"{self.source.name} ({self.arch}): no mirror gave what was asked for: {said}", hint=_HINT)
 
     # -- mirrors ----------------------------------------------------------------------------------------
 
@@ -221,6 +219,11 @@ class Repository:
             raise MalformedInput(f"{what}: package {name.text} has no version or no location")
         evr = Evr(int(epoch), version.get("ver", ""), version.get("rel", ""))
         yield Offered(name.text or "", evr, href, _sum(element, f"{what}: package {name.text}"))
+
+
+def _plain(message: str) -> str:
+    """A message of `download`, whose list of one mirror needs no heading."""
+    return " ".join(message.removeprefix("no mirror gave the file:").split())
 
 
 class _Bounded:
