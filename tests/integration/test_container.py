@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from pathlib import Path
@@ -9,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from pipeline import engine as engines
+from pipeline import paths
 from pipeline.engine import Engine
 from pipeline.errors import CommandFailed
+from pipeline.image import BuildImage
+from pipeline.place import Job
+from pipeline.place.container import ContainerPlace
+from pipeline.records import ImageRecord
+from pipeline.run import run
+from tests.integration.conftest import WITNESS
 
 pytestmark = pytest.mark.integration
 
@@ -99,3 +107,35 @@ def test_an_image_that_runs_nothing_is_told_with_what_each_way_said() -> None:
     said = failed.value.message.splitlines()
     assert len(said) == 1 + len(ways)
     assert "--place host" in failed.value.hint
+
+
+def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: Path) -> None:
+    """The real runner in a real container: roots read-only, probes over each, no network."""
+    engine, tag = bare_image
+    programs = tmp_path / "probes"
+    programs.mkdir()
+    run(["gcc", "-O1", "-static", "-o", programs / "runner", paths.PROBES / "runner.c"])
+    run(["gcc", "-O1", "-static", "-o", programs / "witness", WITNESS])
+    roots = {}
+    for name in ("1.0", "1.1"):
+        roots[name] = tmp_path / name
+        for directory in ("probes", "proc", "dev", "sys", "tmp", "etc"):
+            (roots[name] / directory).mkdir(parents=True)
+    jobs = [
+        Job("see", "1.0", ("/probes/witness",), {"ONLY": "this"}),
+        Job("write", "1.1", ("/probes/witness", "write", "/etc/new")),
+        Job("missing", "1.1", ("/probes/none",)),
+        Job("slow", "1.0", ("/probes/witness", "sleep"), timeout=1),
+    ]
+    image = BuildImage(engine, tag, ImageRecord(id="sha256:0", base="test", pinned=False))
+    batch = ContainerPlace(image).run_batch(roots, {"/probes": programs}, jobs)
+    assert batch.trouble == "", batch.log and batch.log.read_text()
+    assert batch.facts is not None
+    assert (batch.facts.place, batch.facts.kernel) == ("container", platform.release())
+    seen = batch.results["see"].stdout.decode()
+    assert lines(seen, "env") == ["ONLY=this"]
+    assert lines(seen, "interface") == ["lo"]
+    assert batch.results["write"].stdout == b"write /etc/new: Read-only file system\n"
+    assert batch.results["missing"].error != ""
+    assert batch.results["slow"].timed_out
+    assert list((roots["1.1"] / "etc").iterdir()) == []
