@@ -135,7 +135,12 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     )
     importers = list(engines.importers())
     if not importers:
-        raise engines.no_engine("neither podman nor docker is installed")
+        wanted = os.environ.get("PIPELINE_ENGINE")
+        raise engines.no_engine(
+            f"PIPELINE_ENGINE={wanted}, and that is not an engine that is installed"
+            if wanted
+            else "neither podman nor docker is installed"
+        )
     said = []
     for importer in importers:
         try:

@@ -139,7 +139,8 @@ class Tiny:
     def argv(self, verb: str, *arguments: str) -> list[str]:
         """The command line of a verb, run in a process of its own."""
         argv = [sys.executable, "-c", DRIVER, str(self.patches), verb, "--profile", str(self.file)]
-        return [*argv, "--source", f"dir:{TREE}", "--place", "host", *arguments]
+        where = () if "--place" in arguments else ("--place", "host")
+        return [*argv, "--source", f"dir:{TREE}", *where, *arguments]
 
     def call(
         self, verb: str, *arguments: str, env: Mapping[str, str] | None = None

@@ -17,11 +17,12 @@ import pytest
 from pipeline import build, paths, rpmfile
 from pipeline import image as images
 from pipeline import profile as profiles
-from pipeline.arch import host_arch
+from pipeline.arch import ARCHES, host_arch
 from pipeline.build import Options
 from pipeline.errors import CommandFailed, EvidenceError, ExitCode, UsageError
 from pipeline.image import BuildImage
 from pipeline.listing import listings
+from pipeline.outcome import Target
 from pipeline.records import Built
 from pipeline.run import run
 from pipeline.store import file_sha256
@@ -261,6 +262,32 @@ def test_a_damaged_record_is_noticed(tiny: Tiny) -> None:
     (entry.path / build.MANIFEST).write_text('{"target"')
     with pytest.raises(EvidenceError, match=r"manifest\.json cannot be read"):
         tiny.builder().build(tiny.target("1.1"))
+
+
+def test_the_other_architecture_is_built_by_its_cross_compiler(tiny: Tiny) -> None:
+    other = next(a for a in ARCHES.values() if a != host_arch())
+    tiny.file.write_text(
+        tiny.file.read_text().replace(f'arches = ["{MACHINE}"]', f'arches = ["{other.name}"]')
+    )
+    target = Target(profile="tiny", release="1.1", arch=other.name)
+    made = tiny.builder().build(target)
+    assert made.manifest.mode == "cross"
+    assert names(made) == PACKAGES
+    assert made.rpm("glibc").name == f"glibc-2.36-2.t1_1.{other.name}.rpm"
+    loader = made.root / other.interp.lstrip("/")
+    assert int.from_bytes(loader.read_bytes()[18:20], "little") == other.elf_machine
+    assert len({s.symbol for s in listings(made.root)[other.loader].symbols if "rseq" in s.symbol}) == 3
+
+
+def test_without_a_container_engine_the_way_out_is_told(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    done = tiny.call("build", "--place", "container", env={"PATH": str(tmp_path / "bin")})
+    assert done.returncode == ExitCode.WORLD
+    assert "neither podman nor docker is installed" in done.stderr
+    assert "-- --place host" in done.stderr
+    narrowed = tiny.call("build", "--place", "container", env={"PIPELINE_ENGINE": "lxc"})
+    assert narrowed.returncode == ExitCode.WORLD
+    assert "PIPELINE_ENGINE=lxc" in narrowed.stderr
 
 
 def test_a_series_can_stop_before_its_end(tiny: Tiny) -> None:
