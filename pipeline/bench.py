@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline import paths, rpmbuild
 from pipeline.arch import host_arch
-from pipeline.build import Builder, Options
+from pipeline.build import Builder, Options, make_all
 from pipeline.delta import delta
 from pipeline.listing import listings
 from pipeline.outcome import Target
@@ -102,8 +102,7 @@ def build_ratio(profile: Profile, source: FetchedSource, options: Options) -> Ra
     wanted = [Target(profile=profile.name, release=r.name, arch=host_arch().name) for r in profile.release]
     with _fresh_state(state):
         start = time.monotonic()
-        for target in wanted:
-            builder.make(target)
+        make_all(builder, wanted)
         ours = time.monotonic() - start
     ratio = ours / theirs
     return Ratio(

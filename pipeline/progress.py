@@ -42,6 +42,12 @@ class Step:
         self.note = note
 
 
+def only_lines() -> None:
+    """Print the end of steps and animate nothing: another process of ours owns the terminal's last line."""
+    global _live  # noqa: PLW0603
+    _live = True
+
+
 def clock(seconds: float) -> str:
     """``75`` -> ``1:15``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

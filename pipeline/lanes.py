@@ -1,0 +1,105 @@
+"""Lanes of work: what does not depend on each other runs side by side, each piece in a process of its own.
+
+A build of glibc keeps two processors busy only while it compiles; it configures, links, installs and packs
+on one. Pieces hand their results over through the store, so a lane brings back nothing but its error, if it has one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from pipeline import progress
+from pipeline.errors import PipelineError, WorldError
+
+POLL_SECONDS = 0.2
+#: Time a lane has to end what it started when another failed or the user interrupted.
+GRACE_SECONDS = 60.0
+
+Lane = tuple[BaseProcess, Connection]
+
+
+def side_by_side(pieces: Sequence[Callable[[], object]], *, lanes: int) -> None:
+    """Run all pieces, ``lanes`` at a time, in order; the first error ends the others and is raised.
+
+    One piece, or one lane, runs in this very process.
+    """
+    if lanes < 2 or len(pieces) < 2:
+        for piece in pieces:
+            piece()
+        return
+    waiting = list(pieces)
+    busy: list[Lane] = []
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < lanes:
+                busy.append(_start(waiting.pop(0)))
+            time.sleep(POLL_SECONDS)
+            for lane in [lane for lane in busy if not lane[0].is_alive()]:
+                busy.remove(lane)
+                _finish(lane)
+    finally:
+        _end(busy)
+
+
+def _start(piece: Callable[[], object]) -> Lane:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(piece, theirs))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _work(piece: Callable[[], object], answer: Connection) -> None:
+    """In the new process: do the piece, send its error or None."""
+    progress.only_lines()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the piece started ends with it
+    error: PipelineError | None = None
+    try:
+        piece()
+    except PipelineError as e:
+        error = e
+    except KeyboardInterrupt:
+        sys.stderr.flush()
+        os._exit(130)
+    answer.send(error)
+
+
+def _finish(lane: Lane) -> None:
+    process, answer = lane
+    process.join()
+    try:
+        error = answer.recv() if answer.poll() else None
+    except EOFError:
+        error = None
+    finally:
+        answer.close()
+    if error is not None:
+        raise error
+    if process.exitcode == 130:
+        raise KeyboardInterrupt
+    if process.exitcode:
+        raise WorldError(
+            f"a process of ours ended with status {process.exitcode}",
+            hint="its words are above; run the same command again to go on from what is whole",
+        )
+
+
+def _end(busy: Sequence[Lane]) -> None:
+    """End lanes that are still at work: each ends what it started, as on ^C."""
+    for process, _ in busy:
+        process.terminate()
+    for process, answer in busy:
+        process.join(GRACE_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        answer.close()

@@ -1,0 +1,74 @@
+"""Pieces side by side: all are done, the first error ends the others, a signal ends everything."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import CommandFailed, WorldError
+from pipeline.lanes import side_by_side
+from pipeline.run import run
+
+
+def mark(file: Path) -> None:
+    file.write_text(str(os.getpid()))
+
+
+def fail(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+    raise CommandFailed("the piece broke", hint="mend it", returncode=7, log="/a/log", tail="last words")
+
+
+def sleep(file: Path) -> None:
+    file.touch()
+    run(["sh", "-c", f"echo $$ > {file}; exec sleep 60"])
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_all_pieces_are_done(tmp_path: Path, lanes: int) -> None:
+    files = [tmp_path / str(n) for n in range(5)]
+    side_by_side([partial(mark, f) for f in files], lanes=lanes)
+    pids = {f.read_text() for f in files}
+    assert (pids == {str(os.getpid())}) is (lanes == 1)
+
+
+def test_an_error_comes_over_whole_and_ends_the_other_lane(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    begin = time.monotonic()
+    with pytest.raises(CommandFailed, match="the piece broke") as e:
+        side_by_side([partial(sleep, file), partial(fail, file)], lanes=2)
+    assert (e.value.hint, e.value.returncode, e.value.log, e.value.tail) == (
+        "mend it",
+        7,
+        "/a/log",
+        "last words",
+    )
+    assert time.monotonic() - begin < 30
+    text = file.read_text().strip()
+    assert not text or not alive(int(text))
+
+
+def test_a_lane_that_dies_without_a_word_is_an_error() -> None:
+    with pytest.raises(WorldError, match="status 3"):
+        side_by_side([partial(os._exit, 3), partial(time.sleep, 0.01)], lanes=2)
+
+
+def test_an_interrupted_lane_interrupts_the_whole() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([interrupted, partial(time.sleep, 0.01)], lanes=2)
