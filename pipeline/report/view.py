@@ -32,6 +32,7 @@ TITLES = {
     "getcpu.speed": "a call is as fast as it should be against the alternatives",
     "launch.matrix": "programs start, or are refused, on each release as they should",
     "launch.needs": "refusals are those that the needed symbols foretell",
+    "glibc.tests": "glibc's own rseq and sched tests and its ABI check pass in the build",
     "evidence.complete": "every planned question has exactly one answer",
 }
 GLYPHS = {"PASS": "✓", "WAIVED": "◇", "MISSING": "?", "FAIL": "✗", "ERROR": "!", "NOT JUDGED": "~", "": ""}

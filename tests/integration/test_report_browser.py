@@ -170,6 +170,23 @@ def test_plots_take_the_colours_of_the_theme(browser: webdriver.Chrome, tmp_path
     assert background == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 23, 27)")
 
 
+def test_columns_stay_under_their_headings_on_a_phone(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    shown(browser, release_grade, tmp_path)
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        lefts = browser.execute_script(
+            "return [...document.querySelectorAll('.matrix')].map(t => ["
+            "[...t.querySelectorAll('thead tr:last-child th')],"
+            "[...t.querySelectorAll('tbody tr:first-child .state')]]"
+            ".map(cells => cells.map(c => Math.round(c.getBoundingClientRect().left))))"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert lefts
+    assert all(heads == cells for heads, cells in lefts)
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 def test_the_page_itself_never_scrolls_sideways(
     browser: webdriver.Chrome, tmp_path: Path, width: int
