@@ -1,7 +1,8 @@
 """Lanes of work: what does not depend on each other runs side by side, each piece in a process of its own.
 
 A build of glibc keeps two processors busy only while it compiles; it configures, links, installs and packs
-on one. Pieces hand their results over through the store, so a lane brings back nothing but its error, if it has one.
+on one. Pieces hand their results over through the store, so a lane brings back its error, if it has one, and
+nothing else.
 """
 
 from __future__ import annotations
