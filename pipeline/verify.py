@@ -18,7 +18,19 @@ from pipeline.place import BatchResult
 from pipeline.profile import Profile
 from pipeline.progress import say, step
 from pipeline.records import Built
+from pipeline.run import run
 from pipeline.waiver import Waiver
+
+
+#: Programs of the host that have a part in what is seen, and how they tell their version.
+TOOLS = {
+    "podman": ("podman", "--version"),
+    "runc": ("runc", "--version"),
+    "rpm": ("rpm", "--version"),
+    "qemu-system-x86_64": ("qemu-system-x86_64", "--version"),
+    "qemu-system-aarch64": ("qemu-system-aarch64", "--version"),
+    "qemu-aarch64-static": ("qemu-aarch64-static", "--version"),
+}
 
 
 @dataclass
@@ -137,4 +149,13 @@ def environment() -> Environment:
         kernel=platform.release(),
         machine=platform.machine(),
         python=platform.python_version(),
+        tools={name: words for name, argv in TOOLS.items() if (words := _says(argv))},
     )
+
+
+def _says(argv: Sequence[str]) -> str:
+    """The first line a program says of itself; "" if it is not here."""
+    try:
+        return run(argv, timeout=20).text.splitlines()[0]
+    except (PipelineError, IndexError):
+        return ""
