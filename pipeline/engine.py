@@ -72,14 +72,17 @@ class Engine:
         log: Path | None = None,
         on_line: Callable[[str], None] | None = None,
         remedy: str = "",
+        network: bool = False,
     ) -> Completed:
-        """Run ``argv`` in a new container without network; else as `run_argv` and `pipeline.run.run` say.
+        """Run ``argv`` in a new container; as `run_argv` and `pipeline.run.run` say.
 
         A container is no child of ours: ending the engine's client leaves it running. So whatever ends this
         call early (^C, a time limit) also ends the container, by its name.
         """
         name = f"pipeline-{uuid.uuid4().hex[:12]}"
-        line = self.run_argv(image, argv, mounts=mounts, read_only=read_only, env=env, name=name)
+        line = self.run_argv(
+            image, argv, mounts=mounts, read_only=read_only, env=env, name=name, network=network
+        )
         try:
             return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
         except BaseException:
