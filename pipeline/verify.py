@@ -21,7 +21,6 @@ from pipeline.records import Built
 from pipeline.run import run
 from pipeline.waiver import Waiver
 
-
 #: Programs of the host that have a part in what is seen, and how they tell their version.
 TOOLS = {
     "podman": ("podman", "--version"),
