@@ -19,7 +19,7 @@ from pipeline.profile import Profile
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts
 from pipeline.scan.inputs import Item, items
-from pipeline.scan.judge import Answer, Judgement, Release, judge, ours
+from pipeline.scan.judge import Answer, Judgement, Release, judge, offered, ours
 from pipeline.scan.vendored import with_companions
 
 
@@ -67,7 +67,7 @@ class Offers:
             for release in profile.releases:  # all of them: a DSO that one release lost is still glibc's
                 made = baseline.load_target(Target(profile=profile.name, release=release, arch=arch))
                 if made is not None:
-                    found[release] = {x.soname or n: x for n, x in made.listings.items() if "/" not in n}
+                    found[release] = offered(made.listings)
             own = ours(found)
             self._by_arch[arch] = {n: Release(n, arch, found.get(n), own) for n in releases}
 

@@ -21,6 +21,9 @@ from pipeline.elf import BASE, UNVERSIONED
 from pipeline.listing import PRIVATE, SIZED, Listing
 from pipeline.scan.facts import Facts, Kind
 
+#: glibc can build them, and distributions take them from elsewhere all the same (libxcrypt since 2018).
+REPLACED = frozenset({"libcrypt.so.1"})
+
 
 class Answer(StrEnum):
     """One file on one release."""
@@ -107,9 +110,15 @@ class Release:
         return found
 
 
+def offered(listings: Mapping[str, Listing]) -> dict[str, Listing]:
+    """The libraries of a release that programs get from glibc, by soname."""
+    names = {x.soname or name: x for name, x in listings.items() if "/" not in name}
+    return {name: x for name, x in names.items() if name not in REPLACED}
+
+
 def ours(releases: Mapping[str, Mapping[str, Listing]]) -> frozenset[str]:
     """Names of the DSOs that are glibc's own in any of the releases (modules below directories are not)."""
-    return frozenset(name for listings in releases.values() for name in listings if "/" not in name)
+    return frozenset(name for listings in releases.values() for name in offered(listings))
 
 
 def judge(facts: Facts, release: Release) -> Judgement:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile as profiles
+from pipeline.elf import read
 from pipeline.errors import ExitCode
+from pipeline.listing import listing_of
 from pipeline.run import run
 from pipeline.scan import Scan, scan
 from pipeline.scan.judge import Answer, Judgement
@@ -140,6 +142,18 @@ def test_other_libraries_are_named_and_not_judged(tmp_path: Path) -> None:
     user = kit.program(tmp_path, "user", source, str(tmp_path / "lib" / "libfoo.so.1"))
     judgement = the_one(user)
     assert (judgement.answer, judgement.elsewhere) == (STARTS, ("libfoo.so.1",))
+
+
+def test_libcrypt_is_libxcrypts_even_where_glibc_builds_one(tmp_path: Path) -> None:
+    xcrypt = Dso("libcrypt.so.1", "int crypt (void) { return 0; }\n", {"XCRYPT_2.0": ("crypt",)})
+    library = xcrypt.build(tmp_path / "lib" / "libcrypt.so.1")
+    glibcs = xcrypt.but(nodes={"GLIBC_2.2.5": ("crypt",)}).build(tmp_path / "own" / "libcrypt.so.1")
+    own = listing_of(read(glibcs), "libcrypt.so.1")
+    for release in RELEASES:
+        kit.put(release, {**kit.host_listings(), "libcrypt.so.1": own})
+    source = "int crypt (void);\nint main (void) { return crypt (); }\n"
+    judgement = the_one(kit.program(tmp_path, "login", source, str(library)))
+    assert (judgement.answer, judgement.elsewhere) == (STARTS, ("libcrypt.so.1",))
 
 
 def test_a_library_that_comes_along_counts(tmp_path: Path) -> None:
