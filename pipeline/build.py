@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline import distgit, paths, rpmbuild, rpmfile, series, sharedcache, store
 from pipeline import image as images
-from pipeline import paths, rpmbuild, series, store
 from pipeline.arch import Arch, arch, host_arch
+from pipeline.distgit import Checkout, DistGit
 from pipeline.errors import CommandFailed, EvidenceError, UsageError
 from pipeline.evidence import file_record
 from pipeline.image import BuildImage
 from pipeline.lanes import side_by_side
 from pipeline.outcome import Target
+from pipeline.patchfile import Patch
 from pipeline.profile import Profile
-from pipeline.progress import step
-from pipeline.records import BuildManifest, BuildMode, Built
+from pipeline.progress import say, step, warn
+from pipeline.records import BuildManifest, BuildMode, Built, PatchRecord
 from pipeline.rpmbuild import Ingredients, Workplace
 from pipeline.run import run
 from pipeline.source import FetchedSource
@@ -29,6 +31,8 @@ from pipeline.sysroot import extract
 
 ForeignBuild = Literal["cross", "emulated"]
 MANIFEST = "manifest.json"
+#: ``Options.up_to`` for the source as it is, with no patch at all
+NO_PATCH = "(none)"
 CHECK_INC = paths.SPECS / "check.inc"
 
 
@@ -38,7 +42,9 @@ class Options:
 
     ``place``: ``container``, or ``host`` for machines without an engine (recorded as not hermetic).
     ``foreign``: how a target of another architecture is built. ``image``: another base than the profile's.
-    ``up_to``: the series stops after this patch. ``check``: run glibc's own rseq tests in the build.
+    ``up_to``: the series stops after this patch (with dist-gits theirs stop, ours are whole; `NO_PATCH`: ours
+    has not begun). ``check``: run glibc's own rseq tests in the build.
+    ``shared_cache``: address of ccache's remote storage (`pipeline.sharedcache`), "" for none.
     """
 
     place: Literal["container", "host"] = "container"
@@ -46,6 +52,7 @@ class Options:
     image: str = ""
     up_to: str = ""
     check: bool = False
+    shared_cache: str = ""
 
 
 def mode_for(machine: Arch, options: Options) -> BuildMode:
@@ -54,13 +61,55 @@ def mode_for(machine: Arch, options: Options) -> BuildMode:
 
 
 class Builder:
-    """Builds the targets of one profile from one source; images are made when first needed."""
+    """Builds the targets of one profile from one source; images are made when first needed.
 
-    def __init__(self, profile: Profile, source: FetchedSource, options: Options) -> None:
+    ``source`` may be what fetches it when it is first needed. ``distgits`` maps releases to the dist-gits
+    they are built from in the place of source and series.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        source: FetchedSource | Callable[[], FetchedSource],
+        options: Options,
+        distgits: Mapping[str, Checkout] | None = None,
+    ) -> None:
         self.profile = profile
-        self.source = source
         self.options = options
+        self.distgits = dict(distgits or {})
+        self._source = source
+        self._read: dict[tuple[str, str], DistGit] = {}
         self._workplaces: dict[BuildMode, Workplace] = {}
+
+    @cached_property
+    def source(self) -> FetchedSource:
+        """The source; raises what `pipeline.source.fetch` raises."""
+        return self._source if isinstance(self._source, FetchedSource) else self._source()
+
+    def distgit(self, target: Target) -> DistGit | None:
+        """The dist-git that ``target`` is built from, as rpm reads it where it is built; None: our series."""
+        checkout = self.distgits.get(target.release)
+        if checkout is None:
+            return None
+        at = (target.release, target.arch)
+        if at not in self._read:
+            machine = arch(target.arch)
+            found = distgit.read(
+                checkout, self.profile, machine, self.workplace(machine),
+                source=lambda: self.source, own_tests=self.options.check,
+            )  # fmt: skip
+            found.patches_up_to(self.options.up_to)
+            say(f"{target}: {found.record.origin}")
+            for note in found.notes:
+                warn(note)
+            self._read[at] = found
+        return self._read[at]
+
+    def _patches(self, target: Target) -> tuple[Patch, ...]:
+        """Those of our series that ``target`` is built with; raises `UsageError`."""
+        up_to = "" if self.distgits else self.options.up_to
+        chosen = series.load(self.profile.name, target.release)
+        return () if up_to == NO_PATCH else chosen.patches_up_to(up_to or None)
 
     def workplace(self, machine: Arch) -> Workplace:
         """Where targets of ``machine`` are built."""
@@ -82,17 +131,36 @@ class Builder:
         """Everything that decides what the build of ``target`` makes."""
         machine = arch(target.arch)
         release = self.profile.get(target.release)
-        patches = series.load(self.profile.name, release.name).patches_up_to(self.options.up_to or None)
+        made_from: dict[str, Any]
+        if theirs := self.distgit(target):
+            made_from = {"distgit": theirs.identity(self.options.up_to)}
+        else:
+            made_from = {
+                "source": self.source.identity,
+                "patches": [[p.file, p.sha256] for p in self._patches(target)],
+            }
         return {
-            "source": self.source.identity,
-            "patches": [[p.file, p.sha256] for p in patches],
+            **made_from,
             "release": rpmbuild.release_inc(self.profile, release, archive="", topdir=""),
             "spec": rpmbuild.spec_sha256(),
             "workplace": rpmbuild.identity(self.workplace(machine), machine),
             "arch": target.arch,
             "check": self.options.check and [store.file_sha256(CHECK_INC), *self.profile.own_tests],
             "epoch": rpmbuild.SOURCE_DATE_EPOCH,
+            # a hermetic build must not be answered with one that was not; without it the key is as it was
+            **({"shared_cache": True} if self.options.shared_cache else {}),
         }
+
+    def stopping_at(self, patch: str) -> Builder:
+        """A builder of the same in the same workplaces whose series stop after ``patch``."""
+        other = Builder(self.profile, self.source, replace(self.options, up_to=patch), self.distgits)
+        other._workplaces = self._workplaces
+        return other
+
+    def again(self, target: Target, into: Path) -> None:
+        """Build a target below ``into`` whether it is stored or not; raises as `make`."""
+        with step(f"build {target} once again") as at:
+            self._make(target, arch(target.arch), into, at.at)
 
     def find(self, target: Target) -> Built | None:
         """The built target if it is there, without building."""
@@ -125,21 +193,32 @@ class Builder:
     def _make(self, target: Target, machine: Arch, into: Path, at: Callable[[str], None]) -> None:
         start = time.monotonic()
         release = self.profile.get(target.release)
-        chosen = series.load(self.profile.name, release.name)
-        patches = chosen.patches_up_to(self.options.up_to or None)
         workplace = self.workplace(machine)
+        shared = sharedcache.usable(self.options.shared_cache, partial(rpmbuild.ccache_version, workplace))
         top = into / "rpmbuild"
         top.mkdir()
-        archive, topdir = source_archive(self.source, into)
-        Ingredients(
-            archive=archive,
-            patches=[p.path for p in patches],
-            release_inc=rpmbuild.release_inc(self.profile, release, archive=archive.name, topdir=topdir),
-            patches_inc=rpmbuild.patches_inc([p.file for p in patches]),
-            spec=paths.SPECS / "glibc.spec",
-            extra=[CHECK_INC] if self.options.check else [],
-        ).lay_out(top)
-        log = paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
+        theirs = self.distgit(target)
+        extra = [CHECK_INC] if self.options.check else []
+        patches: tuple[PatchRecord, ...]
+        if theirs:
+            inc = rpmbuild.release_inc(
+                self.profile, release, archive=theirs.archive.name, topdir=theirs.topdir
+            )
+            theirs.lay_out(top, inc, up_to=self.options.up_to, extra=extra)
+            patches = tuple(p.record for p in theirs.patches_up_to(self.options.up_to))
+        else:
+            ours = self._patches(target)
+            patches = tuple(p.record for p in ours)
+            archive, topdir = source_archive(self.source, into)
+            Ingredients(
+                archive=archive,
+                patches=[p.path for p in ours],
+                release_inc=rpmbuild.release_inc(self.profile, release, archive=archive.name, topdir=topdir),
+                patches_inc=rpmbuild.patches_inc([p.file for p in ours]),
+                spec=paths.SPECS / "glibc.spec",
+                extra=extra,
+            ).lay_out(top)
+        log = log_of(target)
         log.unlink(missing_ok=True)
         try:
             statistics = rpmbuild.rpmbuild(
@@ -150,23 +229,25 @@ class Builder:
                 log=log,
                 at=at,
                 own_tests=self.profile.own_tests if self.options.check else None,
+                shared_cache=shared,
+                options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
             )
         except CommandFailed as e:
             if "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
-                chosen.apply(self.source.unpack(into / "tree"), up_to=self.options.up_to or None)
+                self._show_misfit(target, into / "tree")
             raise
         rpms, srpm = rpmbuild.collect(top, into / "RPMS")
         manifest = BuildManifest(
             target=target,
             key=into.name,
-            nvr=f"glibc-{self.profile.glibc}-{release.rpm_release}",
+            nvr=_nvr(rpms) if theirs and theirs.own else f"glibc-{self.profile.glibc}-{release.rpm_release}",
             rpms=tuple(file_record(rpm) for rpm in rpms),
             srpm=file_record(srpm) if srpm else None,
             mode=workplace.mode,
             place="container" if workplace.image else "host",
-            hermetic=workplace.image is not None,
-            source=self.source.record,
-            patches=tuple(p.record for p in patches),
+            hermetic=workplace.image is not None and not shared,
+            source=theirs.record if theirs else self.source.record,
+            patches=patches,
             image=workplace.image.record if workplace.image else None,
             own_tests=rpmbuild.read_own_tests(top) if self.options.check else None,
             seconds=round(time.monotonic() - start, 1),
@@ -177,6 +258,29 @@ class Builder:
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         store.remove_tree(top)
         store.remove_tree(into / "source")
+
+    def _show_misfit(self, target: Target, tree: Path) -> None:
+        """Apply the patches one by one below ``tree``; raises `UsageError` for the one that does not fit."""
+        if theirs := self.distgit(target):
+            theirs.apply(tree, up_to=self.options.up_to)
+        else:
+            unpacked = self.source.unpack(tree)
+            for patch in self._patches(target):
+                series.apply_patch(patch, unpacked)
+
+
+def log_of(target: Target) -> Path:
+    """Where rpmbuild's full output goes; a target's next build writes it anew."""
+    return paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
+
+
+def _nvr(rpms: Sequence[Path]) -> str:
+    """Name, version and release of the package glibc that another's spec made; raises `CommandFailed`."""
+    for path in rpms:
+        rpm = rpmfile.read(path)
+        if rpm.name == "glibc":
+            return rpm.nvr
+    raise CommandFailed("the dist-git's own spec made no package called glibc")
 
 
 def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,10 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """All files rpmbuild reads: the archive, patches in order, and the spec with its two includes."""
+    """All files rpmbuild reads: the archive, patches in order, and the spec with its two includes.
+
+    A spec of another's has no includes: "" for both.
+    """
 
     archive: Path
     patches: Sequence[Path]
@@ -71,8 +74,9 @@ class Ingredients:
         sources, spec = top / "SOURCES", top / "SPECS" / "glibc.spec"
         for file in (self.archive, *self.patches, *self.extra):
             shutil.copyfile(file, sources / file.name)
-        (sources / "release.inc").write_text(self.release_inc)
-        (sources / "patches.inc").write_text(self.patches_inc)
+        for name, text in (("release.inc", self.release_inc), ("patches.inc", self.patches_inc)):
+            if text:
+                (sources / name).write_text(text)
         shutil.copyfile(self.spec, spec)
         for file in (*sources.iterdir(), spec):
             file.chmod(0o644)
@@ -113,10 +117,15 @@ def rpmbuild(
     log: Path,
     at: Callable[[str], None],
     own_tests: Sequence[str] | None = None,
+    shared_cache: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
     ``own_tests``: glibc's tests to run in the build (None: leave %check out); `read_own_tests` reads them.
+    ``shared_cache``: ccache's settings of a remote storage (`pipeline.sharedcache`), for which the
+    container gets a network.
+    ``options``: further ones of rpmbuild.
 
     Raises `CommandFailed` with the log's path.
     """
@@ -138,17 +147,19 @@ def rpmbuild(
         "--define", "use_source_date_epoch_as_buildtime 1",
         "--define", "clamp_mtime_to_source_date_epoch 1", "--define", "_buildhost pipeline",
         *([] if own_tests is None else ["--with", "check", "--define", f"own_tests {' '.join(own_tests)}"]),
+        *options,
         f"{where}/SPECS/glibc.spec",
     ]  # fmt: skip
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
     env["CCACHE_DIR"] = "/ccache" if inside else str(cache)
     env["CCACHE_BASEDIR"] = where
+    env.update(shared_cache or {})
     remedy = f"the first error is in {log}"
     if workplace.image:
         workplace.image.engine.run(
             workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env,
-            log=log, on_line=show(at), remedy=remedy,
+            log=log, on_line=show(at), remedy=remedy, network=bool(shared_cache),
         )  # fmt: skip
     else:
         run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
@@ -241,6 +252,13 @@ def read_own_tests(top: Path) -> dict[str, str]:
         if colon:
             found[name.strip()] = word
     return found
+
+
+def ccache_version(workplace: Workplace) -> str:
+    """The first line of ``ccache --version`` where a build runs; "" if there is none."""
+    if workplace.image:
+        return workplace.image.record.tools.get("ccache", "")
+    return run(["ccache", "--version"]).text.partition("\n")[0]
 
 
 def identity(workplace: Workplace, machine: Arch) -> dict[str, str]:

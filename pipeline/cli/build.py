@@ -5,19 +5,19 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from pipeline import source
-from pipeline.build import Builder, build_all
-from pipeline.cli.options import Choice, choice_options
+from pipeline.build import build_all
+from pipeline.cli.options import Choice, choice_options, distgit_option
 from pipeline.errors import ExitCode
 
 
 @click.command()
+@distgit_option
 @choice_options
-def command(choice: Choice) -> int:
+def command(distgits: tuple[str, ...], choice: Choice) -> int:
     """Build the RPMs of each chosen target. What is already built is found, not built again."""
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
-    builder = Builder(profile, source.fetch(profile, choice.source or None), choice.build)
+    builder = choice.builder(profile, distgits)
     made = build_all(builder, wanted)
     rows = [
         (str(b.target), b.manifest.nvr, b.manifest.mode, f"{b.manifest.seconds:.0f} s", str(b.rpms))

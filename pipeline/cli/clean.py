@@ -10,7 +10,17 @@ from pipeline.progress import say
 from pipeline.store import remove_tree
 
 #: What can be made again from the rest, and what takes the network or an hour to get again.
-CHEAP = ("build", "sysroot", "probes", "observation", "probe-rpm", "rpm-transactions", "logs")
+CHEAP = (
+    "build",
+    "sysroot",
+    "probes",
+    "observation",
+    "probe-rpm",
+    "rpm-transactions",
+    "warnings",
+    "distgit",
+    "logs",
+)
 ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quarantine", "image")
 
 

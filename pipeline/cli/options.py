@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import click
 
+from pipeline import distgit, sharedcache
 from pipeline import image as images
 from pipeline import profile as profiles
 from pipeline import source as sources
-from pipeline.build import ForeignBuild, Options
+from pipeline.build import Builder, ForeignBuild, Options
+from pipeline.distgit import Checkout
 from pipeline.errors import UsageError
 from pipeline.outcome import Target
 from pipeline.profile import Profile
 from pipeline.progress import say
+from pipeline.source import FetchedSource
 
 MISSION = "el9"
 EMBEDDED = "bookworm"
@@ -60,6 +63,36 @@ class Choice:
         """The chosen targets; raises `UsageError` for a name nobody knows."""
         return profiles.targets(profile, self.releases, self.arches)
 
+    def builder(self, profile: Profile, distgits: Sequence[str] = ()) -> Builder:
+        """What builds the chosen targets; ``distgits`` as ``--distgit`` has them, fetched here.
+
+        Raises what `pipeline.source.fetch` and `pipeline.distgit.fetch` raise, `UsageError` for a release
+        named twice or not known.
+        """
+
+        def fetched() -> FetchedSource:
+            return sources.fetch(profile, self.source or None)
+
+        theirs: dict[str, Checkout] = {}
+        for release, where in (distgit.parse(text, self.releases) for text in distgits):
+            profile.get(release)
+            if release in theirs:
+                raise UsageError(
+                    f"two --distgit for release {release}", hint="a release has one; name another"
+                )
+            theirs[release] = distgit.fetch(where)
+        # with a dist-git that holds its tarball and is all that is built, the profile's source is not needed
+        return Builder(profile, fetched if theirs else fetched(), self.build, theirs)
+
+
+distgit_option = click.option(
+    "--distgit",
+    "distgits",
+    multiple=True,
+    metavar="[RELEASE=]DIR|URL@REF",
+    help="Build that release from a dist-git (repeatable).",
+)
+
 
 def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the shared options to a command and hand them over as ``choice``."""
@@ -91,6 +124,10 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--check", "own_tests", is_flag=True, help="Run glibc's own rseq tests and ABI check in the build."
     )
+    @click.option(
+        "--ccache-remote", "shared_cache", default="", metavar="URL", envvar=sharedcache.VARIABLE,
+        help="A compiler cache to share: redis://HOST or http://HOST/PATH (recorded as not hermetic).",
+    )  # fmt: skip
     @functools.wraps(function)
     def wrapper(
         *args: Any,
@@ -104,6 +141,7 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
         aarch64_build: str,
         up_to: str,
         own_tests: bool,
+        shared_cache: str,
         **kwargs: Any,
     ) -> Any:
         for place in places:
@@ -111,6 +149,8 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise UsageError(
                     f"there is no place {place!r}", hint=f"places: {', '.join(PLACES)}, ssh:USER@HOST"
                 )
+        if shared_cache:
+            sharedcache.parse(shared_cache)
         build_place: Literal["container", "host"] = "host" if "host" in places else "container"
         options = Options(
             place=build_place,
@@ -118,6 +158,7 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
             image=image,
             up_to=up_to,
             check=own_tests,
+            shared_cache=shared_cache,
         )
         choice = Choice(profile, releases, arches, source, options, places, kernels)
         return function(*args, choice=choice, **kwargs)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import click
 from tabulate import tabulate
 
-from pipeline import paths, series, source
+from pipeline import paths, series, source, steps
 from pipeline import profile as profiles
+from pipeline.arch import host_arch
+from pipeline.build import Builder, Options
 from pipeline.errors import ExitCode, UsageError
-from pipeline.profile import Profile
+from pipeline.profile import Profile, targets
 from pipeline.progress import say, warn
+from pipeline.steps import Step
 
 Row = tuple[str, str, str, str]
+BuiltRow = tuple[str, str, str, str]
 
 
 @click.command()
@@ -24,6 +29,14 @@ Row = tuple[str, str, str, str]
 @click.option("--release", "releases", multiple=True, metavar="R", help="With --each: only this release.")
 @click.option("--lint", "only_lint", is_flag=True, help="Only look the patches over (the default).")
 @click.option("--each", is_flag=True, help="Also fetch the source and apply each series patch by patch.")
+@click.option(
+    "--build", "also_build", is_flag=True, help="With --each: build at each patch, compare warnings."
+)
+@click.option("--arch", "machines", multiple=True, metavar="A", help="With --build: default is the host's.")
+@click.option(
+    "--place", type=click.Choice(["container", "host"]), default="container", help="With --build: where."
+)
+@click.option("--image", default="", metavar="REF", help="With --build: another base for the build image.")
 @click.option("--up-to", default="", metavar="PATCH", help="With --each: stop after this patch.")
 @click.option(
     "--source", "override", default="", metavar="KIND:WHERE", help=f"Another source: {source.FORMS}."
@@ -34,14 +47,20 @@ def command(
     releases: tuple[str, ...],
     only_lint: bool,
     each: bool,
+    also_build: bool,
+    machines: tuple[str, ...],
+    place: Literal["container", "host"],
+    image: str,
     up_to: str,
     override: str,
 ) -> int:
-    """Look the patches over; with --each, apply every series to the source patch by patch."""
+    """Look the patches over; with --each, apply every series to the source patch by patch, and --build it."""
     if only_lint and each:
         raise UsageError("--lint and --each exclude each other", hint="--each looks the patches over as well")
     if not each and (up_to or override or releases):
         raise UsageError("--release, --up-to and --source are for --each", hint="add --each")
+    if also_build and not each:
+        raise UsageError("--build is for --each", hint="add --each")
     if override and len(names) != 1:
         raise UsageError("--source is the source of one profile", hint="add --profile NAME")
     chosen = [profiles.load(name) for name in names or profiles.available()]
@@ -52,17 +71,31 @@ def command(
         say(f"{len(found)} things to mend in the patches")
         return ExitCode.FAILED
     say(f"the patches of {', '.join(p.name for p in chosen)} are in order")
-    return apply_each(chosen, releases, up_to, override, asked=bool(names)) if each else ExitCode.PASS
+    if not each:
+        return ExitCode.PASS
+    options = Options(place=place, image=image) if also_build else None
+    return apply_each(
+        chosen, releases, up_to, override, asked=bool(names), options=options, machines=machines
+    )
 
 
 def apply_each(
-    chosen: list[Profile], releases: tuple[str, ...], up_to: str, override: str, *, asked: bool
+    chosen: list[Profile],
+    releases: tuple[str, ...],
+    up_to: str,
+    override: str,
+    *,
+    asked: bool,
+    options: Options | None = None,
+    machines: tuple[str, ...] = (),
 ) -> ExitCode:
     """Apply the series of each profile; one whose source is not at hand is MISSING unless it was asked for.
 
-    Asked for by name it raises what `pipeline.source.fetch` raises.
+    With ``options`` what applies is also built so, patch by patch, for each of ``machines``. Asked for by
+    name it raises what `pipeline.source.fetch` raises.
     """
     rows: list[Row] = []
+    built: list[BuiltRow] = []
     missing = failed = False
     for profile in chosen:
         for name in releases:
@@ -77,10 +110,46 @@ def apply_each(
             done = apply_one(profile, release, fetched, up_to or None)
             failed |= any(row[3].startswith("does not apply") for row in done)
             rows += done
+        if options is not None and not failed:
+            found = build_each(Builder(profile, fetched, options), releases, machines, up_to)
+            failed |= any(step.wrong for _, step in found)
+            built += [_row(profile.name, machine, step) for machine, step in found]
     print(tabulate(rows, headers=["release", "patch", "subject", "applies"], tablefmt="simple"))
+    if built:
+        print()
+        print(tabulate(built, headers=["target", "patch", "builds", "new warnings"], tablefmt="simple"))
     if failed:
         return ExitCode.FAILED
     return ExitCode.MISSING if missing else ExitCode.PASS
+
+
+def build_each(
+    builder: Builder, releases: tuple[str, ...], machines: tuple[str, ...], up_to: str
+) -> list[tuple[str, Step]]:
+    """(architecture, step) of every patch; what is wrong is said as soon as it is seen."""
+    profile = builder.profile
+    found = []
+    for target in targets(profile, tuple(profile.releases)[:1], machines or (host_arch().name,)):
+        for step in steps.each(builder, list(releases or profile.releases), target.arch, up_to):
+            where = f"{profile.name}/{step.release}/{target.arch}: {step.patch}"
+            if step.trouble and not step.as_in:
+                warn(f"{where} does not build: {step.trouble}")
+            for line in step.new or () if not step.as_in else ():
+                warn(f"{where}: new warning: {line}")
+            found.append((target.arch, step))
+    return found
+
+
+def _row(profile: str, machine: str, step: Step) -> BuiltRow:
+    if step.trouble:
+        new = ""
+    elif step.new is None:
+        new = f"(nothing to compare with; has {len(step.warnings)})"
+    else:
+        new = str(len(step.new)) if step.new else "none"
+    builds = "does not build" if step.trouble else "yes"
+    same = f", as in {step.as_in}" if step.as_in else ""
+    return f"{profile}/{step.release}/{machine}", step.patch, builds + same, new
 
 
 def apply_one(profile: Profile, release: str, fetched: source.FetchedSource, up_to: str | None) -> list[Row]:

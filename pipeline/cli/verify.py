@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from pipeline import checks, image, paths, report, source, supplied, waiver, workshop
+from pipeline import checks, image, paths, report, supplied, waiver, workshop
 from pipeline.arch import Arch, arch, host_arch
-from pipeline.build import Builder, build_all
-from pipeline.cli.options import Choice, choice_options
+from pipeline.build import build_all
+from pipeline.cli.options import Choice, choice_options, distgit_option
+from pipeline.errors import UsageError
 from pipeline.profile import targets
 from pipeline.progress import say
 from pipeline.sites import Sites
@@ -26,17 +27,28 @@ from pipeline.verify import verify
     "--rpms", "rpm_dirs", multiple=True, metavar="[RELEASE=]DIR", help="Judge these RPMs as that release."
 )
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
+@distgit_option
 @choice_options
 def command(
-    out: Path | None, waivers_file: Path | None, rpm_dirs: tuple[str, ...], fresh: bool, choice: Choice
+    *,
+    out: Path | None,
+    waivers_file: Path | None,
+    rpm_dirs: tuple[str, ...],
+    fresh: bool,
+    distgits: tuple[str, ...],
+    choice: Choice,
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
-    builder = Builder(profile, source.fetch(profile, choice.source or None), choice.build)
+    builder = choice.builder(profile, distgits)
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
     theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
+    if both := sorted({release for release, _ in theirs} & set(builder.distgits)):
+        raise UsageError(
+            f"--rpms and --distgit both say what release {both[0]} is", hint="leave one of them out"
+        )
     given = {
         name: {release: found}
         for name in arches
@@ -69,6 +81,8 @@ def command(
         watched=checks.WATCHED,
         command="nox -s build verify" + (f" -- {' '.join(sys.argv[2:])}" if sys.argv[2:] else ""),
         fresh=fresh,
+        # so that several runners can share the work; packages from elsewhere are asked everything
+        narrow=bool(choice.releases) and not theirs and not distgits,
         waivers=waiver.load(waivers_file) if waivers_file else (),
     )
     written = report.write_all(evidence, out or paths.out())
