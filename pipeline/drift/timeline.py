@@ -175,9 +175,10 @@ def draw(found: Sequence[Track], file: Path) -> None:
 def _axis(
     axis: matplotlib.axes.Axes, track: Track, bars: Sequence[_Bar], limits: tuple[float, float]
 ) -> None:
-    axis.set_title(
-        _drawable(f"{track.source} {track.arch}: {track.seen} looks, now {track.nvr}"), loc="left", color=INK
-    )
+    title = f"{track.source} {track.arch}: {track.seen} looks, now {track.nvr}"
+    if bars:
+        title += "   (green: there at the last look; red: gone again)"
+    axis.set_title(_drawable(title), loc="left", color=INK)
     for row, bar in enumerate(bars):
         for since, until in bar.spans:
             start = limits[0] if since is None else _day(since)
