@@ -273,6 +273,17 @@ class TestPrivateApt:
         assert PrivateApt("bookworm", "amd64").candidate("libc6") == "2.36-9"
         assert len(web.asked) > asked
 
+    def test_strictly_old_or_incomplete_lists_will_not_do(self, web: Web) -> None:
+        """Whoever asks what is published now must not be told what was."""
+        with pytest.raises(SourceUnreachable, match="did not give all of bookworm"):
+            PrivateApt("bookworm", "amd64", strict=True).refresh()  # there are no updates
+        publish(web, "bookworm-updates")
+        now = PrivateApt("bookworm", "amd64", max_age=0.0, strict=True)
+        assert now.candidate("libc6") == "2.36-9"
+        web.pages.clear()
+        with pytest.raises(SourceUnreachable, match="did not give"):
+            PrivateApt("bookworm", "amd64", max_age=0.0, strict=True).refresh()
+
     @pytest.mark.usefixtures("web")
     def test_a_suite_that_is_not_there(self) -> None:
         with pytest.raises(SourceUnreachable) as caught:

@@ -43,7 +43,7 @@ def everything(data: bytes) -> None:
     """Ask the file for all it has."""
     binary = elf.parse(data, "x.so")
     _ = binary.interp, binary.soname, binary.needed, binary.runpath, binary.needs, binary.nodes
-    _ = binary.defined, binary.undefined, binary.is_shared_object
+    _ = binary.defined, binary.undefined, binary.imports, binary.is_shared_object
 
 
 def test_reads_symbols_with_versions_and_sizes(loader: Path) -> None:
