@@ -72,6 +72,11 @@ class Target(Frozen):
     release: str
     arch: str
 
+    @property
+    def judged(self) -> str:
+        """The release that is judged: of a comparison the later one."""
+        return self.release.rpartition(" -> ")[2]
+
     def __str__(self) -> str:
         return f"{self.profile}/{self.release}/{self.arch}"
 

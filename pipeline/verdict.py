@@ -58,7 +58,10 @@ def _coverage(
 ) -> list[str]:
     """Targets of the profile that were not there, and checks that were not asked of an architecture."""
     reasons = []
-    there = {(b.target.release, b.target.arch) for b in builds}
+    built = {(b.target.release, b.target.arch) for b in builds}
+    # what was built only to compare with, or to compile against, was not judged
+    targets = [f.target for f in findings] + [n.target for n in not_judged]
+    there = built & {(t.judged, t.arch) for t in targets}
     arches = [a for a in profile.arches if any(a == arch for _, arch in there)]
     for arch in profile.arches:
         absent = [r for r in profile.releases if (r, arch) not in there]

@@ -34,12 +34,17 @@ TOOLS = {
 
 @dataclass
 class Notes:
-    """What is gathered while the checks go on."""
+    """What is gathered while the checks go on. ``only``: releases and architectures that are asked about."""
 
+    only: frozenset[tuple[str, str]] | None = None
     questions: list[Question] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     declined: list[NotJudged] = field(default_factory=list)
     places: list[PlaceRecord] = field(default_factory=list)
+
+    def about(self, target: Target) -> bool:
+        """Whether a question about ``target`` is to be asked."""
+        return self.only is None or (target.judged, target.arch) in self.only
 
 
 def verify(
@@ -53,14 +58,17 @@ def verify(
     watched: Sequence[PlaceCheck],
     command: str,
     fresh: bool = False,
+    narrow: bool = False,
     waivers: Sequence[Waiver] = (),
 ) -> Evidence:
     """Run every check and return the evidence.
 
     ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
     architecture and ``sites`` says where its programs are watched. ``fresh``: watch again what was watched.
+    ``narrow``: ask only what is asked of ``targets`` and of the steps that end in one of them, so that the
+    runs of several targets share no question and together ask all of them (`pipeline.merge`).
     """
-    notes = Notes()
+    notes = Notes(only=frozenset((t.release, t.arch) for t in targets) if narrow else None)
     for name, releases in built.items():
         machine = arch(name)
         bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=programs(machine))
@@ -86,10 +94,12 @@ def verify(
 
 def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
     """One static check. Input that cannot be read is an ERROR of each of its questions, never a pass."""
-    questions = check.questions(bench)
+    questions = [q for q in check.questions(bench) if notes.about(q.target)]
     notes.questions += questions
+    if not questions:
+        return
     try:
-        notes.findings += check.run(bench)
+        notes.findings += [f for f in check.run(bench) if notes.about(f.target)]
     except PipelineError as e:
         outcome = Outcome.ERROR if isinstance(e, EvidenceError) else Outcome.MISSING
         notes.findings += [unanswered(q, outcome, e) for q in questions]
@@ -113,7 +123,7 @@ def watch(
 ) -> None:
     """All checks that watch programs, in one batch at one place."""
     place = site.place
-    jobs = [job for check in checks for job in check.jobs(bench)]
+    jobs = [job for check in checks for job in check.jobs(bench) if notes.about(bench.target(job.root))]
     try:
         seen = observe(site, bench, jobs, fresh=fresh)
     except PipelineError as e:
@@ -127,10 +137,10 @@ def watch(
     )
     answers: list[Finding | NotJudged] = []
     for check in checks:
-        questions = check.questions(bench, place.name)
+        questions = [q for q in check.questions(bench, place.name) if notes.about(q.target)]
         notes.questions += questions
         try:
-            answers += check.judge(bench, place.name, batch)
+            answers += [a for a in check.judge(bench, place.name, batch) if notes.about(a.target)]
         except EvidenceError as e:
             answers += [unanswered(q, Outcome.ERROR, e) for q in questions]
     findings = [a for a in answers if isinstance(a, Finding)]

@@ -28,6 +28,9 @@ ATTESTATIONS = "attestations"
     "--evidence", "evidence_file", type=FILE, help="Evidence to render (default: OUT/evidence.json)."
 )
 @click.option("--merge", "merging", is_flag=True, help="Join the evidence FILES of several runners first.")
+@click.option(
+    "--complete", is_flag=True, help="With --merge: end with 3 unless every target of the profile was judged."
+)
 @click.option("--out", "outdir", type=DIRECTORY, help="Where reports go (default: out).")
 @click.option("--attest", "attesting", is_flag=True, help="Write in-toto statements for every RPM.")
 @click.option("--sign-key", type=FILE, help="Private key (PEM: Ed25519 or ECDSA) to sign them with.")
@@ -40,6 +43,7 @@ def command(
     *,
     evidence_file: Path | None,
     merging: bool,
+    complete: bool,
     outdir: Path | None,
     attesting: bool,
     sign_key: Path | None,
@@ -58,6 +62,7 @@ def command(
     attestations = where or out / ATTESTATIONS
     _fit(
         merging=merging,
+        complete=complete,
         files=files,
         evidence_file=evidence_file,
         verifying=verifying,
@@ -84,12 +89,23 @@ def command(
 
         written = attest.write(evidence, attestations, key)
         say(f"{len(written)} {'attestations' if key else 'unsigned statements'} in {attestations}")
-    return evidence.verdict.exit_code
+    unjudged = _unjudged(evidence) if complete else []
+    if unjudged:
+        warn(f"no runner's evidence is about {', '.join(unjudged)}")
+    return max(evidence.verdict.exit_code, ExitCode.MISSING) if unjudged else evidence.verdict.exit_code
+
+
+def _unjudged(evidence: Evidence) -> list[str]:
+    """Targets of the profile about which there is no finding."""
+    judged = {(f.target.judged, f.target.arch) for f in evidence.findings}
+    wanted = [(r, a) for a in evidence.profile.arches for r in evidence.profile.releases]
+    return [f"{evidence.profile.name}/{r}/{a}" for r, a in wanted if (r, a) not in judged]
 
 
 def _fit(
     *,
     merging: bool,
+    complete: bool,
     files: tuple[Path, ...],
     evidence_file: Path | None,
     verifying: bool,
@@ -102,6 +118,8 @@ def _fit(
         raise UsageError(
             f"what is {files[0]} for?", hint="`--merge FILE...` joins, `--evidence FILE` renders"
         )
+    if complete and not merging:
+        raise UsageError("--complete is about what --merge joins", hint="add --merge FILE...")
     if merging and (not files or evidence_file):
         raise UsageError("--merge takes evidence files as arguments", hint="report --merge a.json b.json")
     if verifying and not checkable:

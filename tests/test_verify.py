@@ -1,0 +1,134 @@
+"""Work shared between runners: each asks about its own target, together they ask what one run would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import checks, store
+from pipeline import profile as profiles
+from pipeline.cli import report as report_verb
+from pipeline.errors import UsageError
+from pipeline.evidence import Evidence, write
+from pipeline.merge import merge
+from pipeline.observe import Site
+from pipeline.outcome import Outcome, Target
+from pipeline.place import BatchResult, Job
+from pipeline.verify import verify
+from tests.check import probe_kit
+from tests.report.factory import release_grade
+
+ARCHES = ("x86_64", "aarch64")
+
+
+@dataclass
+class SilentPlace:
+    """A place that comes up and whose programs say nothing; it notes what was asked."""
+
+    name: str = "container"
+    jobs: list[Job] = field(default_factory=list)
+
+    def run_batch(
+        self,
+        roots: Mapping[str, Path],
+        overlay: Mapping[str, Path],  # noqa: ARG002
+        jobs: Sequence[Job],
+    ) -> BatchResult:
+        assert set(roots) == {"12.0", "12.0.z", "12.1"}
+        self.jobs += jobs
+        return BatchResult(probe_kit.REAL, {})
+
+
+def judged(place: SilentPlace, *wanted: Target, narrow: bool = True) -> Evidence:
+    """A real verify of releases that were never built, by every check there is."""
+    profile = profiles.load("bookworm")
+    arches = dict.fromkeys(t.arch for t in wanted)
+    return verify(
+        profile, wanted, {a: probe_kit.bench(machine=a).built for a in arches},
+        programs=lambda _: Path("/nowhere/key/probes"), sites=lambda *_: [Site(place)],
+        static=checks.STATIC, watched=checks.WATCHED, command="nox -s verify", narrow=narrow,
+    )  # fmt: skip
+
+
+def test_the_parts_share_no_question_and_together_are_the_whole() -> None:
+    targets = profiles.targets(profiles.load("bookworm"), (), ARCHES)
+    at_once, in_parts = SilentPlace(), SilentPlace()
+    whole = judged(at_once, *targets, narrow=False)
+    parts = [judged(in_parts, target) for target in targets]
+    asked = [q for part in parts for q in part.questions]
+    assert len(asked) == len(set(asked)) > 100
+    assert set(asked) == set(whole.questions)
+    assert {j.id for j in in_parts.jobs} == {j.id for j in at_once.jobs}
+    assert len(in_parts.jobs) == len(at_once.jobs)
+    merged = merge(parts)
+    assert key(merged.findings) == key(whole.findings)
+    assert merged.targets == whole.targets
+    assert merged.verdict is whole.verdict
+    assert {str(f.target) for f in merged.findings if "->" in f.target.release} >= {
+        "bookworm/12.0 -> 12.0.z/x86_64", "bookworm/12.0.z -> 12.1/aarch64",
+    }  # fmt: skip
+
+
+def key(records: Sequence[Any]) -> list[str]:
+    return sorted(r.model_dump_json() for r in records)
+
+
+def test_a_part_is_about_its_target_alone() -> None:
+    place = SilentPlace()
+    target = Target(profile="bookworm", release="12.0.z", arch="x86_64")
+    part = judged(place, target)
+    assert {f.target.release for f in part.findings} == {"12.0.z", "12.0 -> 12.0.z"}
+    assert {j.root for j in place.jobs} == {"12.0.z"}
+    assert "not judged for x86_64: 12.0, 12.1" in part.grade_reasons
+
+
+def test_a_release_that_was_only_built_is_not_release_grade() -> None:
+    made = release_grade()
+    assert made.evidence().release_grade
+    for name in ("findings", "questions", "not_judged"):
+        kept = [x for x in getattr(made, name) if (x.target.judged, x.target.arch) != ("12.0.z", "x86_64")]
+        setattr(made, name, kept)
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.grade_reasons == ("not judged for x86_64: 12.0.z",)
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> tuple[Path, Path]:
+    """Green evidence about all targets but one, and about that one."""
+    files = []
+    for number, mine in enumerate((False, True)):
+        made = release_grade()
+        for name in ("findings", "questions", "not_judged"):
+            kept = [
+                x for x in getattr(made, name)
+                if ((x.target.judged, x.target.arch) == ("12.1", "aarch64")) is mine
+            ]  # fmt: skip
+            setattr(made, name, kept)
+        files.append(write(made.evidence(), tmp_path / str(number)))
+    return files[0], files[1]
+
+
+def test_a_runner_that_brought_nothing_is_missed(
+    halves: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str | Path) -> int:
+        argv = [str(a) for a in ("--merge", *arguments, "--out", tmp_path / "out")]
+        return int(report_verb.command.main(argv, standalone_mode=False))
+
+    assert run("--complete", *halves) == 0
+    assert run(halves[0]) == 0
+    capfd.readouterr()
+    assert run("--complete", halves[0]) == 3
+    assert "no runner's evidence is about bookworm/12.1/aarch64" in capfd.readouterr().err
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_complete_needs_merge(tmp_path: Path) -> None:
+    store.write_atomically(tmp_path / "evidence.json", "{}")
+    with pytest.raises(UsageError, match="--complete is about what --merge joins"):
+        report_verb.command.main(["--complete", "--out", str(tmp_path)], standalone_mode=False)
