@@ -216,8 +216,12 @@ def _keep(directory: Path) -> Path:
                 raise HashMismatch(
                     f"{source} changed while it was read", hint="leave the checkout alone and run it again"
                 )
+        if SPEC in found:
+            (into / "marked").mkdir()
+            marked = specfile.mark((into / "files" / SPEC).read_bytes())
+            (into / "marked" / SPEC).write_bytes(marked)
 
-    return store.produce("distgit", {"files": hashes}, make).path / "files"
+    return store.produce("distgit", {"files": hashes, "form": 1}, make).path / "files"
 
 
 def _checkout(directory: Path, origin: str) -> Checkout:
@@ -300,7 +304,7 @@ def read(
 
 def _at(workplace: Workplace, script: str, directory: Path, machine: Arch) -> Completed:
     """Run a shell script where the build will run; $D is the dist-git, $@ are rpm's options for it."""
-    where = "/distgit" if workplace.image else str(directory)
+    where = "/distgit/files" if workplace.image else str(directory)
     head = (
         f"D={shlex.quote(where)}; T=$(mktemp -d); trap 'rm -rf \"$T\"' EXIT; "
         f'set -- --target {machine.name}-linux --define "_topdir $T" '
@@ -309,13 +313,13 @@ def _at(workplace: Workplace, script: str, directory: Path, machine: Arch) -> Co
     if workplace.image is None:
         return run(["sh", "-c", head + script])
     return workplace.image.engine.run(
-        workplace.image.name, ["sh", "-c", head + script], read_only={"/distgit": directory}
+        workplace.image.name, ["sh", "-c", head + script], read_only={"/distgit": directory.parent}
     )
 
 
 def _expanded(checkout: Checkout, machine: Arch, workplace: Workplace) -> str:
     try:
-        return _at(workplace, f'rpmspec -P "$@" "$D/{SPEC}"', checkout.directory, machine).text
+        return _at(workplace, f'rpmspec -P "$@" "$D/../marked/{SPEC}"', checkout.directory, machine).text
     except CommandFailed as e:
         if e.returncode in (125, 126, 127):  # the engine's, or the shell's: rpm never came to it
             raise

@@ -22,8 +22,13 @@ _UNREAD = re.compile(r"^echo 'Cannot read (.*?)'")
 #: What %setup and the SCM helpers of %autosetup expand to; it unpacks, and changes nothing of the tree.
 _BOILERPLATE = re.compile(
     r"^(?:(?:/usr)?/bin/)?(?:rm -rf '|STATUS=|if \[ \$STATUS|exit \$STATUS|fi$|chmod -Rf |echo |mkdir -p '"
-    r"|git (?:init|config|add|commit)\b)|rpmuncompress -x |\btar -x"
+    r"|git (?:init|config|add|commit)\b)"
 )
+_UNPACKS = re.compile(r"rpmuncompress -x |\btar -x")
+
+#: A command that stands where %prep ends: rpm 4.18 leaves the line %build out of what it prints.
+END_OF_PREP = "echo pipeline: here ends prep"
+_AFTER_PREP = re.compile(rb"^%(build|install|check|generate_buildrequires|clean|conf|files|pre|post)\b")
 
 #: Options of patch(1) that say nothing about what fits.
 _QUIET = ("-s", "--silent", "--quiet", "-f", "--force", "--no-backup-if-mismatch")
@@ -68,8 +73,16 @@ class Parsed:
     further: tuple[str, ...]
 
 
+def mark(spec: bytes) -> bytes:
+    """A spec with `END_OF_PREP` before the section that follows %prep."""
+    lines = spec.split(b"\n")
+    start = next((n for n, line in enumerate(lines) if re.match(rb"^%prep\b", line)), len(lines))
+    end = next((n for n, line in enumerate(lines) if n > start and _AFTER_PREP.match(line)), None)
+    return spec if end is None else b"\n".join([*lines[:end], END_OF_PREP.encode(), *lines[end:]])
+
+
 def parse(text: str, where: str) -> Parsed:
-    """Read the output of ``rpmspec -P``; ``where`` names the spec in messages.
+    """Read the output of ``rpmspec -P`` on a spec that was marked; ``where`` names the spec in messages.
 
     Raises `UsageError`: no name, version or source; a patch that is not there; a patch command that cannot be
     followed.
@@ -80,6 +93,8 @@ def parse(text: str, where: str) -> Parsed:
     for line in text.splitlines():
         if (match := _SECTION.match(line)) and match[1] not in ("dir", "doc", "defattr"):
             section = match[1]
+        elif line.strip() == END_OF_PREP:
+            section = "after prep"
         elif section == "prep":
             prep.append(line)
         elif section in ("", "package", "description") and (tag := _TAG.match(line)):
@@ -87,7 +102,7 @@ def parse(text: str, where: str) -> Parsed:
     for tag_name in ("name", "version", "source"):
         if not tags[tag_name]:
             raise UsageError(f"{where} has no {tag_name.capitalize()}", hint="name a whole spec file")
-    topdir, applied, further = _prep(prep, where)
+    topdir, applied, further = _prep(prep, where, _file(tags["source"][0]))
     return Parsed(
         name=tags["name"][0],
         version=tags["version"][0],
@@ -103,7 +118,7 @@ def _file(text: str) -> str:
     return PurePosixPath(text.partition("#/")[2] or text).name
 
 
-def _prep(lines: list[str], where: str) -> tuple[str, tuple[Application, ...], tuple[str, ...]]:
+def _prep(lines: list[str], where: str, archive: str) -> tuple[str, tuple[Application, ...], tuple[str, ...]]:
     topdir = elsewhere = ""
     applied: list[Application] = []
     further: list[str] = []
@@ -123,7 +138,7 @@ def _prep(lines: list[str], where: str) -> tuple[str, tuple[Application, ...], t
             applied.append(found)
         elif _PATCHES.search(line) and not line.startswith("echo "):
             raise _not_followed(where, line)
-        elif not _BOILERPLATE.search(line):
+        elif not (_BOILERPLATE.search(line) or (_UNPACKS.search(line) and archive in line)):
             further.append(line)
     return topdir, tuple(applied), tuple(further)
 
