@@ -341,7 +341,7 @@ def _own_spec(
         return False, f"its own spec wants {', '.join(absent)}, which the dist-git does not hold"
     script = (
         '[ -n "$(rpm -qa)" ] || { echo EMPTY; exit 0; }; '
-        f'rpmbuild -bb --nobuild "$@" "$D/{SPEC}" 2>&1; echo "status $?"'
+        f'rpmbuild -bc --nobuild "$@" "$D/{SPEC}" 2>&1; echo "status $?"'
     )
     return satisfied(_at(workplace, script, checkout.directory, machine).text, workplace.name)
 
