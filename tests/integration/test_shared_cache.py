@@ -1,0 +1,123 @@
+"""The shared compiler cache with a real Redis: one machine fills it, another finds what it needs there."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from pipeline.build import Options
+from pipeline.image import BuildImage
+from pipeline.records import BuildManifest
+from pipeline.run import run, running
+from tests.tiny_kit import Tiny
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    laid_out = Tiny.lay_out(tmp_path)
+    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+    return laid_out
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[int]:
+    """A Redis that keeps nothing on disk, on loopback; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no",
+            "--dir", str(tmp_path), "--daemonize", "no"]  # fmt: skip
+    with running(argv) as process:
+        end = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, "redis-server ended"
+            assert time.monotonic() < end, "redis-server does not answer"
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield port
+
+
+@pytest.fixture
+def image(host_in_a_container: BuildImage) -> BuildImage:
+    """The host's tools in a container, its ccache known by its version as a build image's is."""
+    version = run(["ccache", "--version"]).text.splitlines()[0]
+    record = host_in_a_container.record.model_copy(update={"tools": {"ccache": version}})
+    return replace(host_in_a_container, record=record)
+
+
+def objects(port: int) -> int:
+    """How many objects Redis holds."""
+    return int(run(["redis-cli", "-h", "127.0.0.1", "-p", str(port), "dbsize"]).text.split()[-1])
+
+
+def forget(state: Path) -> None:
+    """What another machine has: neither results nor a compiler cache of its own."""
+    for name in ("build", "ccache"):
+        shutil.rmtree(state / name)
+
+
+def build(tiny: Tiny, address: str, image: BuildImage | None = None) -> BuildManifest:
+    options = Options(place="container" if image else "host", shared_cache=address)
+    return tiny.builder(options, image=image).build(tiny.target("1.1")).manifest
+
+
+def hits(manifest: BuildManifest) -> int:
+    return sum(n for name, n in manifest.ccache.items() if name.endswith("cache_hit"))
+
+
+def test_a_second_machine_compiles_nothing(tiny: Tiny, state: Path, redis: int) -> None:
+    address = f"redis://127.0.0.1:{redis}"
+    first = build(tiny, address)
+    assert objects(redis) > 0
+    assert first.ccache.get("remote_storage_hit", 0) == 0
+    missed = first.ccache["cache_miss"]
+    assert missed > 0
+    forget(state)
+    second = build(tiny, address)
+    assert second.ccache["remote_storage_hit"] > 0
+    assert hits(second) == hits(first) + missed
+    assert second.ccache.get("cache_miss", 0) == 0
+
+    # the control: without the shared cache an empty local one finds what it found the first time
+    forget(state)
+    alone = build(tiny, "")
+    assert alone.ccache["cache_miss"] == missed
+    assert "remote_storage_hit" not in alone.ccache
+    assert alone.key != second.key
+
+
+def test_in_a_container_it_costs_the_word_hermetic(
+    tiny: Tiny, state: Path, redis: int, image: BuildImage
+) -> None:
+    address = f"redis://127.0.0.1:{redis}"
+    first = build(tiny, address, image)
+    assert not first.hermetic
+    forget(state)
+    second = build(tiny, address, image)
+    assert not second.hermetic
+    assert second.ccache["remote_storage_hit"] > 0
+    assert second.rpms == first.rpms
+    alone = build(tiny, "", image)
+    assert alone.hermetic
+    assert alone.key != second.key
+
+
+def test_a_cache_that_is_down_is_done_without(
+    tiny: Tiny, image: BuildImage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        manifest = build(tiny, f"redis://127.0.0.1:{closed.getsockname()[1]}", image)
+    assert manifest.hermetic  # the container had no network
+    assert "does not answer" in capfd.readouterr().err

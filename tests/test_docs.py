@@ -1,0 +1,83 @@
+"""Every command that the documents and the hints of our errors tell people to type is one that exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from tests.command_kit import commands, ours, sessions, wrong_with
+
+DOCUMENTS = sorted([*paths.REPO.glob("*.md"), *(paths.REPO / "docs").glob("*.md"),
+                    *paths.BASELINES.glob("*.md")])  # fmt: skip
+_SPAN = re.compile(r"`((?:nox -s|python -m pipeline) [^`]+)`")
+#: ``nox -s VERB -- OPTIONS`` and the like, where a word stands for any
+_PLACEHOLDER = {"VERB", "OPTIONS"}
+
+
+def written(text: str) -> list[list[str]]:
+    """Commands in code blocks and between backticks, placeholders left out."""
+    found: list[list[str]] = []
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            found += ours(line)
+    # a span may be folded over two lines
+    for span in _SPAN.findall(re.sub(r"\s*\n\s*", " ", text)):
+        found += ours(span)
+    return [c for c in found if not _PLACEHOLDER & set(c)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.relative_to(paths.REPO).as_posix())
+def test_every_command_of_a_document_exists(document: Path) -> None:
+    problems = [(" ".join(c), wrong) for c in written(document.read_text()) if (wrong := wrong_with(c))]
+    assert problems == []
+
+
+def test_there_are_commands_to_look_at() -> None:
+    found = [c for d in DOCUMENTS for c in written(d.read_text())]
+    assert len(found) > 15
+    assert ["nox", "-s", "setup", "build", "verify"] in found
+
+
+def test_every_command_of_our_own_hints_exists() -> None:
+    problems = []
+    for file in sorted(paths.PACKAGE.rglob("*.py")):
+        # f-strings' {…} stand for a value; adjacent literals are one text
+        text = re.sub(r"[\"']\s*\n\s*f?[\"']", "", file.read_text())
+        for command in written(re.sub(r"\{[^{}]*\}", "VALUE", text)):
+            if wrong := wrong_with(command):
+                problems.append((file.name, " ".join(command), wrong))
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("$ nox -s buidl verify", "nox has no session buidl"),
+        ("$ nox -s build --profile el9", "is a -- missing"),
+        ("$ nox -s build verify -- --fresh", "build: No such option"),
+        ("$ nox -s verify -- --place", "requires an argument"),
+        ("$ nox -s build -- --aarch64-build native", "build: Invalid value"),
+        ("$ PIPELINE_STATE=/x python -m pipeline drfit", "there is no verb drfit"),
+        ("$ pip install nox && nox -s verify -- --no-such   # why", "verify: No such option"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(line: str, wrong: str) -> None:
+    ((command),) = written(f"```console\n{line}\n```\n")
+    assert wrong in wrong_with(command)
+
+
+def test_how_commands_are_read() -> None:
+    script = "A=1 B='x y' nox -s build -- --arch ${A}/b # no\n# nox -s no\nfalse || nox -s lint"
+    assert list(commands(script)) == [
+        ["nox", "-s", "build", "--", "--arch", "${A}/b"], ["false"], ["nox", "-s", "lint"],
+    ]  # fmt: skip
+    assert written("`nox -s series -- --each`, or\n`nox -s\nlint`; `nox -s VERB -- OPTIONS` is the form") == [
+        ["nox", "-s", "series", "--", "--each"], ["nox", "-s", "lint"],
+    ]  # fmt: skip
+    assert {"setup", "build", "verify", "tests"} <= sessions()
