@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import rpmfile
@@ -25,6 +26,31 @@ def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
     raise UsageError(
         f"--rpms {text}: which release is it?", hint="write --rpms RELEASE=DIR, or add one --release"
     )
+
+
+def gather(
+    profile: Profile, theirs: Sequence[tuple[str, Path]], machines: Sequence[Arch]
+) -> dict[str, dict[str, Built]]:
+    """Architecture -> release -> what was supplied for it; an architecture that has nothing is left out.
+
+    Raises as `supplied`; `UsageError` if two directories hold the same release for one architecture,
+    `EvidenceError` if one holds nothing for any of ``machines``.
+    """
+    given: dict[str, dict[str, Built]] = {}
+    for release, directory in theirs:
+        found = {m.name: built for m in machines if (built := supplied(profile, release, directory, m))}
+        if not found:
+            raise EvidenceError(
+                f"{directory} holds no RPM for {' or '.join(m.name for m in machines)}",
+                hint="name a directory of RPMs of that architecture, or choose another --arch",
+            )
+        for name, built in found.items():
+            if release in given.setdefault(name, {}):
+                raise UsageError(
+                    f"two directories of --rpms hold {release} for {name}", hint="leave one of them out"
+                )
+            given[name][release] = built
+    return {m.name: given[m.name] for m in machines if m.name in given}
 
 
 def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> Built | None:

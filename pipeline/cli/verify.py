@@ -49,14 +49,9 @@ def command(
         raise UsageError(
             f"--rpms and --distgit both say what release {both[0]} is", hint="leave one of them out"
         )
-    given = {
-        name: {release: found}
-        for name in arches
-        for release, directory in theirs
-        if (found := supplied.supplied(profile, release, directory, arch(name)))
-    }
+    given = supplied.gather(profile, theirs, [arch(name) for name in arches])
     if theirs:
-        arches = tuple(name for name in arches if name in given)
+        arches = tuple(given)
     ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]
     made = build_all(builder, ours)
     built = {
