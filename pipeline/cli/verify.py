@@ -52,6 +52,7 @@ def command(
     given = supplied.gather(profile, theirs, [arch(name) for name in arches])
     if theirs:
         arches = tuple(given)
+        wanted = [t for t in wanted if t.arch in given]
     ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]
     made = build_all(builder, ours)
     built = {
