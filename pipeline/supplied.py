@@ -20,9 +20,9 @@ def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
     """``RELEASE=DIR``, or ``DIR`` where exactly one ``--release`` says which; raises `UsageError`."""
     release, equals, directory = text.partition("=")
     if equals:
-        return release, Path(directory)
+        return release, Path(directory).expanduser()
     if len(releases) == 1:
-        return releases[0], Path(text)
+        return releases[0], Path(text).expanduser()
     raise UsageError(
         f"--rpms {text}: which release is it?", hint="write --rpms RELEASE=DIR, or add one --release"
     )

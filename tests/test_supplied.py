@@ -40,6 +40,7 @@ def write(directory: Path, name: str, release: str = "7", machine: str = MACHINE
 def test_which_release_it_is() -> None:
     assert supplied.parse("9.0=/a/b", ()) == ("9.0", Path("/a/b"))
     assert supplied.parse("/a/b", ("9.1",)) == ("9.1", Path("/a/b"))
+    assert supplied.parse("9.0=~/b", ()) == ("9.0", Path.home() / "b"), "no shell expands it there"
     for releases in ((), ("9.0", "9.1")):
         with pytest.raises(UsageError, match="which release is it") as failed:
             supplied.parse("/a/b", releases)
