@@ -38,6 +38,14 @@ def test_the_same_inputs_have_the_same_key(tiny: Tiny) -> None:
     assert key(tiny.builder(), tiny, "1.1") != key(tiny.builder(), tiny)
 
 
+def test_what_a_key_is_made_of_without_a_dist_git(tiny: Tiny) -> None:
+    """Another word in it would make every stored build, an hour of work, be built again."""
+    inputs = tiny.builder().inputs(tiny.target("1.0"))
+    names = ("source", "patches", "release", "spec", "workplace", "arch", "check", "epoch")
+    assert tuple(inputs) == names
+    assert inputs["source"] == tiny.builder().source.identity
+
+
 def test_everything_that_decides_the_result_is_in_the_key(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
