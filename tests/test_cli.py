@@ -227,14 +227,26 @@ def test_what_the_user_chooses_arrives() -> None:
     assert (full.build.image, full.build.up_to, full.places) == ("i", "0001", ("host", "ssh:me@there"))
 
 
-@pytest.mark.parametrize(("reachable", "name"), [(True, "el9"), (False, "bookworm")])
+@pytest.mark.parametrize(
+    ("there", "arguments", "name"),
+    [
+        ((True, True), (), "el9"), ((False, True), (), "bookworm"), ((True, False), (), "bookworm"),
+        ((True, False), ("--image", "other"), "el9"), ((True, False), ("--place", "host"), "el9"),
+        ((False, False), ("--source", "dir:x"), "el9"),
+    ],
+)  # fmt: skip
 def test_profile_auto_says_which_and_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reachable: bool, name: str
-) -> None:
-    monkeypatch.setattr("pipeline.source.available", lambda _: (reachable, "the reason"))
-    profile, why = choose().profile()
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    there: tuple[bool, bool], arguments: tuple[str, ...], name: str,
+) -> None:  # fmt: skip
+    """``there``: source, image. An image is asked after only where it will be needed."""
+    source, image = there
+    monkeypatch.setattr("pipeline.source.available", lambda _: (source, "the source's reason"))
+    monkeypatch.setattr("pipeline.image.available", lambda _: (image, "the image's reason"))
+    profile, why = choose(*arguments).profile()
     assert profile.name == name
-    assert "the reason" in why
+    assert f"profile auto: {name}" in why
+    assert "reason" in why or "a source was named" in why
     assert why in capsys.readouterr().err.replace("\n", " ")
 
 

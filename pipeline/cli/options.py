@@ -48,7 +48,7 @@ class Choice:
             say(why)
             return mission, why
         reachable, reason = sources.available(mission)
-        if reachable and not self.build.image:
+        if reachable and not self.build.image and self.build.place == "container":
             reachable, about_image = images.available(mission)
             reason = f"{reason}; {about_image}"
         why = (
