@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 #: what a user may have set that would change what a test sees
-SETTINGS = ("PIPELINE_ENGINE", "PIPELINE_TRACEBACK", "PIPELINE_CCACHE_REMOTE", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+SETTINGS = (
+    "PIPELINE_ENGINE",
+    "PIPELINE_TRACEBACK",
+    "PIPELINE_CCACHE_REMOTE",
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "COLUMNS",
+)
 
 
 @pytest.fixture(autouse=True)
