@@ -145,7 +145,8 @@ class Builder:
             "spec": rpmbuild.spec_sha256(),
             "workplace": rpmbuild.identity(self.workplace(machine), machine),
             "arch": target.arch,
-            "check": self.options.check and [store.file_sha256(CHECK_INC), *self.profile.own_tests],
+            "check": self.options.check
+            and [store.file_sha256(CHECK_INC), *self.profile.tests_of(target.release)],
             "epoch": rpmbuild.SOURCE_DATE_EPOCH,
             # a hermetic build must not be answered with one that was not; without it the key is as it was
             **({"shared_cache": True} if self.options.shared_cache else {}),
@@ -228,7 +229,7 @@ class Builder:
                 top,
                 log=log,
                 at=at,
-                own_tests=self.profile.own_tests if self.options.check else None,
+                own_tests=self.profile.tests_of(target.release) if self.options.check else None,
                 shared_cache=shared,
                 options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
             )

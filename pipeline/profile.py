@@ -32,6 +32,10 @@ def _symbol_line(line: str) -> str:
 SymbolLine = Annotated[str, AfterValidator(_symbol_line)]
 
 
+#: One of glibc's own tests: SUBDIRECTORY/NAME.
+OwnTest = Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]
+
+
 class _Model(BaseModel):
     # cached_property needs a place to write, so the model is not frozen by pydantic
     model_config = ConfigDict(extra="forbid")
@@ -90,6 +94,8 @@ class Release(_Model):
     rpm_release: str
     #: whether ld.so exports the profile's public rseq symbols
     exports_rseq: bool
+    #: glibc's own tests that only this release has, beyond the profile's
+    own_tests: list[OwnTest] = []
     #: default of the tunable
     rseq_default: Literal[0, 1]
 
@@ -162,7 +168,7 @@ class Profile(_Model):
         "--disable-werror",
     ]
     #: glibc's own tests that `build --check` runs, as SUBDIRECTORY/NAME
-    own_tests: list[Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]] = []
+    own_tests: list[OwnTest] = []
     #: RPM packages made by the spec
     packages: list[str] = ["glibc", "glibc-common", "glibc-devel", "glibc-static"]
 
@@ -185,6 +191,10 @@ class Profile(_Model):
     @cached_property
     def releases(self) -> dict[str, Release]:
         return {r.name: r for r in self.release}
+
+    def tests_of(self, name: str) -> list[str]:
+        """glibc's own tests of one release."""
+        return [*self.own_tests, *self.get(name).own_tests]
 
     def get(self, name: str) -> Release:
         """The release called ``name``; raises `UsageError`."""

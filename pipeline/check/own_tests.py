@@ -24,22 +24,22 @@ class OwnTests:
         return [
             Question(check=self.name, target=bench.target(release), case=test)
             for release, built in bench.built.items()
-            for test in self._tests(bench, built)
+            for test in self._tests(bench, release, built)
         ]
 
     def run(self, bench: Bench) -> list[Finding]:
         return [
             self._finding(bench, release, test, built.manifest.own_tests or {})
             for release, built in bench.built.items()
-            for test in self._tests(bench, built)
+            for test in self._tests(bench, release, built)
         ]
 
-    def _tests(self, bench: Bench, built: Built) -> list[str]:
+    def _tests(self, bench: Bench, release: str, built: Built) -> list[str]:
         """All tests asked for, and whatever else left a result; none if the build left them out."""
         results = built.manifest.own_tests
         if results is None:
             return []
-        return list(dict.fromkeys((*bench.profile.own_tests, *_abi(results), *results)))
+        return list(dict.fromkeys((*bench.profile.tests_of(release), *_abi(results), *results)))
 
     def _finding(self, bench: Bench, release: str, test: str, results: dict[str, str]) -> Finding:
         word = results.get(test)
