@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline import store
 from pipeline.check import Bench
@@ -74,14 +74,25 @@ def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] |
 def observe(site: Site, bench: Bench, jobs: Sequence[Job], *, fresh: bool = False) -> Observation:
     """Run the jobs at the site, or take what an earlier run of the very same saw there."""
     inputs = inputs_of(site, bench, jobs)
-    if inputs is not None and not fresh and (found := store.peek("observation", inputs)):
-        batch = _ADAPTER.validate_json((found.path / BATCH).read_bytes())
-        log = found.path / LOG
-        at = datetime.fromtimestamp((found.path / BATCH).stat().st_mtime, UTC)
-        return Observation(replace(batch, log=log if log.exists() else None), _stamp(at), inputs, reused=True)
+    if inputs is not None and not fresh and (found := _kept(inputs)):
+        return found
     roots = {name: b.root for name, b in bench.built.items()}
     batch = site.place.run_batch(roots, {"/probes": bench.programs}, jobs)
     return Observation(batch, _stamp(datetime.now(UTC)), inputs)
+
+
+def _kept(inputs: Mapping[str, Any]) -> Observation | None:
+    """What an earlier run kept; None if there is none, or if it was damaged since (then it is asked again)."""
+    found = store.peek("observation", inputs)
+    if found is None:
+        return None
+    file, log = found.path / BATCH, found.path / LOG
+    try:
+        batch = _ADAPTER.validate_json(file.read_bytes())
+        at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except (OSError, ValidationError):
+        return None
+    return Observation(replace(batch, log=log if log.exists() else None), _stamp(at), inputs, reused=True)
 
 
 def keep(observation: Observation) -> None:

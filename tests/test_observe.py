@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import observe as observing
+from pipeline import store
 from pipeline.check import Bench
 from pipeline.observe import Site, keep, observe
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
@@ -143,3 +144,18 @@ def test_the_host_is_known_by_its_kernel_and_processor() -> None:
     assert identity["kernel"] == Path("/proc/sys/kernel/osrelease").read_text().strip()
     assert identity["version"] == Path("/proc/sys/kernel/version").read_text().strip()
     assert set(identity) >= {"cpu"}
+
+
+def test_what_was_damaged_since_is_asked_again_and_replaced(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    first = observe(site, bench, JOBS)
+    keep(first)
+    assert first.inputs is not None
+    kept = store.peek("observation", first.inputs)
+    assert kept is not None
+    (kept.path / observing.BATCH).write_bytes(b'{"facts": ')
+    again = observe(site, bench, JOBS)
+    assert not again.reused
+    keep(again)
+    assert observe(site, bench, JOBS).reused
+    assert len(place.asked) == 2
