@@ -82,7 +82,7 @@ def observe(site: Site, bench: Bench, jobs: Sequence[Job], *, fresh: bool = Fals
 
 
 def _kept(inputs: Mapping[str, Any]) -> Observation | None:
-    """What an earlier run kept; None if there is none, or if it was damaged since (then it is asked again)."""
+    """What an earlier run kept; None if there is none or it was damaged since: then it is asked again."""
     found = store.peek("observation", inputs)
     if found is None:
         return None
