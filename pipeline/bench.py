@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import paths, rpmbuild
+from pipeline import paths, rpmbuild, series
 from pipeline.arch import host_arch
 from pipeline.build import Builder, Options, make_all
 from pipeline.delta import delta
@@ -61,9 +61,10 @@ def _fresh_state(near: Path) -> Iterator[None]:
 
 
 def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, top: Path) -> float:
-    """Seconds of ``configure && make -jN && make install`` of the unpatched tree, without ccache or RPMs."""
+    """Seconds of ``configure && make -jN && make install`` of one release's tree, without ccache or RPMs."""
     machine = host_arch()
     tree = source.unpack(top)
+    series.load(profile.name, profile.build_against).apply(tree)
     build = top / "build"
     build.mkdir()
     cpus = len(os.sched_getaffinity(0))
