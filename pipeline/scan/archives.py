@@ -196,14 +196,15 @@ class _StrictInfo(tarfile.TarInfo):
     """A header that makes no sense, or none at all, is an error: tarfile takes either for the end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:  # Debian's Pythons do not come by frombuf
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
             raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            raise _BrokenTar("the end of the archive is missing") from None
         except tarfile.HeaderError as e:
-            what = "the end of the archive is missing" if not buf else f"a header makes no sense: {e}"
-            raise _BrokenTar(what) from None
+            raise _BrokenTar(f"a header makes no sense: {e}") from None
 
 
 class _BrokenTar(Exception):
