@@ -32,6 +32,8 @@ PASSED_ON = (
 )  # fmt: skip
 
 TAIL_LINES = 25
+#: Characters of one line in a message; the log has them all.
+SHOWN = 240
 GRACE_SECONDS = 5.0
 
 #: How programs say ENOSPC and EDQUOT in the C locale.
@@ -280,6 +282,11 @@ def _follow(
     return "\n".join(tail)
 
 
+def _readable(tail: str) -> str:
+    """Lines as a terminal can show them: a compiler's command line may have thousands of characters."""
+    return "\n".join(t if len(t) <= SHOWN else f"{t[: SHOWN - 60]} … {t[-60:]}" for t in tail.splitlines())
+
+
 def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
     name = done.argv[0]
     where = f"; full log: {log}" if log else ""
@@ -291,7 +298,7 @@ def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
     what = " ".join(done.argv[:3]) + (" …" if len(done.argv) > 3 else "")
     raise CommandFailed(
-        f"{what} ended with {how}{where}\n{tail}".rstrip(),
+        f"{what} ended with {how}{where}\n{_readable(tail)}".rstrip(),
         hint=remedy,
         returncode=done.returncode,
         log=str(log or ""),

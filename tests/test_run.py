@@ -231,3 +231,15 @@ def test_a_missing_directory_is_not_taken_for_a_missing_program(tmp_path: Path) 
     with pytest.raises(WorldError, match=r"sh cannot run in .*nowhere: there is no such directory") as wrong:
         run(["sh"], cwd=tmp_path / "nowhere")
     assert not isinstance(wrong.value, ToolMissing)
+
+
+def test_endless_lines_are_cut_in_the_message_and_whole_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    words = "printf 'gcc %0999d -o the-end\\n' 1; echo 'x.c:1: error: no'; exit 2"
+    with pytest.raises(CommandFailed) as e:
+        run(["sh", "-c", words], log=log)
+    shown = e.value.message.splitlines()
+    assert max(len(line) for line in shown) < 350
+    assert any(line.startswith("gcc 0000") and line.endswith("-o the-end") for line in shown)
+    assert "x.c:1: error: no" in shown
+    assert len(log.read_text().splitlines()[0]) > 1000
