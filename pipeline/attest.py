@@ -1,7 +1,8 @@
 """Attestations: in-toto statements for each RPM, signed in DSSE envelopes, and their verification.
 
-Beside each RPM's name stands ``NAME.intoto.jsonl`` with two envelopes, one a line: SLSA provenance v1 for
-the build, and an in-toto test result for the verdict, which names the sha256 of ``evidence.json``.
+For each RPM there is ``NAME.intoto.jsonl`` with two envelopes, one a line: SLSA provenance v1 for the
+build, and an in-toto test result for the verdict, which names the sha256 of ``evidence.json``. Where several
+builds made an RPM of one name (the source RPM of two architectures) it is ``NAME.RELEASE-ARCH.intoto.jsonl``.
 Formats: in-toto attestation framework v1 (statement, test-result v0.1), SLSA v1.0, DSSE v1.0.0.
 
 Verification trusts nothing but the public key: signatures first, then what was signed is held against the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,6 +270,19 @@ def rpms_of(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord]]:
     return [(b, r) for b in evidence.builds for r in (*b.rpms, b.srpm) if r is not None]
 
 
+def _stems(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord, str]]:
+    """`rpms_of`, each with what its attestation is called before the suffix; no two are called the same."""
+    judged = rpms_of(evidence)
+    times = Counter(rpm.file for _, rpm in judged)
+    return [(b, r, r.file if times[r.file] == 1 else _qualified(r.file, str(b.target))) for b, r in judged]
+
+
+def _qualified(name: str, target: str) -> str:
+    """The attestation's name for an RPM whose own name several targets share."""
+    _, release, arch = target.split("/")
+    return f"{name}.{release}-{arch}"
+
+
 def write(evidence: Evidence, directory: Path, key: PrivateKey | None) -> list[Path]:
     """Write the attestations of every RPM; returns their paths.
 
@@ -275,10 +290,10 @@ def write(evidence: Evidence, directory: Path, key: PrivateKey | None) -> list[P
     which `verify` does not accept.
     """
     written = []
-    for build, rpm in rpms_of(evidence):
+    for build, rpm, stem in _stems(evidence):
         statements = [provenance(evidence, build, rpm), test_result(evidence, build, rpm)]
         lines = [_canonical(s if key is None else sign(s, key)) for s in statements]
-        path = directory / f"{rpm.file}{'.statements.jsonl' if key is None else SUFFIX}"
+        path = directory / f"{stem}{'.statements.jsonl' if key is None else SUFFIX}"
         store.write_atomically(path, b"\n".join(lines) + b"\n")
         written.append(path)
     return written
@@ -291,7 +306,7 @@ def verify(evidence_file: Path, attestations: Path, rpms: Path, key: PublicKey) 
     must be there.
     """
     problems: list[Problem] = []
-    signed: dict[str, str] = {}
+    signed: dict[str, tuple[str, str]] = {}
     evidence_digests: dict[str, str] = {}
     files = sorted(attestations.glob(f"*{SUFFIX}"))
     if not files:
@@ -303,7 +318,7 @@ def verify(evidence_file: Path, attestations: Path, rpms: Path, key: PublicKey) 
         except WRONG as e:
             problems.append(Problem(file.name, "changed", str(e) or "not an attestation"))
             continue
-        signed[name] = sha256
+        signed[file.name] = (name, sha256)
         evidence_digests[file.name] = digest
     problems += _check_evidence(evidence_file, evidence_digests, signed, {f.name for f in files})
     problems += _check_rpms(rpms, signed, complete=len(signed) == len(files) and bool(files))
@@ -323,7 +338,8 @@ def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str]:
         raise ValueError("its two statements are about different files")
     subject = made["subject"][0]
     name = str(subject["name"])
-    if file.name != name + SUFFIX:
+    target = str(made["predicate"]["buildDefinition"]["externalParameters"]["target"])
+    if file.name not in (name + SUFFIX, _qualified(name, target) + SUFFIX):
         raise ValueError(f"it is about {name}")
     digests = [c["digest"]["sha256"] for c in judged["predicate"]["configuration"] if c["name"] == ev.FILE]
     if len(digests) != 1:
@@ -332,7 +348,7 @@ def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str]:
 
 
 def _check_evidence(
-    file: Path, digests: Mapping[str, str], signed: Mapping[str, str], bundles: set[str]
+    file: Path, digests: Mapping[str, str], signed: Mapping[str, tuple[str, str]], bundles: set[str]
 ) -> list[Problem]:
     if not file.is_file():
         return [Problem(str(file), "missing", "there is no such file")]
@@ -355,32 +371,36 @@ def _check_evidence(
     except MalformedInput as e:
         return [Problem(file.name, "changed", e.message)]
     problems = []
-    for _, rpm in rpms_of(evidence):
-        bundle = rpm.file + SUFFIX
+    for _, rpm, stem in _stems(evidence):
+        bundle = stem + SUFFIX
         if bundle not in bundles:
             problems.append(Problem(bundle, "missing", f"{rpm.file} was judged but has no attestation"))
-        elif rpm.file in signed and signed[rpm.file] != rpm.sha256:
+        elif bundle in signed and signed[bundle] != (rpm.file, rpm.sha256):
             problems.append(Problem(bundle, "changed", "it and the evidence differ on the RPM's sha256"))
     return problems
 
 
-def _check_rpms(directory: Path, signed: Mapping[str, str], *, complete: bool) -> list[Problem]:
+def _check_rpms(directory: Path, signed: Mapping[str, tuple[str, str]], *, complete: bool) -> list[Problem]:
     """Judged RPMs that are absent or changed; RPMs nobody judged, if all attestations could be read."""
     if not directory.is_dir():
         return [Problem(str(directory), "missing", "there is no such directory")]
-    problems = []
+    judged: dict[str, set[str]] = {}
+    for name, sha256 in signed.values():
+        judged.setdefault(name, set()).add(sha256)
     found: dict[str, list[Path]] = {}
     for path in sorted(directory.rglob("*.rpm")):
         found.setdefault(path.name, []).append(path)
-    for name, sha256 in sorted(signed.items()):
-        if name not in found:
-            problems.append(Problem(name, "missing", f"it was judged but is not below {directory}"))
-        for path in found.get(name, []):
-            here = store.file_sha256(path)
-            if here != sha256:
-                text = f"its sha256 is {here}; what was judged is {sha256}"
-                problems.append(Problem(name, "changed", text))
+    problems = []
+    for name, wanted in sorted(judged.items()):
+        here = [store.file_sha256(path) for path in found.get(name, [])]
+        changed = [digest for digest in here if digest not in wanted]
+        for digest in changed:
+            text = f"its sha256 is {digest}; what was judged is {' or '.join(sorted(wanted))}"
+            problems.append(Problem(name, "changed", text))
+        for digest in sorted(wanted - set(here) if not changed else ()):
+            which = f" with sha256 {digest}" if len(wanted) > 1 else ""
+            problems.append(Problem(name, "missing", f"it was judged but is not below {directory}{which}"))
     if complete:
-        for name in sorted(found.keys() - signed.keys()):
+        for name in sorted(found.keys() - judged.keys()):
             problems.append(Problem(name, "changed", "nobody judged this RPM"))
     return problems

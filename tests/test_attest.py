@@ -217,6 +217,37 @@ def test_bundles_swapped_between_rpms_are_found(signed: Signed) -> None:
     assert {p.file for p in signed.verify()} >= {first.name, second.name}
 
 
+def test_source_rpms_of_two_architectures_share_a_name(tmp_path: Path) -> None:
+    """Each architecture's build makes a source RPM of one name and other bytes; both were judged."""
+    made = draft(("x86_64", "aarch64"))
+    builds = []
+    for build in made.builds:
+        at_hand = make_rpms(build, tmp_path / "rpms" / f"{build.target.release}-{build.target.arch}")
+        assert at_hand.srpm
+        source = tmp_path / "rpms" / f"{build.target.release}-{build.target.arch}" / at_hand.srpm.file
+        source.write_bytes(source.read_bytes() + build.target.arch.encode())
+        builds.append(at_hand.model_copy(update={"srpm": file_record(source)}))
+    made.builds = builds
+    evidence = made.evidence()
+    key = KEYS["ed25519"]()
+    ev.write(evidence, tmp_path)
+    written = attest.write(evidence, tmp_path / "attestations", key)
+    signed = Signed(evidence, tmp_path, tmp_path / "rpms", key)
+    assert len(set(written)) == len(attest.rpms_of(evidence)) == 18
+    assert signed.verify() == []
+
+    one, other = sorted(signed.rpms.rglob("*.src.rpm"))[0], sorted(signed.rpms.rglob("*.src.rpm"))[-1]
+    raw = one.read_bytes()
+    one.unlink()
+    (problem,) = signed.verify()
+    assert (problem.kind, problem.file) == ("missing", one.name)
+    one.write_bytes(raw + b"!")
+    assert [(p.kind, p.file) for p in signed.verify()] == [("changed", one.name)]
+    one.write_bytes(raw)
+    (signed.attestations / f"{other.name}.12.1-x86_64.intoto.jsonl").unlink()
+    assert "missing" in {p.kind for p in signed.verify()}
+
+
 def test_statements_of_another_sign_off_are_found(signed: Signed) -> None:
     """A green statement kept from an earlier run, beside evidence that is red by now."""
     made = draft(("x86_64",))

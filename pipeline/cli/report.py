@@ -142,7 +142,9 @@ def _private(path: Path) -> PrivateKey:
 
 def _at_hand(evidence: Evidence, rpms: Path) -> None:
     """Attest only what is there: raises `UsageError` for an RPM that is not the one judged."""
-    found = {p.name: p for p in sorted(rpms.rglob("*.rpm"))}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(rpms.rglob("*.rpm")):
+        found.setdefault(path.name, []).append(path)
     for build in evidence.builds:
         for rpm in (*build.rpms, build.srpm):
             if rpm is None:
@@ -151,8 +153,10 @@ def _at_hand(evidence: Evidence, rpms: Path) -> None:
                 raise UsageError(
                     f"{rpm.file} is not below {rpms}", hint="name the directory of the judged RPMs"
                 )
-            if store.file_sha256(found[rpm.file]) != rpm.sha256:
-                raise UsageError(f"{found[rpm.file]} is not the RPM that was judged", hint="judge it first")
+            if rpm.sha256 not in {store.file_sha256(path) for path in found[rpm.file]}:
+                raise UsageError(
+                    f"{found[rpm.file][0]} is not the RPM that was judged", hint="judge it first"
+                )
 
 
 def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Path) -> ExitCode:
