@@ -326,7 +326,11 @@ def built(entry: Entry) -> Built:
     directory = entry.path / "RPMS"
     for record in (*manifest.rpms, *([manifest.srpm] if manifest.srpm else [])):
         rpm = directory / record.file
-        if not rpm.is_file() or rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
+        if not rpm.is_file():
+            raise EvidenceError(
+                f"{rpm} is gone since it was built", hint=f"remove {entry.path} and run `nox -s build` again"
+            )
+        if rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
             raise EvidenceError(
                 f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
                 hint=f"remove {entry.path} and run `nox -s build` again",

@@ -19,6 +19,8 @@ from pipeline.sysroot import extract
 def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
     """``RELEASE=DIR``, or ``DIR`` where exactly one ``--release`` says which; raises `UsageError`."""
     release, equals, directory = text.partition("=")
+    if equals and not directory:
+        raise UsageError(f"--rpms {text}: which directory is it?", hint="write --rpms RELEASE=DIR")
     if equals:
         return release, Path(directory).expanduser()
     if len(releases) == 1:

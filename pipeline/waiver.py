@@ -84,6 +84,10 @@ def load(file: Path) -> list[Waiver]:
         data = tomllib.loads(file.read_text())
     except FileNotFoundError:
         raise UsageError(f"there is no waivers file {file}", hint="name one with `--waivers FILE`") from None
+    except OSError as e:
+        raise UsageError(
+            f"the waivers file {file} cannot be read: {e.strerror}", hint="name one with `--waivers FILE`"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
     unknown = sorted(set(data) - {"waiver"})

@@ -116,7 +116,11 @@ def compile_programs(
         # not below `into`, which is gone when an error names the log
         log = paths.logs() / f"probes-{profile.name}-{machine.name}.log"
         log.unlink(missing_ok=True)
-        remedy = "a probe does not compile: see the compiler's words above"
+        remedy = (
+            "a probe does not compile: see the compiler's words above; a header or library that is not found "
+            f"should be in the packages of {oldest.manifest.nvr} or {newest.manifest.nvr} (glibc-devel, "
+            "glibc-static)"
+        )
         if workplace.image:
             text = script(
                 machine, listed, {"oldest": "/oldest", "newest": "/newest"},

@@ -16,8 +16,9 @@ import click
 import pytest
 
 from pipeline import cli, paths
-from pipeline.cli import clean, explain, main
+from pipeline.cli import clean, explain, main, verify
 from pipeline.cli.options import Choice, choice_options
+from pipeline.cli.verify import same_again
 from pipeline.errors import (
     CommandFailed,
     EvidenceError,
@@ -30,6 +31,7 @@ from pipeline.errors import (
     UsageError,
 )  # fmt: skip
 from pipeline.profile import load
+from tests.command_kit import commands, wrong_with
 
 
 def ends(monkeypatch: pytest.MonkeyPatch, outcome: object, *arguments: str) -> int:
@@ -208,6 +210,34 @@ def choose(*arguments: str) -> Choice:
 
     verb.main(list(arguments), standalone_mode=False)
     return chosen[0]
+
+
+@pytest.mark.parametrize("place", ["moon", "ssh:", "ssh", "ssh:-oProxyCommand=x", "vm:x"])
+def test_a_place_that_is_none_is_wrong_use_before_anything_is_built(place: str) -> None:
+    with pytest.raises(UsageError, match="there is no place"):
+        choose("--place", place)
+
+
+def test_the_same_again_is_a_command_that_works() -> None:
+    """A sign-off says how to make it again: with options that `build` has not, and words with spaces."""
+    assert same_again([]) == "nox -s verify"
+    ((command,),) = [list(commands(same_again(["--rpms", "9.1=my dir", "--fresh", "--waivers", "w"])))]
+    assert command[-5:] == ["--rpms", "9.1=my dir", "--fresh", "--waivers", "w"]
+    assert wrong_with(command) == ""
+
+
+def test_wrong_waivers_are_told_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(*_: object) -> None:
+        raise AssertionError("something was built")
+
+    monkeypatch.setattr(verify, "build_all", build)
+    monkeypatch.setattr(Choice, "builder", build)
+    with pytest.raises(UsageError, match="no waivers file"):
+        verify.command.main(
+            ["--profile", "bookworm", "--waivers", str(tmp_path / "none")], standalone_mode=False
+        )
 
 
 def test_what_the_user_chooses_arrives() -> None:

@@ -376,6 +376,10 @@ class TestGit:
         with pytest.raises(SourceUnreachable, match="cannot be read"):
             source.fetch(pinning(dead_url()), f"git:{repo}@v1")
 
+    def test_what_git_said_is_passed_on_not_its_advice(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceUnreachable, match="does not appear to be a git repository"):
+            source.fetch(pinning(dead_url()), f"git:{tmp_path / 'none'}@v1")
+
     def test_a_moved_tag_is_seen(self, repo: Path) -> None:
         first = source.fetch(pinning(dead_url()), f"git:{repo}@v1")
         git(repo, "tag", "-f", "v1", "main")

@@ -41,6 +41,8 @@ def test_which_release_it_is() -> None:
     assert supplied.parse("9.0=/a/b", ()) == ("9.0", Path("/a/b"))
     assert supplied.parse("/a/b", ("9.1",)) == ("9.1", Path("/a/b"))
     assert supplied.parse("9.0=~/b", ()) == ("9.0", Path.home() / "b"), "no shell expands it there"
+    with pytest.raises(UsageError, match="which directory is it"):
+        supplied.parse("9.0=", ())  # not the current directory
     for releases in ((), ("9.0", "9.1")):
         with pytest.raises(UsageError, match="which release is it") as failed:
             supplied.parse("/a/b", releases)

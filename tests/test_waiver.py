@@ -150,3 +150,5 @@ def test_wrong_file_names_entry_and_key(tmp_path: Path, text: str, message: str)
 def test_no_file_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no waivers file"):
         waiver.load(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        waiver.load(tmp_path)

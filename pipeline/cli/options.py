@@ -145,7 +145,8 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         for place in places:
-            if place not in PLACES and not place.startswith("ssh:"):
+            kind, _, machine = place.partition(":")  # ssh would take a machine "-x" for an option
+            if place not in PLACES and (kind != "ssh" or machine[:1] in ("", "-")):
                 raise UsageError(
                     f"there is no place {place!r}", hint=f"places: {', '.join(PLACES)}, ssh:USER@HOST"
                 )

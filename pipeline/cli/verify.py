@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -39,6 +41,7 @@ def command(
     choice: Choice,
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
+    waivers = waiver.load(waivers_file) if waivers_file else ()  # before what takes long
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
     builder = choice.builder(profile, distgits)
@@ -75,12 +78,17 @@ def command(
         sites=sites.for_arch,
         static=checks.STATIC,
         watched=checks.WATCHED,
-        command="nox -s build verify" + (f" -- {' '.join(sys.argv[2:])}" if sys.argv[2:] else ""),
+        command=same_again(sys.argv[2:]),
         fresh=fresh,
         # so that several runners can share the work; packages from elsewhere are asked everything
         narrow=bool(choice.releases) and not theirs and not distgits,
-        waivers=waiver.load(waivers_file) if waivers_file else (),
+        waivers=waivers,
     )
     written = report.write_all(evidence, out or paths.out())
     say(f"report: {written.html}")
     return evidence.verdict.exit_code
+
+
+def same_again(arguments: Sequence[str]) -> str:
+    """The one command that does the same again: ``verify`` builds too, ``build`` has not all its options."""
+    return "nox -s verify" + (f" -- {shlex.join(arguments)}" if arguments else "")

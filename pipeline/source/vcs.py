@@ -112,9 +112,10 @@ def _fetch(store: Path, repository: str, ref: str) -> str:
 
 
 def _last_word(stderr: bytes) -> str:
-    """git's last complaint, without a password it may quote from an address."""
+    """git's first fatal complaint (general advice follows it), else its last line; no password in it."""
     lines = stderr.decode(errors="replace").strip().splitlines()
-    return re.sub(r"://[^/@\s]+@", "://", lines[-1]) if lines else "no reason given"
+    said = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "")
+    return re.sub(r"://[^/@\s]+@", "://", said) or "no reason given"
 
 
 def _archive(store: Path, commit: str, origin: str) -> Commit:
