@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import rpmbuild
+from pipeline import paths, rpmbuild
 from pipeline.arch import ARCHES, host_arch
 from pipeline.engine import Engine
 from pipeline.errors import CommandFailed, ToolMissing
@@ -72,6 +72,13 @@ def test_packages_are_collected_and_none_at_all_is_a_failure(tmp_path: Path) -> 
     assert srpm == tmp_path / "out" / "s.src.rpm"
     with pytest.raises(CommandFailed, match="wrote no RPM"):
         rpmbuild.collect(tmp_path / "empty", tmp_path / "out2")
+
+
+def test_a_spec_that_asks_for_its_debuginfo_gets_no_second_one() -> None:
+    ours = (paths.SPECS / "glibc.spec").read_text()
+    assert rpmbuild._own_debuginfo(ours) == ["--define", "_enable_debug_packages 0"]
+    assert rpmbuild._own_debuginfo("%debug_package\n") == ["--define", "_enable_debug_packages 0"]
+    assert rpmbuild._own_debuginfo("%global debug_package %{nil}\n# %{?debug_package}\n") == []
 
 
 def test_caches_events_are_counted(tmp_path: Path) -> None:
