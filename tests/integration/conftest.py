@@ -75,7 +75,8 @@ def host_in_a_container() -> Iterator[BuildImage]:
                 continue
             found = importer.image_id(tag)
             assert found is not None
-            yield BuildImage(engine, tag, ImageRecord(id=found, base="the host", pinned=False))
+            tools = {"ccache": run(["ccache", "--version"]).text.partition("\n")[0]}
+            yield BuildImage(engine, tag, ImageRecord(id=found, base="the host", pinned=False, tools=tools))
             break
         else:
             pytest.fail("no container runs here:\n" + "\n".join(said))
