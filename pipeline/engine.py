@@ -2,7 +2,8 @@
 
 Machines differ: podman's default runtime may refuse the machine's cgroups, its default limits may be above
 what the machine allows. So each way of calling an engine is tried with a real container, in the order of
-`WAYS`, until one runs; what failed is shown if none does.
+`WAYS`, until one runs; what failed is shown if none does. The way that ran last time is tried first, for a
+try is dear where every container is a copy of its image (an ordinary user without an overlay file system).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import paths, store
 from pipeline.errors import CommandFailed, NoSpace, PipelineError, ToolMissing
 from pipeline.run import Completed, run
 
@@ -165,16 +168,21 @@ def probe(image: str, program: str) -> Engine:
     Raises `NoEngine` with what each way said.
     """
     said = []
-    for engine in candidates():
-        if engine.program != program:
-            continue
+    known = paths.state() / f"engine-{program}"
+    before = known.read_text() if known.is_file() else ""
+    ways = [engine for engine in candidates() if engine.program == program]
+    for engine in sorted(ways, key=lambda way: repr(way) != before):
         try:
             engine.run(image, ["true"], timeout=120)
-            return engine
         except NoSpace:
             raise
         except PipelineError as e:
             said.append(f"  {engine}{' with lower limits' if engine.limits else ''}: {last_word(e)}")
+            continue
+        if repr(engine) != before:
+            with suppress(OSError):  # it only saves time
+                store.write_atomically(known, repr(engine))
+        return engine
     raise no_engine("no way of running a container works here:\n" + "\n".join(said))
 
 

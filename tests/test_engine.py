@@ -82,6 +82,18 @@ def test_ways_are_tried_in_order_until_one_runs(fakes: Fakes) -> None:
     assert "--runtime runc" in runs[-1]
 
 
+def test_the_way_that_ran_last_time_is_tried_first_and_really(fakes: Fakes) -> None:
+    sad = "echo 'cgroups in hybrid mode' >&2; exit 126"
+    fakes.add("podman", runc="exit 0", run=sad)
+    assert engines.probe("image", "podman") == Engine(*WAYS[2])
+    assert len(fakes.calls("run")) == 3
+    assert engines.probe("image", "podman") == Engine(*WAYS[2])
+    assert len(fakes.calls("run")) == 4
+    fakes.add("podman", runc=sad)  # what ran once need not run today
+    assert engines.probe("image", "podman") == Engine(*WAYS[0])
+    assert ["runc" in line for line in fakes.calls("run")[4:]] == [True, False]
+
+
 def test_if_nothing_runs_each_ways_own_words_are_told(fakes: Fakes) -> None:
     fakes.add("podman", runc="echo first line >&2; echo runc is sad >&2; exit 1",
               ulimit="echo no limits here >&2; exit 126", run="exit 125")  # fmt: skip
