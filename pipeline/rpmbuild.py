@@ -167,13 +167,18 @@ def rpmbuild(
     return _ccache_counts(stats)
 
 
-def _own_debuginfo(spec: str) -> list[str]:
-    """Options that keep rpm 4.20 and newer from adding a debuginfo package to a spec that asks for it itself.
+#: Against rpm 4.20 and newer, and against Red Hat's macros before it, which make %install a macro for this.
+_NO_SECOND_DEBUGINFO = ("--define", "_enable_debug_packages 0", "--define", "install %%install")
 
-    There it would be the second of that name, which is an error; older rpm adds none, and does not ask.
+
+def _own_debuginfo(spec: str) -> tuple[str, ...]:
+    """Options that keep rpm from adding a debuginfo package to a spec that asks for it itself.
+
+    It would be the second of that name, which is an error. Debian's rpm before 4.20 adds none, and then
+    neither option changes anything. (rpm forgets --undefine when it comes to a --target.)
     """
     asks = re.search(r"^%(debug_package|\{\??debug_package\})\s*$", spec, re.MULTILINE)
-    return ["--define", "_enable_debug_packages 0"] if asks else []
+    return _NO_SECOND_DEBUGINFO if asks else ()
 
 
 def host_launcher(top: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ class DistGitKit:
         """The repository, with the tarball beside the spec and named in ``sources`` (not committed)."""
         directory.mkdir()
         kit = cls(directory)
+        if tuple(map(int, run(["rpm", "--version"]).text.split()[-1].split(".")[:2])) >= (4, 20):
+            prep = re.sub(r"%patch(\d+)", r"%patch -P \1", prep)  # it reads no %patchN any more
         kit.write("glibc.spec", SPEC.replace("@PREP@", prep).replace("@FOREIGN@", FOREIGN.name))
         kit.write("nsswitch.conf", "hosts: files\n")
         for name, (target, before, after, level) in CHANGES.items():

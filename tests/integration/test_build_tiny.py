@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import build, paths, rpmfile
+from pipeline import build, paths, rpmbuild, rpmfile
 from pipeline import image as images
 from pipeline import profile as profiles
 from pipeline.arch import ARCHES, host_arch
@@ -105,10 +105,26 @@ def test_the_source_rpm_holds_everything_and_builds_without_us(tiny: Tiny, tmp_p
     assert inside == {"glibc.spec", "release.inc", "patches.inc", "tiny_glibc.tar", "0001-withdraw.patch"}
     top = tmp_path / "elsewhere"
     headers = ["--define", f"kernel_headers {_headers(tmp_path)}"]  # as Debian has them in two directories
-    run(["rpmbuild", "--rebuild", "--nodeps", "--define", f"_topdir {top}", *headers, srpm],
+    once = ["--define", "_enable_debug_packages 0"]  # from rpm 4.20 on: the spec asks for debuginfo itself
+    run(["rpmbuild", "--rebuild", "--nodeps", "--define", f"_topdir {top}", *headers, *once, srpm],
         log=tmp_path / "rebuild.log")  # fmt: skip
     again = {rpmfile.verify(p).name for p in top.glob("RPMS/*/*.rpm")}
     assert again == PACKAGES
+
+
+def test_macros_that_add_debuginfo_to_every_spec_do_not_harm(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Red Hat's do: a second package of that name is an error."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".rpmmacros").write_text(
+        "%_enable_debug_packages 1\n"
+        "%install %{?_enable_debug_packages:%{?buildsubdir:%{debug_package}}}\\\n%%install\\\n%{nil}\n"
+    )
+    assert names(tiny.builder().build(tiny.target("1.0"))) == PACKAGES
+    monkeypatch.setattr(rpmbuild, "_NO_SECOND_DEBUGINFO", ())
+    with pytest.raises(CommandFailed):
+        tiny.builder().build(tiny.target("1.1"))
 
 
 def _headers(directory: Path) -> Path:
