@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 import jsonschema
 from pydantic import Field, ValidationError
 
-from pipeline import __version__, paths, store
+from pipeline import __version__, paths, series, store
 from pipeline.arch import arch as arch_named
 from pipeline.check import Question
 from pipeline.completeness import OWN_CHECK, RSEQ_PREFIXES, TIME_CHECKS, complete
@@ -44,7 +44,10 @@ class StepRecord(Frozen):
 
 
 class ProfileRecord(Frozen):
-    """What a reader must know of the profile; the profile file itself is bound by ``sha256``."""
+    """What a reader must know of the profile; the profile file itself is bound by ``sha256``.
+
+    ``series``: for each release the sha256 of the patches it has when none is left out.
+    """
 
     name: str
     title: str
@@ -55,6 +58,7 @@ class ProfileRecord(Frozen):
     arches: tuple[str, ...]
     steps: tuple[StepRecord, ...]
     sha256: str
+    series: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, profile: Profile) -> Self:
@@ -75,6 +79,11 @@ class ProfileRecord(Frozen):
                 for s in profile.step
             ),
             sha256=store.digest(profile.model_dump(mode="json", by_alias=True)),
+            series={
+                r.name: tuple(p.sha256 for p in series.load(profile.name, r.name).patches)
+                for r in profile.release
+                if (series.directory(profile.name) / f"{r.name}.series").is_file()
+            },
         )
 
 

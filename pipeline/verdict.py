@@ -41,6 +41,7 @@ def grade_reasons(
     reasons = [profile.stand_in] if profile.stand_in else []
     reasons += _coverage(profile, builds, findings, not_judged)
     reasons += _origin(builds)
+    reasons += _cut(profile, builds)
     for place in places:
         if place.trouble:
             reasons.append(f"place {place.place} ({place.arch}) had trouble: {place.trouble}")
@@ -74,6 +75,20 @@ def _coverage(
         unasked = [name for name in RELEASE_CHECKS if (name, arch) not in answers]
         if unasked:
             reasons.append(f"not asked of {arch}: {', '.join(unasked)}")
+    return reasons
+
+
+def _cut(profile: ProfileRecord, builds: Sequence[BuildManifest]) -> list[str]:
+    """Builds of the pinned source with other patches than their release has (``--up-to``)."""
+    reasons = []
+    for build in builds:
+        whole = profile.series.get(build.target.release)
+        if whole is None or build.source is None or not build.source.pinned:
+            continue
+        if tuple(patch.sha256 for patch in build.patches) != whole:
+            has = sum(patch.sha256 in whole for patch in build.patches)
+            name = f"{build.target.release}/{build.target.arch}"
+            reasons.append(f"{name} has {has} of the {len(whole)} patches of its series")
     return reasons
 
 

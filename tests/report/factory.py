@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline import profile as profiles
+from pipeline import series
 from pipeline.arch import arch
 from pipeline.check import TUNABLE_STATES, Question, tunable_case
 from pipeline.evidence import Environment, Evidence, PlaceRecord, gather
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
 from pipeline.profile import Profile, for_arch
-from pipeline.records import BuildManifest, FileRecord, ImageRecord, PatchRecord, SourceRecord
+from pipeline.records import BuildManifest, FileRecord, ImageRecord, SourceRecord
 from pipeline.waiver import Waiver
 
 CREATED = "2026-03-14T09:26:53Z"
@@ -83,10 +84,6 @@ class Draft:
 def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
     version = f"{profile.glibc}-{profile.get(release).rpm_release}"
     packages = ("glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-debuginfo")
-    patches = [
-        ("0001-rseq-default.patch", "nptl: choose the default of glibc.pthread.rseq", ("e3e589829d",)),
-        ("0002-rseq-symbols.patch", "nptl: public rseq symbols at GLIBC_2.35", ("c901c3e764", "6c33b01843")),
-    ]
     return BuildManifest(
         target=Target(profile=profile.name, release=release, arch=machine),
         key=sha("key", release, machine)[:32],
@@ -99,10 +96,7 @@ def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
         source=SourceRecord(
             kind="apt", origin="bookworm glibc_2.36.orig.tar.xz", sha256=profile.source.sha256, pinned=True
         ),
-        patches=tuple(
-            PatchRecord(file=name, sha256=sha(name), subject=subject, upstream=upstream)
-            for name, subject, upstream in patches[: 1 if release.endswith("0") else 2]
-        ),
+        patches=tuple(p.record for p in series.load(profile.name, release).patches),
         image=ImageRecord(
             id="sha256:" + sha("image"), base="mmdebstrap bookworm", pinned=True, tools={"gcc": "12.2.0-14"}
         ),
