@@ -20,6 +20,7 @@ TARBALL = f"{TOP}.tar.xz"
 #: Patches in an order of their own, one for another architecture, one that no condition lets in.
 SPEC = """\
 %define glibcversion 2.36
+%global debug_package %{nil}
 Summary: The GNU libc libraries
 Name: glibc
 Version: %{glibcversion}
@@ -61,8 +62,17 @@ echo its own check must not run; exit 1
 /etc/nsswitch.conf
 """
 
-AUTOSETUP = "%autosetup -n glibc-%{version} -p1 -N\n%autopatch -p1 -m 5\n%patch2 -p0 -F1 -b .level0"
-BY_HAND = "%setup -q\n%patch -P 5 -p1\n%patch2 -p0 -F1 -b .level0\n%patch9 -p1"
+
+def _as_this_rpm_reads_it(prep: str) -> str:
+    """From 4.20 on, rpm does not read %patchN any more."""
+    version = tuple(map(int, run(["rpm", "--version"]).text.split()[-1].split(".")[:2]))
+    return re.sub(r"%patch(\d+)", r"%patch -P \1", prep) if version >= (4, 20) else prep
+
+
+AUTOSETUP = _as_this_rpm_reads_it(
+    "%autosetup -n glibc-%{version} -p1 -N\n%autopatch -p1 -m 5\n%patch2 -p0 -F1 -b .level0"
+)
+BY_HAND = _as_this_rpm_reads_it("%setup -q\n%patch -P 5 -p1\n%patch2 -p0 -F1 -b .level0\n%patch9 -p1")
 
 #: name -> (file, before, after, strip level it is made for)
 CHANGES = {
@@ -104,8 +114,6 @@ class DistGitKit:
         """The repository, with the tarball beside the spec and named in ``sources`` (not committed)."""
         directory.mkdir()
         kit = cls(directory)
-        if tuple(map(int, run(["rpm", "--version"]).text.split()[-1].split(".")[:2])) >= (4, 20):
-            prep = re.sub(r"%patch(\d+)", r"%patch -P \1", prep)  # it reads no %patchN any more
         kit.write("glibc.spec", SPEC.replace("@PREP@", prep).replace("@FOREIGN@", FOREIGN.name))
         kit.write("nsswitch.conf", "hosts: files\n")
         for name, (target, before, after, level) in CHANGES.items():
