@@ -7,6 +7,7 @@ for sure (a machine over ssh) is always asked.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,12 @@ def host_identity() -> dict[str, Any]:
     if cpuinfo.exists():
         lines = cpuinfo.read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {"kernel": platform.release(), "version": platform.version(), "cpu": cpu}
+    return {
+        "kernel": platform.release(),
+        "version": platform.version(),
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+    }
 
 
 def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] | None:

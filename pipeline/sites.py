@@ -18,6 +18,7 @@ from pipeline.place.qemu_user import QemuUserPlace
 from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
 from pipeline.profile import Profile
+from pipeline.progress import warn
 from pipeline.run import run
 
 KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
@@ -44,6 +45,11 @@ class Sites:
     def for_arch(self, machine: Arch, programs: Path) -> list[Site]:
         """The places for ``machine``; raises `UsageError` for a place nobody knows or that cannot serve."""
         chosen = [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))
+        if left_out := [p for p in self.places if p not in chosen]:
+            warn(
+                f"{', '.join(left_out)} cannot run {machine.name} programs here; "
+                f"they are watched at: {', '.join(chosen)}"
+            )
         sites: list[Site] = []
         for name in dict.fromkeys(chosen):
             sites += self._sites(name, machine, programs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import evidence
 from pipeline.arch import Arch, arch
 from pipeline.check import Bench, PlaceCheck, Question, StaticCheck
-from pipeline.errors import EvidenceError, PipelineError
+from pipeline.errors import CommandFailed, EvidenceError, PipelineError
 from pipeline.evidence import Environment, Evidence, PlaceRecord
 from pipeline.observe import Observation, Site, keep, observe
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
@@ -30,6 +30,10 @@ TOOLS = {
     "qemu-system-aarch64": ("qemu-system-aarch64", "--version"),
     "qemu-aarch64-static": ("qemu-aarch64-static", "--version"),
 }
+
+
+#: Where the programs are if they could not be compiled.
+NOWHERE = Path("/nonexistent/probes")
 
 
 @dataclass
@@ -71,13 +75,22 @@ def verify(
     notes = Notes(only=frozenset((t.release, t.arch) for t in targets) if narrow else None)
     for name, releases in built.items():
         machine = arch(name)
-        bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=programs(machine))
+        try:
+            compiled, why = programs(machine), None
+        except CommandFailed as e:
+            if all(b.manifest.mode != "supplied" for b in releases.values()):
+                raise
+            compiled, why = NOWHERE, e  # packages that cannot be compiled against are a finding about them
+        bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=compiled)
         with step(f"read packages and libraries ({name})") as at:
             for check in static:
                 at.at(check.name)
                 ask_static(check, bench, notes)
         for site in sites(machine, bench.programs):
-            watch(site, bench, watched, notes, fresh=fresh)
+            if why is None:
+                watch(site, bench, watched, notes, fresh=fresh)
+            else:
+                not_watched(site, bench, watched, notes, why)
     return evidence.gather(
         profile=profile,
         targets=targets,
@@ -148,6 +161,17 @@ def watch(
     notes.declined += [a for a in answers if isinstance(a, NotJudged)]
     if findings and all(f.outcome.green for f in findings):
         keep(seen)
+
+
+def not_watched(
+    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, why: CommandFailed
+) -> None:
+    """Every question about running programs is an ERROR: there are no programs, for the reason given."""
+    batch = BatchResult(facts=None, results={}, trouble=why.message.splitlines()[0])
+    notes.places.append(PlaceRecord.of(site.place.name, bench.arch.name, batch, observed=evidence.now()))
+    questions = [q for c in checks for q in c.questions(bench, site.place.name) if notes.about(q.target)]
+    notes.questions += questions
+    notes.findings += [unanswered(q, Outcome.ERROR, why) for q in questions]
 
 
 def environment() -> Environment:

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import checks, store
+from pipeline import checks, report, store
 from pipeline import profile as profiles
 from pipeline.cli import report as report_verb
-from pipeline.errors import UsageError
+from pipeline.errors import CommandFailed, UsageError
 from pipeline.evidence import Evidence, write
 from pipeline.merge import merge
 from pipeline.observe import Site
 from pipeline.outcome import Outcome, Target
 from pipeline.place import BatchResult, Job
+from pipeline.records import BuildMode
 from pipeline.verify import verify
 from tests.check import probe_kit
 from tests.report.factory import release_grade
@@ -132,3 +133,48 @@ def test_complete_needs_merge(tmp_path: Path) -> None:
     store.write_atomically(tmp_path / "evidence.json", "{}")
     with pytest.raises(UsageError, match="--complete is about what --merge joins"):
         report_verb.command.main(["--complete", "--out", str(tmp_path)], standalone_mode=False)
+
+
+def broken(_: object) -> Path:
+    raise CommandFailed(
+        "gcc ended with status 1\nrseq.c:3: error: sys/rseq.h: no such file", hint="see above"
+    )
+
+
+def compiled_against(mode: BuildMode) -> tuple[SilentPlace, Evidence]:
+    """A verify whose programs do not compile against a release made in this mode."""
+    profile, place = profiles.load("bookworm"), SilentPlace()
+    built = {
+        name: b.model_copy(update={"manifest": b.manifest.model_copy(update={"mode": mode})})
+        for name, b in probe_kit.bench(machine="x86_64").built.items()
+    }
+    made = verify(
+        profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
+        programs=broken, sites=lambda *_: [Site(place)],
+        static=checks.STATIC, watched=checks.WATCHED, command="nox -s verify",
+    )  # fmt: skip
+    return place, made
+
+
+def test_packages_from_elsewhere_that_nothing_compiles_against_are_judged_so() -> None:
+    place, made = compiled_against("supplied")
+    assert place.jobs == []
+    watched = [f for f in made.findings if f.place]
+    assert {f.outcome for f in watched} == {Outcome.ERROR}
+    assert {f.check for f in watched} >= {"rseq.registered", "getcpu.path", "launch.matrix"}
+    assert all("sys/rseq.h" in f.seen for f in watched)
+    assert made.verdict is Outcome.ERROR
+
+
+def test_programs_that_do_not_compile_against_our_own_builds_end_the_run() -> None:
+    with pytest.raises(CommandFailed, match=r"sys/rseq\.h"):
+        compiled_against("native")
+
+
+def test_an_earlier_sign_off_does_not_stand_where_a_new_one_is_made(tmp_path: Path) -> None:
+    written = report.write_all(release_grade().evidence(), tmp_path, summary=False)
+    other = tmp_path / "notes.txt"
+    other.touch()
+    report.withdraw(tmp_path)
+    assert [p for p in (written.evidence, written.junit, written.markdown, written.html) if p.exists()] == []
+    assert list(tmp_path.iterdir()) == [other]

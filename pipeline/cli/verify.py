@@ -45,6 +45,7 @@ def command(
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
     builder = choice.builder(profile, distgits)
+    report.withdraw(out or paths.out())
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
     theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]

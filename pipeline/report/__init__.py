@@ -22,6 +22,16 @@ class Reports:
     html: Path
 
 
+#: What `write_all` leaves in a directory.
+FILES = (ev.FILE, "junit.xml", "report.md", "report.html")
+
+
+def withdraw(outdir: Path) -> None:
+    """Take an earlier sign-off out of ``outdir``, so that none stands there if the new one fails."""
+    for name in FILES:
+        (outdir / name).unlink(missing_ok=True)
+
+
 def write_all(evidence: ev.Evidence, outdir: Path, *, summary: bool = True) -> Reports:
     """Write every rendering below ``outdir`` (each whole or not at all), print the summary table.
 
