@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ SETTINGS = (
     "NO_COLOR",
     "COLUMNS",
 )
+
+# Started in the background of a script, a process ignores ^C and so does all it starts; many tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: runs a verb and turns every failure into one message and an exit code."""
-    for signum in (signal.SIGTERM, signal.SIGHUP):  # what we started must end with us, whoever ends us
+    # What we started must end with us, whoever ends us; a shell's background job would ignore ^C.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
     try:
         status = cli.main(prog_name="pipeline", standalone_mode=False)
