@@ -20,7 +20,7 @@ from filelock import FileLock
 from pipeline import binfmt, paths
 from pipeline import engine as engines
 from pipeline import profile as profiles
-from pipeline.apt import PrivateApt
+from pipeline.apt import PrivateApt, reaching_options
 from pipeline.arch import ARCHES, Arch, host_arch
 from pipeline.engine import Engine
 from pipeline.errors import CommandFailed, PipelineError, SourceUnreachable, UsageError
@@ -243,6 +243,7 @@ def bootstrap(suite: str, machine: Arch, names: list[str], tar: Path) -> None:
     apt = PrivateApt(suite, machine.deb)
     mode = "root" if os.geteuid() == 0 else "unshare"
     options = [f"--dpkgopt={o}" for o in DPKG_OPTIONS]
+    options += [f"--aptopt={o}" for o in reaching_options()]
     try:
         run(
             ["mmdebstrap", f"--mode={mode}", "--variant=minbase", f"--architectures={machine.deb}",

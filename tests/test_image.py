@@ -65,6 +65,10 @@ def test_the_lists_that_come_with_the_pipeline_hold_what_the_spec_wants() -> Non
         assert len(set(names)) == len(names)
 
 
+#: What the host's apt needs to reach its mirror.
+PROXY = 'Acquire::http::Proxy "http://proxy.example:3128";'
+
+
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A PATH with what the test puts there; every program writes down its calls."""
@@ -80,6 +84,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         "pipeline.apt.PrivateApt.sources_lines", lambda _: ["deb http://mirror.example x main"]
     )
+    program(directory, "apt-config", f"echo '{PROXY}'; echo 'APT::Default-Release \"x\";'")
     return directory
 
 
@@ -132,6 +137,8 @@ def test_made_from_a_base_of_the_hosts_mirror_then_found_again(fake: Path, bookw
     strap = next(line for line in calls(fake) if line.startswith("mmdebstrap"))
     assert f"--architectures={host_arch().deb}" in strap
     assert "--include=bison," in strap
+    assert f"--aptopt={PROXY}" in strap  # mmdebstrap's apt has none of the host's settings by itself
+    assert "Default-Release" not in strap
     build = next(line for line in calls(fake) if " build " in line)
     assert f"--build-arg BASE={made.name}-base --tag {made.name} " in build
     assert "--network none" in build
