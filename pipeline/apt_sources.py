@@ -78,7 +78,7 @@ class AptEntry:
 def _place(uri: str) -> str:
     """The part of an address that names the archive: ``debian``, ``debian-security``, ``debian.list``."""
     parts = [p for p in re.sub(r"^[^:]+:", "", uri).split("/") if p]
-    while parts and _SNAPSHOT.match(parts[-1]):  # a dated copy of snapshot.debian.org
+    while parts and _SNAPSHOT.match(parts[-1]):  # a dated copy, as snapshot archives name it
         parts.pop()
     return parts[-1] if parts else ""
 

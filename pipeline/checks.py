@@ -18,10 +18,8 @@ from pipeline.check import (
 
 STATIC: tuple[StaticCheck, ...] = (
     *abi.CHECKS,
-    rpm.Provides(),
-    rpm.Requires(),
-    rpm.Transaction(),
-    launch.Needs(),
+    *rpm.CHECKS,
+    *launch.STATIC_CHECKS,
     own_tests.OwnTests(),
 )
 WATCHED: tuple[PlaceCheck, ...] = (
@@ -30,5 +28,5 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *critical.CHECKS,
     *getcpu.CHECKS,
     *speed.CHECKS,
-    launch.Matrix(),
+    *launch.CHECKS,
 )

@@ -33,6 +33,11 @@ class PipelineError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def explained(self) -> str:
+        """Message and remedy in one line of prose, for findings."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class UsageError(PipelineError):
     """The command line or a file the user wrote (profile, patch, series) is wrong."""

@@ -154,6 +154,14 @@ def run(
     return done
 
 
+def first_line(argv: Sequence[str]) -> str:
+    """The first line a program says (of its version); "" if it is not here, fails, or is silent for 20 s."""
+    try:
+        return next(iter(run(argv, timeout=20).text.splitlines()), "")
+    except WorldError:
+        return ""
+
+
 @contextmanager
 def running(
     argv: Sequence[str | os.PathLike[str]],

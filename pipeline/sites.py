@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.arch import Arch, host_arch
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import UsageError
 from pipeline.image import BuildImage
 from pipeline.observe import Site, host_identity
 from pipeline.place import kernel as images
@@ -19,7 +19,7 @@ from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
 from pipeline.profile import Profile
 from pipeline.progress import warn
-from pipeline.run import run
+from pipeline.run import first_line
 
 KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
 
@@ -83,7 +83,8 @@ class Sites:
         return [Site(SshPlace(name.removeprefix("ssh:")))]
 
     def _vm(self, machine: Arch, kernel: images.KernelImage) -> Site:
-        identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": qemu_version(machine)}
+        qemu = (f"qemu-system-{machine.qemu}", "--version")
+        identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": first_line(qemu)}
         return Site(VmPlace(machine, kernel), identity, kernel.image)
 
     def _kernels(self, machine: Arch) -> list[images.KernelImage]:
@@ -102,11 +103,3 @@ class Sites:
                 hint="give one with `--kernel PATH`",
             )
         return found
-
-
-def qemu_version(machine: Arch) -> str:
-    """The first line QEMU says of itself; "" if there is none (the place says so when it is asked)."""
-    try:
-        return run([f"qemu-system-{machine.qemu}", "--version"]).text.splitlines()[0]
-    except PipelineError:
-        return ""

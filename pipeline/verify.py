@@ -18,7 +18,7 @@ from pipeline.place import BatchResult
 from pipeline.profile import Profile
 from pipeline.progress import say, step
 from pipeline.records import Built
-from pipeline.run import run
+from pipeline.run import first_line
 from pipeline.waiver import Waiver
 
 #: Programs of the host that have a part in what is seen, and how they tell their version.
@@ -127,7 +127,7 @@ def unanswered(question: Question, outcome: Outcome, error: PipelineError) -> Fi
         place=question.place,
         outcome=outcome,
         expected="an answer",
-        seen=f"{error.message} ({error.hint})" if error.hint else error.message,
+        seen=error.explained,
     )
 
 
@@ -140,8 +140,7 @@ def watch(
     try:
         seen = observe(site, bench, jobs, fresh=fresh)
     except PipelineError as e:
-        trouble = f"{e.message} ({e.hint})" if e.hint else e.message
-        seen = Observation(BatchResult(facts=None, results={}, trouble=trouble), evidence.now(), None)
+        seen = Observation(BatchResult(facts=None, results={}, trouble=e.explained), evidence.now(), None)
     if seen.reused:
         say(f"{place.name}: nothing changed since it was observed at {seen.at}")
     batch = seen.batch
@@ -182,13 +181,5 @@ def environment() -> Environment:
         kernel=platform.release(),
         machine=platform.machine(),
         python=platform.python_version(),
-        tools={name: words for name, argv in TOOLS.items() if (words := _says(argv))},
+        tools={name: words for name, argv in TOOLS.items() if (words := first_line(argv))},
     )
-
-
-def _says(argv: Sequence[str]) -> str:
-    """The first line a program says of itself; "" if it is not here."""
-    try:
-        return run(argv, timeout=20).text.splitlines()[0]
-    except (PipelineError, IndexError):
-        return ""

@@ -7,11 +7,12 @@ planned question gets a finding: one that the check did not answer is MISSING (`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.arch import Arch
+from pipeline.listing import Listing, listings
 from pipeline.outcome import Finding, Frozen, NotJudged, Target
 from pipeline.place import BatchResult, Job
 from pipeline.profile import Profile
@@ -56,6 +57,15 @@ class Bench:
     arch: Arch
     built: Mapping[str, Built]
     programs: Path
+    _listings: dict[str, dict[str, Listing]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def listings(self, release: str) -> dict[str, Listing]:
+        """Every DSO of a built release, read once for all checks; raises `MalformedInput`."""
+        if release not in self._listings:
+            self._listings[release] = listings(self.built[release].root)
+        return self._listings[release]
 
     def target(self, release: str) -> Target:
         return Target(profile=self.profile.name, release=release, arch=self.arch.name)

@@ -12,7 +12,7 @@ from pipeline.baseline import Baseline
 from pipeline.check import Bench, Question
 from pipeline.delta import Change, parse_changes
 from pipeline.errors import EvidenceError, UsageError, WorldError
-from pipeline.listing import Listing, listings
+from pipeline.listing import Listing
 from pipeline.outcome import Finding, Outcome, Target
 from pipeline.profile import for_arch
 from pipeline.store import digest
@@ -61,9 +61,7 @@ def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
 
 
 def _words(error: EvidenceError | WorldError | OSError) -> str:
-    if isinstance(error, OSError):
-        return str(error)
-    return f"{error.message} ({error.hint})" if error.hint else error.message
+    return str(error) if isinstance(error, OSError) else error.explained
 
 
 def shown(lines: Collection[str]) -> str:
@@ -77,7 +75,7 @@ def shown(lines: Collection[str]) -> str:
 
 def built_listings(bench: Bench, release: str) -> dict[str, Listing]:
     """The listings of a built release. Raises `EvidenceError` if it has no DSO, `MalformedInput`."""
-    found = listings(bench.built[release].root)
+    found = bench.listings(release)
     if not found:
         raise EvidenceError(
             f"{bench.target(release)} has no DSO", hint="the packages are empty; build the release again"

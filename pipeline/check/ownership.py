@@ -11,13 +11,11 @@ from pipeline.check.probing import (
     Answers,
     Case,
     ProbeCheck,
-    Unanswered,
     Verdict,
     told,
     verdict,
 )
 from pipeline.check.registration import MAX_CPU
-from pipeline.outcome import Outcome
 
 #: What the kernel says while glibc holds the registration: to another area EINVAL (not EBUSY, which is for
 #: the same area again), to the same one with a wrong signature EPERM (kernel/rseq.c).
@@ -42,9 +40,7 @@ class RseqOwn(ProbeCheck):
         return "own area accepted, used by the kernel, and given back (cpu_id -1)"
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
-        lines = answers.lines(case.job(self.name))
-        if {x["thread"] for x in lines} != {"main", "other"}:
-            raise Unanswered(Outcome.ERROR, "not both threads answered")
+        lines = answers.of_both_threads(case.job(self.name))
         faults: list[str] = []
         for line in lines:
             told(line["asked"])

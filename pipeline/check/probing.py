@@ -120,6 +120,13 @@ class Answers:
             raise Unanswered(Outcome.ERROR, "the probe said nothing")
         return lines
 
+    def of_both_threads(self, job: str) -> list[dict[str, Any]]:
+        """As `lines`, of a probe whose main thread and one other both have to answer."""
+        lines = self.lines(job)
+        if {x["thread"] for x in lines} != {"main", "other"}:
+            raise Unanswered(Outcome.ERROR, "not both threads answered")
+        return lines
+
 
 def told(error: str) -> None:
     """Raise `Unanswered` if the kernel's answer about registration was an error."""

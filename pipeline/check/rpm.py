@@ -103,7 +103,7 @@ def _answered(question: Question, expected: str, ask: Callable[[], tuple[Outcome
     except PipelineError as e:
         unreadable = isinstance(e, EvidenceError) and not isinstance(e, NotThere)
         outcome = Outcome.ERROR if unreadable else Outcome.MISSING
-        seen = f"{e.message} ({e.hint})" if e.hint else e.message
+        seen = e.explained
     return Finding(**question.model_dump(), outcome=outcome, expected=expected, seen=seen)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pipeline import checks, image, paths, report, supplied, waiver, workshop
+from pipeline import checks, paths, report, supplied, waiver, workshop
 from pipeline.arch import Arch, arch, host_arch
 from pipeline.build import build_all
 from pipeline.cli.options import Choice, choice_options, distgit_option
@@ -67,10 +67,7 @@ def command(
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])
 
-    container = None
-    if choice.build.place == "container":
-        container = image.ensure(profile, reference=choice.build.image, machine=host_arch())
-    sites = Sites(profile, choice.places, choice.kernels, container)
+    sites = Sites(profile, choice.places, choice.kernels, builder.workplace(host_arch()).image)
     evidence = verify(
         profile,
         wanted,

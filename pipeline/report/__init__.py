@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Self
 
 import click
 
@@ -21,15 +22,16 @@ class Reports:
     markdown: Path
     html: Path
 
-
-#: What `write_all` leaves in a directory.
-FILES = (ev.FILE, "junit.xml", "report.md", "report.html")
+    @classmethod
+    def below(cls, outdir: Path) -> Self:
+        """Where they are in ``outdir``, written or not."""
+        return cls(outdir / ev.FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
 
 
 def withdraw(outdir: Path) -> None:
     """Take an earlier sign-off out of ``outdir``, so that none stands there if the new one fails."""
-    for name in FILES:
-        (outdir / name).unlink(missing_ok=True)
+    for file in astuple(Reports.below(outdir)):
+        file.unlink(missing_ok=True)
 
 
 def write_all(evidence: ev.Evidence, outdir: Path, *, summary: bool = True) -> Reports:
@@ -41,12 +43,8 @@ def write_all(evidence: ev.Evidence, outdir: Path, *, summary: bool = True) -> R
     # not at the top: matplotlib takes long to load and is needed only once there is a report to write
     from pipeline.report import html, junit, markdown, terminal  # noqa: PLC0415
 
-    reports = Reports(
-        evidence=ev.write(evidence, outdir),
-        junit=outdir / "junit.xml",
-        markdown=outdir / "report.md",
-        html=outdir / "report.html",
-    )
+    reports = Reports.below(outdir)
+    ev.write(evidence, outdir)
     store.write_atomically(reports.junit, junit.render(evidence))
     store.write_atomically(reports.markdown, markdown.render(evidence))
     store.write_atomically(reports.html, html.render(evidence))
