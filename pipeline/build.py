@@ -10,14 +10,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import distgit, paths, rpmbuild, rpmfile, series, sharedcache, store
+from pipeline import distgit, paths, rpmbuild, rpmfile, scratch, series, sharedcache, store
 from pipeline import image as images
 from pipeline.arch import Arch, arch, host_arch
 from pipeline.distgit import Checkout, DistGit
 from pipeline.errors import CommandFailed, EvidenceError, UsageError
 from pipeline.evidence import file_record
 from pipeline.image import BuildImage
-from pipeline.lanes import side_by_side
+from pipeline.lanes import Piece, lane_event, side_by_side
 from pipeline.outcome import Target
 from pipeline.patchfile import Patch
 from pipeline.profile import Profile
@@ -172,8 +172,8 @@ class Builder:
         """The built target with its root, built if need be; raises as `make`."""
         return built(self.make(target))
 
-    def make(self, target: Target) -> Entry:
-        """The stored result of a target, built if need be.
+    def make(self, target: Target, compiled: Callable[[], object] = lambda: None) -> Entry:
+        """The stored result of a target, built if need be; ``compiled`` is called when all objects are there.
 
         Raises `CommandFailed` with the path of the full log if rpmbuild fails, `UsageError` for a patch that
         does not apply.
@@ -185,7 +185,13 @@ class Builder:
         how = mode_for(machine, self.options)
         title = f"build {target}" + ("" if how == "native" else f" ({how})")
         with step(title) as at:
-            entry = store.produce("build", inputs, lambda into: self._make(target, machine, into, at.at))
+
+            def notice(words: str) -> None:
+                if words.startswith(f"{rpmbuild.EXECUTING}%install)"):
+                    compiled()
+                at.at(words)
+
+            entry = store.produce("build", inputs, lambda into: self._make(target, machine, into, notice))
             manifest = read_manifest(entry.path)
             hits = sum(n for k, n in manifest.ccache.items() if k.endswith("hit") and "cache_hit" in k)
             at.done(f"{len(manifest.rpms)} RPMs" + (f", {hits} objects from ccache" if hits else ""))
@@ -232,6 +238,8 @@ class Builder:
                 own_tests=self.profile.tests_of(target.release) if self.options.check else None,
                 shared_cache=shared,
                 options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
+                # another's spec may build any number of things
+                in_memory=not (theirs and theirs.own) and scratch.in_memory(),
             )
         except CommandFailed as e:
             if "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
@@ -341,15 +349,28 @@ def built(entry: Entry) -> Built:
 def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = None) -> None:
     """Build what is not built yet, side by side in ``lanes`` (default: two where there are two processors).
 
-    The first release of each architecture comes before its others, which then find its objects in the
-    compiler cache. Raises as `Builder.make`.
+    The others of an architecture begin when its first has compiled everything (it installs and packs on one
+    processor), and find its objects in the compiler cache. Raises as `Builder.make`.
     """
     if lanes is None:
         lanes = min(2, len(os.sched_getaffinity(0)))
     missing = [t for t in wanted if store.peek("build", builder.inputs(t)) is None]  # makes the images, too
-    first = list({t.arch: t for t in reversed(missing)}.values())[::-1]
-    for wave in (first, [t for t in missing if t not in first]):
-        side_by_side([partial(builder.make, target) for target in wave], lanes=lanes)
+    first = {t.arch: t for t in reversed(missing)}
+    compiled = {name: lane_event() for name in first}
+
+    def make(target: Target) -> None:
+        event = compiled[target.arch]
+        if target != first[target.arch]:
+            builder.make(target)
+            return
+        try:
+            builder.make(target, event.set)
+        finally:
+            event.set()  # built meanwhile by another, or broken: nobody need wait
+
+    order = sorted(missing, key=lambda t: t != first[t.arch])
+    pieces = [Piece(partial(make, t), None if t == first[t.arch] else compiled[t.arch].is_set) for t in order]
+    side_by_side(pieces, lanes=lanes)
 
 
 def build_all(builder: Builder, wanted: Sequence[Target]) -> Mapping[str, dict[str, Built]]:

@@ -70,6 +70,7 @@ class Engine:
         *,
         mounts: Mapping[str, Path] | None = None,
         read_only: Mapping[str, Path] | None = None,
+        in_memory: Mapping[str, int] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
         log: Path | None = None,
@@ -84,8 +85,9 @@ class Engine:
         """
         name = f"pipeline-{uuid.uuid4().hex[:12]}"
         line = self.run_argv(
-            image, argv, mounts=mounts, read_only=read_only, env=env, name=name, network=network
-        )
+            image, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env, name=name,
+            network=network,
+        )  # fmt: skip
         try:
             return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
         except BaseException:
@@ -99,6 +101,7 @@ class Engine:
         *,
         mounts: Mapping[str, Path] | None = None,
         read_only: Mapping[str, Path] | None = None,
+        in_memory: Mapping[str, int] | None = None,
         env: Mapping[str, str] | None = None,
         network: bool = False,
         workdir: str = "",
@@ -107,8 +110,9 @@ class Engine:
     ) -> list[str]:
         """The command line of a container that is removed when it ends.
 
-        ``mounts`` (writable) and ``read_only`` map paths inside to directories outside. Without ``network``
-        there is none.
+        ``mounts`` (writable) and ``read_only`` map paths inside to directories outside; ``in_memory`` maps
+        directories that live and end with the container to their greatest size in bytes. Without
+        ``network`` there is none.
         """
         line = [self.program, *self.options, "run", "--rm", *self.limits]
         line += ["--network", "host" if network else "none", "--security-opt", "label=disable"]
@@ -124,6 +128,8 @@ class Engine:
             line += ["--volume", f"{outside}:{inside}"]
         for inside, outside in (read_only or {}).items():
             line += ["--volume", f"{outside}:{inside}:ro"]
+        for inside, size in (in_memory or {}).items():
+            line += ["--tmpfs", f"{inside}:rw,exec,mode=755,size={size}"]
         for key, value in (env or {}).items():
             line += ["--env", f"{key}={value}"]
         return [*line, *extra, image, *argv]

@@ -13,8 +13,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 
 from pipeline import progress
 from pipeline.errors import PipelineError, WorldError
@@ -25,22 +27,39 @@ GRACE_SECONDS = 60.0
 
 Lane = tuple[BaseProcess, Connection]
 
+#: Lanes begin as copies of this process, with everything that is in its memory.
+_CONTEXT = multiprocessing.get_context("fork")
 
-def side_by_side(pieces: Sequence[Callable[[], object]], *, lanes: int) -> None:
-    """Run all pieces, ``lanes`` at a time, in order; the first error ends the others and is raised.
 
-    One piece, or one lane, runs in this very process.
+@dataclass(frozen=True)
+class Piece:
+    """``work``, which may begin once ``ready`` says so (None: at once)."""
+
+    work: Callable[[], object]
+    ready: Callable[[], bool] | None = None
+
+
+def lane_event() -> Event:
+    """An event that a piece sets in its lane and another's ``ready`` sees."""
+    return _CONTEXT.Event()
+
+
+def side_by_side(pieces: Sequence[Piece], *, lanes: int) -> None:
+    """Run all pieces, ``lanes`` at a time, the earlier first; the first error ends the others and is raised.
+
+    One piece, or one lane, runs in this very process and in order: what makes a piece ready stands before it.
     """
     if lanes < 2 or len(pieces) < 2:
         for piece in pieces:
-            piece()
+            piece.work()
         return
     waiting = list(pieces)
     busy: list[Lane] = []
     try:
         while waiting or busy:
-            while waiting and len(busy) < lanes:
-                busy.append(_start(waiting.pop(0)))
+            for piece in [p for p in waiting if p.ready is None or p.ready()][: lanes - len(busy)]:
+                waiting.remove(piece)
+                busy.append(_start(piece.work))
             time.sleep(POLL_SECONDS)
             for lane in [lane for lane in busy if not lane[0].is_alive()]:
                 busy.remove(lane)
@@ -50,9 +69,8 @@ def side_by_side(pieces: Sequence[Callable[[], object]], *, lanes: int) -> None:
 
 
 def _start(piece: Callable[[], object]) -> Lane:
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(piece, theirs))
+    ours, theirs = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_work, args=(piece, theirs))
     process.start()
     theirs.close()
     return process, ours

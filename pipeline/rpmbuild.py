@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import paths
+from pipeline import paths, scratch
 from pipeline.arch import Arch, host_arch
 from pipeline.errors import CommandFailed, ToolMissing
 from pipeline.image import BuildImage
@@ -30,7 +30,15 @@ CCACHE = {
     "CCACHE_COMPRESSLEVEL": "1",
     # the compiler's own dependency output (-MD, which glibc asks for) instead of a preprocessor run a file
     "CCACHE_DEPEND": "1",
+    # a header is hashed once a build and not once a compilation; what is known of headers ends with the build
+    "CCACHE_INODECACHE": "1",
 }
+
+#: What rpmbuild fills in a container and nobody reads after it.
+_SCRATCH = ("/build/BUILD", "/build/BUILDROOT")
+
+#: How rpmbuild announces a part of the spec: ``Executing(%install): …``.
+EXECUTING = "Executing("
 
 #: A compiler command of the build: what it writes is what we show.
 _COMPILES = re.compile(r"-o \S*?/?([\w.+-]+/[\w.+-]+\.(?:o|os|so|oS))\b")
@@ -119,13 +127,15 @@ def rpmbuild(
     own_tests: Sequence[str] | None = None,
     shared_cache: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    in_memory: bool = False,
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
     ``own_tests``: glibc's tests to run in the build (None: leave %check out); `read_own_tests` reads them.
     ``shared_cache``: ccache's settings of a remote storage (`pipeline.sharedcache`), for which the
     container gets a network.
-    ``options``: further ones of rpmbuild.
+    ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
+    packages are written to disk all the same).
 
     Raises `CommandFailed` with the log's path.
     """
@@ -155,12 +165,14 @@ def rpmbuild(
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
     env["CCACHE_DIR"] = "/ccache" if inside else str(cache)
     env["CCACHE_BASEDIR"] = where
+    env["CCACHE_TEMPDIR"] = f"{where}/tmp"
     env.update(shared_cache or {})
     remedy = f"the first error is in {log}"
     if workplace.image:
         workplace.image.engine.run(
             workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env,
             log=log, on_line=show(at), remedy=remedy, network=bool(shared_cache),
+            in_memory=dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory else None,
         )  # fmt: skip
     else:
         run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
@@ -172,7 +184,7 @@ _NO_SECOND_DEBUGINFO = ("--define", "_enable_debug_packages 0", "--define", "ins
 
 
 def _own_debuginfo(spec: str) -> tuple[str, ...]:
-    """Options that keep rpm from adding a debuginfo package to a spec that asks for it itself.
+    """Options that keep rpm from adding a debuginfo package to another's spec that asks for it itself.
 
     It would be the second of that name, which is an error. Debian's rpm before 4.20 adds none, and then
     neither option changes anything. (rpm forgets --undefine when it comes to a --target.)
@@ -201,7 +213,7 @@ def show(at: Callable[[str], None]) -> Callable[[str], None]:
     def line(text: str) -> None:
         if found := _COMPILES.search(text):
             at(found[1])
-        elif text.startswith(("Processing files:", "Executing(", "Wrote:")):
+        elif text.startswith(("Processing files:", EXECUTING, "Wrote:")):
             at(text)
 
     return line

@@ -153,12 +153,13 @@ def test_containers_have_names_of_their_own(fakes: Fakes) -> None:
 def test_the_command_line_of_a_container() -> None:
     line = Engine("podman", ("--runtime", "runc"), ("--ulimit", "nofile=1:1")).run_argv(
         "image", ["make", "-j2"], mounts={"/build": Path("/w")}, read_only={"/src": Path("/s")},
-        env={"A": "b c"}, workdir="/build",
+        in_memory={"/build/BUILD": 4096}, env={"A": "b c"}, workdir="/build",
     )  # fmt: skip
     assert line[:3] == ["podman", "--runtime", "runc"]
     assert line[-3:] == ["image", "make", "-j2"]
     text = " ".join(line)
     for part in ("run --rm --ulimit nofile=1:1", "--network none", "--volume /w:/build --volume /s:/src:ro",
+                 "--tmpfs /build/BUILD:rw,exec,mode=755,size=4096",
                  "--env A=b c", "--workdir /build", "--http-proxy=false"):  # fmt: skip
         assert part in text
     assert "--http-proxy" not in " ".join(Engine("docker").run_argv("image", ["true"]))

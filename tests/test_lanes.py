@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CommandFailed, WorldError
-from pipeline.lanes import side_by_side
+from pipeline.lanes import Piece, lane_event, side_by_side
 from pipeline.run import run
 
 
@@ -40,7 +40,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_all_pieces_are_done(tmp_path: Path, lanes: int) -> None:
     files = [tmp_path / str(n) for n in range(5)]
-    side_by_side([partial(mark, f) for f in files], lanes=lanes)
+    side_by_side([Piece(partial(mark, f)) for f in files], lanes=lanes)
     pids = {f.read_text() for f in files}
     assert (pids == {str(os.getpid())}) is (lanes == 1)
 
@@ -49,7 +49,7 @@ def test_an_error_comes_over_whole_and_ends_the_other_lane(tmp_path: Path) -> No
     file = tmp_path / "pid"
     begin = time.monotonic()
     with pytest.raises(CommandFailed, match="the piece broke") as e:
-        side_by_side([partial(sleep, file), partial(fail, file)], lanes=2)
+        side_by_side([Piece(partial(sleep, file)), Piece(partial(fail, file))], lanes=2)
     assert (e.value.hint, e.value.returncode, e.value.log, e.value.tail) == (
         "mend it",
         7,
@@ -63,7 +63,7 @@ def test_an_error_comes_over_whole_and_ends_the_other_lane(tmp_path: Path) -> No
 
 def test_a_lane_that_dies_without_a_word_is_an_error() -> None:
     with pytest.raises(WorldError, match="status 3"):
-        side_by_side([partial(os._exit, 3), partial(time.sleep, 0.01)], lanes=2)
+        side_by_side([Piece(partial(os._exit, 3)), Piece(partial(time.sleep, 0.01))], lanes=2)
 
 
 def test_an_interrupted_lane_interrupts_the_whole() -> None:
@@ -71,4 +71,26 @@ def test_an_interrupted_lane_interrupts_the_whole() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        side_by_side([interrupted, partial(time.sleep, 0.01)], lanes=2)
+        side_by_side([Piece(interrupted), Piece(partial(time.sleep, 0.01))], lanes=2)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_waits_for_another_begins_when_that_says_so_and_not_before(tmp_path: Path, lanes: int) -> None:
+    event = lane_event()
+    order = tmp_path / "order"
+
+    def say(word: str) -> None:
+        with order.open("a") as f:
+            f.write(f"{word}\n")
+
+    def first() -> None:
+        time.sleep(0.5)
+        say("compiled")
+        event.set()
+
+    pieces = [Piece(first), Piece(partial(say, "second"), event.is_set), Piece(partial(say, "free"))]
+    side_by_side(pieces, lanes=lanes)
+    words = order.read_text().split()
+    assert sorted(words) == ["compiled", "free", "second"]
+    assert words.index("compiled") < words.index("second")
+    assert (words[0] == "free") is (lanes == 2)  # it need not wait, and a lane was idle

@@ -105,8 +105,7 @@ def test_the_source_rpm_holds_everything_and_builds_without_us(tiny: Tiny, tmp_p
     assert inside == {"glibc.spec", "release.inc", "patches.inc", "tiny_glibc.tar", "0001-withdraw.patch"}
     top = tmp_path / "elsewhere"
     headers = ["--define", f"kernel_headers {_headers(tmp_path)}"]  # as Debian has them in two directories
-    once = ["--define", "_enable_debug_packages 0"]  # from rpm 4.20 on: the spec asks for debuginfo itself
-    run(["rpmbuild", "--rebuild", "--nodeps", "--define", f"_topdir {top}", *headers, *once, srpm],
+    run(["rpmbuild", "--rebuild", "--nodeps", "--define", f"_topdir {top}", *headers, srpm],
         log=tmp_path / "rebuild.log")  # fmt: skip
     again = {rpmfile.verify(p).name for p in top.glob("RPMS/*/*.rpm")}
     assert again == PACKAGES
@@ -115,12 +114,21 @@ def test_the_source_rpm_holds_everything_and_builds_without_us(tiny: Tiny, tmp_p
 def test_macros_that_add_debuginfo_to_every_spec_do_not_harm(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Red Hat's do: a second package of that name is an error."""
+    """As Red Hat's do: a second package of that name is an error, which our spec and our options prevent."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".rpmmacros").write_text(
         "%_enable_debug_packages 1\n"
         "%install %{?_enable_debug_packages:%{?buildsubdir:%{debug_package}}}\\\n%%install\\\n%{nil}\n"
     )
+    others = tmp_path / "specs"  # a dist-git's spec, that knows nothing of this
+    others.mkdir()
+    spec = (paths.SPECS / "glibc.spec").read_text()
+    assert spec.count("%undefine _enable_debug_packages\n") == 2
+    (others / "glibc.spec").write_text(spec.replace("%undefine _enable_debug_packages\n", ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(rpmbuild, "_NO_SECOND_DEBUGINFO", ())
+        assert names(tiny.builder().build(tiny.target("1.0"))) == PACKAGES
+    monkeypatch.setattr(paths, "SPECS", others)
     assert names(tiny.builder().build(tiny.target("1.0"))) == PACKAGES
     monkeypatch.setattr(rpmbuild, "_NO_SECOND_DEBUGINFO", ())
     with pytest.raises(CommandFailed):

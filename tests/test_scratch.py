@@ -1,0 +1,66 @@
+"""Trees are built in memory only where there is room, within the group's limits, or on the user's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from pipeline import scratch
+from pipeline.errors import UsageError
+
+GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """64 GiB are free; the groups' files are below the directory returned."""
+    monkeypatch.delenv("PIPELINE_SCRATCH", raising=False)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
+    monkeypatch.setattr(scratch, "_CGROUPS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 64 * GIB),
+        ({"memory.max": "max", "memory.current": "5"}, 64 * GIB),
+        ({"memory.max": str(8 * GIB), "memory.current": str(3 * GIB)}, 5 * GIB),
+        ({"memory.max": str(3 * GIB), "memory.current": str(8 * GIB)}, 0),
+        ({"memory/memory.limit_in_bytes": str(4 * GIB), "memory/memory.usage_in_bytes": "0"}, 4 * GIB),
+        (
+            {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/memory.usage_in_bytes": "0"},
+            64 * GIB,
+        ),
+        ({"memory.max": str(8 * GIB)}, 64 * GIB),
+    ],
+)
+def test_what_is_free_is_what_the_group_may_still_have(
+    machine: Path, files: Mapping[str, str], free: int
+) -> None:
+    for name, text in files.items():
+        (machine / name).parent.mkdir(exist_ok=True)
+        (machine / name).write_text(f"{text}\n")
+    assert scratch.free_memory() == free
+
+
+def test_a_build_is_in_memory_if_there_is_room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scratch.ROOM > 2 * scratch.SIZE
+    for free, expected in ((scratch.ROOM, True), (scratch.ROOM - 1, False)):
+        monkeypatch.setattr(scratch, "free_memory", lambda free=free: free)
+        assert scratch.in_memory() is expected
+
+
+def test_the_user_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_SCRATCH", "disk")
+    assert not scratch.in_memory()
+    monkeypatch.setattr(scratch, "free_memory", lambda: 0)
+    monkeypatch.setenv("PIPELINE_SCRATCH", "memory")
+    assert scratch.in_memory()
+    monkeypatch.setenv("PIPELINE_SCRATCH", "moon")
+    with pytest.raises(UsageError, match="moon"):
+        scratch.in_memory()
