@@ -244,6 +244,8 @@ def bootstrap(suite: str, machine: Arch, names: list[str], tar: Path) -> None:
     mode = "root" if os.geteuid() == 0 else "unshare"
     options = [f"--dpkgopt={o}" for o in DPKG_OPTIONS]
     options += [f"--aptopt={o}" for o in reaching_options()]
+    if machine != host_arch():  # `binfmt.ensure` has looked, without arch-test
+        options.append("--skip=check/qemu")
     try:
         run(
             ["mmdebstrap", f"--mode={mode}", "--variant=minbase", f"--architectures={machine.deb}",

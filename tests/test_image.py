@@ -11,7 +11,7 @@ import pytest
 from pipeline import engine as engines
 from pipeline import image as images
 from pipeline import paths
-from pipeline.arch import ARCHES, arch, host_arch
+from pipeline.arch import ARCHES, Arch, arch, host_arch
 from pipeline.engine import NoEngine
 from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
 from pipeline.image import packages
@@ -148,6 +148,22 @@ def test_made_from_a_base_of_the_hosts_mirror_then_found_again(fake: Path, bookw
     later = verbs(fake)[before:]
     assert "build" not in later
     assert "import" not in later
+
+
+def test_another_architectures_image_is_made_where_the_kernel_starts_its_programs(
+    fake: Path, bookworm: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = next(a for a in ARCHES.values() if a != host_arch())
+    engine_with_memory(fake)
+    program(fake, "mmdebstrap")
+    looked: list[Arch] = []
+    monkeypatch.setattr(images.binfmt, "ensure", looked.append)
+    made = images.ensure(bookworm, machine=foreign)
+    assert looked == [foreign]
+    assert foreign.name in made.name
+    strap = next(line for line in calls(fake) if line.startswith("mmdebstrap"))
+    assert f"--architectures={foreign.deb}" in strap
+    assert "--skip=check/qemu" in strap  # it wants a package of its own to look once more
 
 
 def test_the_name_follows_everything_it_is_made_from(fake: Path, bookworm: Profile, tmp_path: Path,
