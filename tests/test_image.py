@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import engine as engines
 from pipeline import image as images
-from pipeline import paths
+from pipeline import binfmt, paths
 from pipeline.arch import ARCHES, Arch, arch, host_arch
 from pipeline.engine import NoEngine
 from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
@@ -157,7 +157,7 @@ def test_another_architectures_image_is_made_where_the_kernel_starts_its_program
     engine_with_memory(fake)
     program(fake, "mmdebstrap")
     looked: list[Arch] = []
-    monkeypatch.setattr(images.binfmt, "ensure", looked.append)
+    monkeypatch.setattr(binfmt, "ensure", looked.append)
     made = images.ensure(bookworm, machine=foreign)
     assert looked == [foreign]
     assert foreign.name in made.name

@@ -3,8 +3,9 @@
 
    Three children of this program run side by side, the tunable unset, 0 and 1, and take turns, a short
    sample each, so that whatever else the machine does hits all alike.  Kinds: sched_getcpu in each child
-   (unset, off, on), the getcpu system call (raw), a read of the area's cpu_id (direct), an empty loop
-   (empty).  A round is one sample of each kind; a sample is short, so that many escape preemption.  Rounds
+   (unset, off, on), the getcpu system call (raw), a function that only reads the area's cpu_id, called
+   as a shared library's functions are (direct), an empty loop (empty).  A bare read in the loop would not
+   do for direct: a processor overlaps such reads, to a cycle each, which no call can be compared with.  A round is one sample of each kind; a sample is short, so that many escape preemption.  Rounds
    are added, to a limit, until every kind's lower quarter agrees with its minimum.  One line a kind, with
    all samples.  */
 #define _GNU_SOURCE
@@ -40,6 +41,15 @@ static const int kind_child[KINDS] = { 0, 1, 2, 1, 2, 2 };
 static volatile struct area *area;
 static volatile int sink;
 
+static int
+read_area (void)
+{
+  return (int) area->cpu_id;
+}
+
+/* Read from memory for each call, as the linkage table is.  */
+static int (*volatile direct) (void) = read_area;
+
 static double
 now_ns (void)
 {
@@ -60,7 +70,7 @@ repeat (int kind, long calls)
       break;
     case DIRECT:
       for (long i = 0; i < calls; i++)
-        sink = (int) area->cpu_id;
+        sink = direct ();
       break;
     case EMPTY:
       for (long i = 0; i < calls; i++)

@@ -13,7 +13,7 @@ from pipeline.report import view
 
 SERIES = {
     "empty_ns": "empty loop",
-    "direct_ns": "direct read of the area",
+    "direct_ns": "a function that reads the area",
     "on_ns": "sched_getcpu, rseq on",
     "unset_ns": "sched_getcpu, tunable unset",
     "off_ns": "sched_getcpu, rseq off",

@@ -1,8 +1,8 @@
 """Speed as SVG: every sample a dot, the quartiles a bar, the median a line.
 
 The drawings take their colours from the page's style sheet, so they follow light, dark and print. Times of
-an emulated machine carry no unit: they are drawn relative to a direct read of the area, which shows the
-path taken, never a speed.
+an emulated machine carry no unit: they are drawn relative to a function that reads the area, which
+shows the path taken, never a speed.
 """
 
 from __future__ import annotations
