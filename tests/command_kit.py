@@ -15,6 +15,7 @@ from pipeline import paths
 from pipeline.cli import VERBS, cli
 
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}")  # GitHub's; what it stands for is not known here
 _ENDS = {"&&", "||", ";", "|", "&", "(", ")", "{", "}"}
 
@@ -27,17 +28,28 @@ def sessions() -> frozenset[str]:
     return frozenset(line.split()[1] for line in done.stdout.splitlines() if line[:2] in ("* ", "- "))
 
 
-def commands(script: str) -> Iterator[list[str]]:
-    """Each command of a shell script as words, without assignments before it and comments after it."""
-    for line in _EXPRESSION.sub("VALUE", script.replace("\\\n", " ")).splitlines():
-        lexer = shlex.shlex(line.strip().removeprefix("$ "), posix=True, punctuation_chars="&|;()<>")
-        lexer.whitespace_split = True
-        lexer.commenters = ""  # shlex would take a # inside a word for one
+def _words(line: str) -> list[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;()<>")
+    lexer.whitespace_split = True
+    lexer.commenters = ""  # shlex would take a # inside a word for one
+    return list(lexer)
+
+
+def commands(script: str, *, assignments: bool = False) -> Iterator[list[str]]:
+    """Each command of a shell script as words, without comments after it and assignments before it.
+
+    ``assignments``: with them.
+    """
+    for text in _EXPRESSION.sub("VALUE", script.replace("\\\n", " ")).splitlines():
+        line = text.strip().removeprefix("$ ")
         command: list[str] = []
         try:
-            words = list(lexer)
-        except ValueError:  # an apostrophe in prose: no command of ours
-            continue
+            words = _words(line)
+        except ValueError:  # an apostrophe, in a comment or in prose
+            try:
+                words = _words(_COMMENT.sub("", line))
+            except ValueError:
+                continue
         for word in [*words, ";"]:
             if word in _ENDS or word.startswith("#"):
                 if command:
@@ -45,7 +57,7 @@ def commands(script: str) -> Iterator[list[str]]:
                 command = []
                 if word.startswith("#"):
                     break
-            elif command or not _ASSIGNMENT.match(word):
+            elif command or assignments or not _ASSIGNMENT.match(word):
                 command.append(word)
 
 

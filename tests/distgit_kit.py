@@ -74,6 +74,9 @@ AUTOSETUP = _as_this_rpm_reads_it(
 )
 BY_HAND = _as_this_rpm_reads_it("%setup -q\n%patch -P 5 -p1\n%patch2 -p0 -F1 -b .level0\n%patch9 -p1")
 
+#: in the order in which BY_HAND applies them, on any host
+APPLIED = ("glibc-rhel-withdraw.patch", "glibc-rhel-level0.patch", "glibc-rhel-first.patch")
+
 #: name -> (file, before, after, strip level it is made for)
 CHANGES = {
     "glibc-rhel-first.patch": ("csu/libc.c", "return s[0]", "return s[1]", 1),
@@ -93,14 +96,16 @@ Date:   Mon Jan 1 00:00:00 2024 +0000
 """
 
 
-def patch_text(target: str, before: str, after: str, level: int = 1, title: str = "") -> str:
+def patch_text(
+    target: str, before: str, after: str, level: int = 1, *, title: str = "", head: str = HEAD
+) -> str:
     """A patch of one file of the tree, for that strip level, with a head as `git show` writes it."""
     old = (TREE / target).read_text()
     assert before in old
     names = (f"a/{target}", f"b/{target}") if level else (target, target)
     new = old.replace(before, after).splitlines(keepends=True)
     diff = difflib.unified_diff(old.splitlines(keepends=True), new, *names, n=1)
-    return HEAD.format(title=title or f"{target}: change it") + "".join(diff)
+    return head.format(title=title or f"{target}: change it") + "".join(diff)
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,17 @@ class DistGitKit:
     directory: Path
 
     @classmethod
-    def lay_out(cls, directory: Path, prep: str = BY_HAND) -> DistGitKit:
+    def lay_out(cls, directory: Path, prep: str = BY_HAND, tree: Path = TREE) -> DistGitKit:
         """The repository, with the tarball beside the spec and named in ``sources`` (not committed)."""
-        directory.mkdir()
+        directory.mkdir(parents=True)
         kit = cls(directory)
         kit.write("glibc.spec", SPEC.replace("@PREP@", prep).replace("@FOREIGN@", FOREIGN.name))
         kit.write("nsswitch.conf", "hosts: files\n")
         for name, (target, before, after, level) in CHANGES.items():
             kit.write(name, patch_text(target, before, after, level))
         order = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]
-        transform = ["--transform", f"s,^{TREE.name},{TOP},"]
-        run(["tar", "-C", TREE.parent, *order, *transform, "-cJf", directory / TARBALL, TREE.name])
+        form = ["--transform", f"s,^{tree.name},{TOP},", "-I", "xz -0"]
+        run(["tar", "-C", tree.parent, *order, *form, "-cf", directory / TARBALL, tree.name])
         kit.name_tarball()
         kit.write(".gitignore", f"{TARBALL}\n")
         kit.git("init", "--quiet", "--initial-branch=c9s")

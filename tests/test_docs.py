@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +19,39 @@ _SPAN = re.compile(r"`((?:nox -s|python -m pipeline) [^`]+)`")
 _PLACEHOLDER = {"VERB", "OPTIONS"}
 
 
-def written(text: str) -> list[list[str]]:
-    """Commands in code blocks and between backticks, placeholders left out."""
-    found: list[list[str]] = []
+#: other programs that we have people call, between backticks
+_OTHERS = re.compile(r"`((?:(?:python3|pip|git|systemctl) |\.?ci/(?!run`|[\w-]+/)[\w-]+)[^`]*)`")
+
+
+def _blocks(text: str) -> Iterator[tuple[str, bool]]:
+    """Lines of code blocks, and whether a prompt says that the line is to be typed."""
     fenced = False
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
-            found += ours(line)
+            bare = line.strip()
+            yield bare.removeprefix("# ").removeprefix("$ "), bare.startswith(("# ", "$ "))
+
+
+def _spans(form: re.Pattern[str], text: str) -> list[str]:
     # a span may be folded over two lines
-    for span in _SPAN.findall(re.sub(r"\s*\n\s*", " ", text)):
-        found += ours(span)
+    return form.findall(re.sub(r"\s*\n\s*", " ", text))
+
+
+def written(text: str) -> list[list[str]]:
+    """Our commands in code blocks and between backticks, placeholders left out."""
+    found = [c for line, _ in _blocks(text) for c in ours(line)]
+    found += [c for span in _spans(_SPAN, text) for c in ours(span)]
     return [c for c in found if not _PLACEHOLDER & set(c)]
+
+
+def told(text: str) -> list[str]:
+    """Everything that a document has people type: other programs as well, and what is set for a command."""
+    typed = [line for line, prompt in _blocks(text) if prompt or ours(line)]
+    typed += [span for form in (_SPAN, _OTHERS) for span in _spans(form, text)]
+    found = [c for line in typed for c in commands(line, assignments=True) if not _PLACEHOLDER & set(c)]
+    return [" ".join(shlex.quote(word) if " " in word else word for word in c) for c in found]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.relative_to(paths.REPO).as_posix())
@@ -79,5 +101,11 @@ def test_how_commands_are_read() -> None:
     ]  # fmt: skip
     assert written("`nox -s series -- --each`, or\n`nox -s\nlint`; `nox -s VERB -- OPTIONS` is the form") == [
         ["nox", "-s", "series", "--", "--each"], ["nox", "-s", "lint"],
+    ]  # fmt: skip
+    assert written("```\n$ nox -s lint  # don't ask\ndon't ask\n```") == [["nox", "-s", "lint"]]
+    block = "```console\n$ pip install nox && A=1 nox -s lint  # it's\nout\n```\n    # systemctl status x\n"
+    assert told(block + "`nox -s tests -- -m \"not x\"`, `ci/image save`, `ci/systemd/`") == [
+        "pip install nox", "A=1 nox -s lint", "systemctl status x", "nox -s tests -- -m 'not x'",
+        "ci/image save",
     ]  # fmt: skip
     assert {"setup", "build", "verify", "tests"} <= sessions()

@@ -52,6 +52,33 @@ def test_the_verbs_exit_code_is_noxs(project: Path, code: int) -> None:
     assert "VERB ['build', '--profile', 'el9']" in output
 
 
+def test_every_session_hands_over_what_follows_the_dashes(project: Path) -> None:
+    main = "import sys; print('VERB', sys.argv[1:])"
+    options = ["--profile", "el9", "--distgit", "9.1=~/x y", "--", "-m"]
+    with nox(project, main, "-s", *cli.VERBS, "--", *options) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert [line for line in output.splitlines() if line.startswith("VERB")] == [
+        f"VERB {[verb, *options]}" for verb in cli.VERBS
+    ]
+
+
+def test_the_quick_half_of_the_tests(project: Path) -> None:
+    """`nox -s tests -- -m "not integration"` in a project with one test of each half."""
+    (project / "pyproject.toml").write_text((paths.REPO / "pyproject.toml").read_text())
+    (project / "tests").mkdir()
+    (project / "tests" / "test_halves.py").write_text(
+        "import pytest\n\ndef test_quick():\n    pass\n\n"
+        "@pytest.mark.integration\ndef test_real():\n    raise AssertionError\n"
+    )
+    main = "import sys; print('VERB', sys.argv[1:])"
+    with nox(project, main, "-s", "tests", "--", "-m", "not integration") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "VERB ['setup', '--dev', '--no-image']" in output
+    assert "1 passed, 1 deselected" in output
+
+
 def test_nothing_is_verified_that_was_not_built(project: Path) -> None:
     main = "import sys; print('VERB', sys.argv[1]); sys.exit(4 if sys.argv[1] == 'build' else 0)"
     with nox(project, main, "-s", "setup", "build", "verify") as process:

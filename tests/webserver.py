@@ -61,6 +61,17 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             with suppress(ConnectionError):  # the client has seen enough
                 self.wfile.write(body[: page.breaks.pop(0)] if page.breaks else body)
 
+        def do_HEAD(self) -> None:
+            self.send_response(200 if self.path in web.pages else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_PUT(self) -> None:
+            web.pages[self.path] = Page(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(201)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
     return Handler
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from pipeline import paths
 from pipeline.build import Options
 from pipeline.image import BuildImage
 from pipeline.records import BuildManifest
-from pipeline.run import run, running
+from pipeline.run import run
+from tests import redis_kit
 from tests.tiny_kit import Tiny
 
 pytestmark = pytest.mark.integration
@@ -30,21 +30,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[int]:
-    """A Redis that keeps nothing on disk, on loopback; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no",
-            "--dir", str(tmp_path), "--daemonize", "no"]  # fmt: skip
-    with running(argv) as process:
-        end = time.monotonic() + 30
-        while True:
-            assert process.poll() is None, "redis-server ended"
-            assert time.monotonic() < end, "redis-server does not answer"
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+    with redis_kit.running_redis(tmp_path) as port:
         yield port
 
 
@@ -54,11 +40,6 @@ def image(host_in_a_container: BuildImage) -> BuildImage:
     version = run(["ccache", "--version"]).text.splitlines()[0]
     record = host_in_a_container.record.model_copy(update={"tools": {"ccache": version}})
     return replace(host_in_a_container, record=record)
-
-
-def objects(port: int) -> int:
-    """How many objects Redis holds."""
-    return int(run(["redis-cli", "-h", "127.0.0.1", "-p", str(port), "dbsize"]).text.split()[-1])
 
 
 def forget(state: Path) -> None:
@@ -79,7 +60,7 @@ def hits(manifest: BuildManifest) -> int:
 def test_a_second_machine_compiles_nothing(tiny: Tiny, state: Path, redis: int) -> None:
     address = f"redis://127.0.0.1:{redis}"
     first = build(tiny, address)
-    assert objects(redis) > 0
+    assert redis_kit.objects(redis) > 0
     assert first.ccache.get("remote_storage_hit", 0) == 0
     missed = first.ccache["cache_miss"]
     assert missed > 0
