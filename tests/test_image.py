@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import binfmt, paths
 from pipeline import engine as engines
 from pipeline import image as images
-from pipeline import binfmt, paths
 from pipeline.arch import ARCHES, Arch, arch, host_arch
 from pipeline.engine import NoEngine
 from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
