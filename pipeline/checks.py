@@ -14,6 +14,7 @@ from pipeline.check import (
     registration,
     rpm,
     speed,
+    static,
 )
 
 STATIC: tuple[StaticCheck, ...] = (
@@ -24,6 +25,7 @@ STATIC: tuple[StaticCheck, ...] = (
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
+    *static.CHECKS,
     *ownership.CHECKS,
     *critical.CHECKS,
     *getcpu.CHECKS,

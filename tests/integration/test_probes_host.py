@@ -17,6 +17,7 @@ from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.registration import RseqRegistered, RseqTunable
 from pipeline.check.speed import GetcpuSpeed
+from pipeline.check.static import KINDS, RseqStatic
 from pipeline.errors import PipelineError
 from pipeline.outcome import Finding, NotJudged, Outcome
 from pipeline.place import Job
@@ -154,6 +155,49 @@ def test_symbols_that_should_not_be_there_are_red(root: Path, programs: Path) ->
     batch = kit.observe(HostPlace(programs / "runner"), on, [check])
     found = kit.answers(on, "host", batch, [check])
     assert {a.outcome for a in found.values() if isinstance(a, Finding)} == {FAIL}
+
+
+@pytest.mark.parametrize("release", [kit.LIKE, kit.OPPOSITE, kit.SYMBOLLESS])
+def test_static_programs_are_seen_as_they_are(release: str, root: Path, programs: Path) -> None:
+    """This machine's libc.a registers by default and has the symbols, so only the default can be wrong."""
+    on, check = kit.host_bench(root, programs, release), RseqStatic()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = check.judge(on, "host", batch)
+    default = PASS if release == kit.LIKE else FAIL
+    assert {a.case: a.outcome for a in found if isinstance(a, Finding)} == {
+        f"{kind}, {state}": outcome
+        for kind in KINDS
+        for state, outcome in (("tunable unset", default), ("tunable=0", PASS), ("tunable=1", PASS))
+    }
+
+
+def test_a_static_program_that_does_not_register_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """One that gives its registration back before main, as if its libc.a had never registered."""
+    source = tmp_path / "extra.c"
+    source.write_text(f"""
+        #include <stddef.h>
+        #include <sys/rseq.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        __attribute__ ((constructor)) static void give_back (void)
+        {{
+          syscall ({host_arch().rseq_syscall}, (char *) __builtin_thread_pointer () + __rseq_offset,
+                   32, 1, RSEQ_SIG);
+        }}
+    """)
+    program = kit.paths.PROBES / "rseq_threads.c"
+    wrong = kit.compile_one(
+        host_arch(), source, tmp_path / "wrong", str(program), "-static", "-DSTATIC", f"-I{program.parent}"
+    )
+    probes = kit.replaced(programs, f"rseq-static-{kit.LIKE}", wrong, tmp_path / "programs")
+    assert ask(RseqStatic(), root, probes) == [FAIL, PASS, PASS, PASS, FAIL, PASS]
+
+
+def test_a_release_without_libc_a_is_missing(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = tmp_path / "programs"
+    shutil.copytree(programs, probes)
+    (probes / f"rseq-static-pie-{kit.LIKE}").unlink()
+    assert ask(RseqStatic(), root, probes) == [PASS, MISSING] * 3
 
 
 def test_another_size_is_red(root: Path, programs: Path) -> None:

@@ -11,6 +11,7 @@ from pipeline import profile as profiles
 from pipeline import series
 from pipeline.arch import arch
 from pipeline.check import TUNABLE_STATES, Question, tunable_case
+from pipeline.check.static import KINDS
 from pipeline.evidence import Environment, Evidence, PlaceRecord, gather
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
 from pipeline.profile import Profile, for_arch
@@ -267,15 +268,16 @@ def _observed(profile: Profile, machine: str, at: PlaceRecord) -> tuple[list[Fin
                 "getcpu.path": "reads the rseq area" if on else "does not read the rseq area",
                 "getcpu.steps": f"{steps['instructions']} instructions, {calls} system calls",
             }
-            for check, text in texts.items():
+            static = [("rseq.static", f"{kind}, {tunable_case(state)}", word) for kind in KINDS]
+            for check, case, text in [(c, tunable_case(state), t) for c, t in texts.items()] + static:
                 found.append(
                     Finding(
                         check=check,
-                        **common,
+                        **(common | {"case": case}),
                         outcome=Outcome.PASS,
                         expected=text,
                         seen=text,
-                        evidence=(f"{check}/{r.name}/{tunable_case(state)}",),
+                        evidence=(f"{check}/{r.name}/{case}",),
                         measures=steps if check == "getcpu.steps" else {},
                     )
                 )
