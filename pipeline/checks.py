@@ -13,6 +13,7 @@ from pipeline.check import (
     ownership,
     registration,
     rpm,
+    secure,
     speed,
     static,
 )
@@ -26,6 +27,7 @@ STATIC: tuple[StaticCheck, ...] = (
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
     *static.CHECKS,
+    *secure.CHECKS,
     *ownership.CHECKS,
     *critical.CHECKS,
     *getcpu.CHECKS,

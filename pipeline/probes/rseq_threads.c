@@ -2,11 +2,13 @@
 /* rseq-threads N: a program with N threads beside the main one.  Says what its libc says of rseq, and for
    each thread its id, its thread pointer and the words of the area where __rseq_offset puts it.  When all
    threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.
+   Where it is AT_SECURE it says so, and lets a tracer look at its memory all the same.
    Compiled with -DSTATIC it is for a static program, whose libc.a has the rseq symbols or not.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 
 #include "probe.h"
 
@@ -69,6 +71,11 @@ main (int argc, char **argv)
   const unsigned int *flags = SYMBOL (__rseq_flags);
   offset = SYMBOL (__rseq_offset);
 
+  if (getauxval (AT_SECURE))
+    {
+      prctl (PR_SET_DUMPABLE, 1);
+      puts ("{\"from\":\"auxv\",\"secure\":1}");
+    }
   signal (SIGUSR1, SIG_IGN);
   struct view *view = calloc ((size_t) count + 1, sizeof *view);
   pthread_t *id = calloc ((size_t) count + 1, sizeof *id);

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import critical, getcpu, ownership, registration, speed, static
+from pipeline.check import critical, getcpu, ownership, registration, secure, speed, static
 from pipeline.check.probing import ProbeCheck
 from pipeline.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
@@ -16,15 +16,15 @@ from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, 
 CHECKS: list[ProbeCheck] = [
     check
     for check in (
-        *registration.CHECKS, *static.CHECKS, *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS,
-        *speed.CHECKS,
+        *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *ownership.CHECKS, *critical.CHECKS,
+        *getcpu.CHECKS, *speed.CHECKS,
     )
     if not isinstance(check, registration.RseqFallback)
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 NEEDS_RSEQ = {
-    "rseq.registered", "rseq.static", "rseq.own", "rseq.critical", "getcpu.path", "getcpu.steps",
-    "getcpu.speed",
+    "rseq.registered", "rseq.static", "rseq.secure", "rseq.own", "rseq.critical", "getcpu.path",
+    "getcpu.steps", "getcpu.speed",
 }  # fmt: skip
 
 

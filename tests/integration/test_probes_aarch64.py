@@ -14,6 +14,7 @@ from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.registration import RseqFallback, RseqRegistered, RseqTunable
+from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
 from pipeline.outcome import Finding, NotJudged, Outcome
@@ -31,7 +32,7 @@ QEMU = "qemu-aarch64-static"
 JUDGED: tuple[PlaceCheck, ...] = (RseqTunable(), RseqFallback(), GetcpuMigration())
 REFUSED: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqOwn(), RseqCritical(), GetcpuPath(), GetcpuSteps(), GetcpuSpeed(),
-    RseqStatic(),
+    RseqStatic(), RseqSecure(),
 )  # fmt: skip
 
 

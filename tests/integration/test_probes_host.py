@@ -16,6 +16,7 @@ from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import KINDS, RseqStatic
 from pipeline.errors import PipelineError
@@ -200,6 +201,50 @@ def test_a_release_without_libc_a_is_missing(root: Path, programs: Path, tmp_pat
     assert ask(RseqStatic(), root, probes) == [PASS, MISSING] * 3
 
 
+@pytest.mark.parametrize("release", [kit.LIKE, kit.OPPOSITE])
+def test_a_secure_program_does_not_hear_the_tunable(release: str, root: Path, programs: Path) -> None:
+    """This machine's libc is on by default: it cannot be switched off, and off is not its default."""
+    on, check = kit.host_bench(root, programs, release), RseqSecure()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    assert [a.outcome for a in found] == [PASS if release == kit.LIKE else FAIL] * 3
+    if os.geteuid() == 0:
+        assert {a.measures["secure_by"] for a in found} == {"kernel"}
+
+
+def test_a_program_that_hears_the_tunable_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """The tracer is told nothing, so the program is an ordinary one that only says that it is secure."""
+    source = tmp_path / "ordinary.c"
+    source.write_text(f"""
+        #include <unistd.h>
+        static const char words[] = "{{\\"from\\":\\"secure\\",\\"by\\":\\"kernel\\"}}\\n"
+          "{{\\"from\\":\\"auxv\\",\\"secure\\":1}}\\n";
+        int main (int argc, char **argv)
+        {{
+          if (argc < 3 || write (1, words, sizeof words - 1) < 0)
+            return 2;
+          argv[1] = "{kit.PROBES}/real-tracer";
+          execv (argv[1], argv + 1);
+          return 2;
+        }}
+    """)
+    wrong = kit.compile_one(host_arch(), source, tmp_path / "wrong", "-static")
+    probes = kit.replaced(programs, "rseq-tracer", wrong, tmp_path / "programs")
+    shutil.copy2(programs / "rseq-tracer", probes / "real-tracer")
+    assert ask(RseqSecure(), root, probes) == [PASS, FAIL, PASS]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no capability to give up")
+def test_a_secure_program_is_seen_without_the_capability_to_trace(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    """As in a container, whose root may trace its own programs and no others'."""
+    runner = tmp_path / "runner.sh"
+    runner.write_text(f'#!/bin/sh\nexec setpriv --bounding-set -sys_ptrace {programs}/runner "$@"\n')
+    runner.chmod(0o755)
+    assert ask(RseqSecure(), root, programs, HostPlace(runner)) == [PASS] * 3
+
+
 def test_another_size_is_red(root: Path, programs: Path) -> None:
     real = kit.size_when_on()
     on = kit.host_bench(root, programs, of=kit.profile(size_on=real + 12))
@@ -382,10 +427,15 @@ exec {user} {for_all}/p/runner "$@"
 """
     )
     runner.chmod(0o755)
-    outcomes = ask(RseqRegistered(), for_all / "r", for_all / "p", HostPlace(runner))
+    on = kit.host_bench(for_all / "r", for_all / "p")
+    batch = kit.observe(HostPlace(runner), on, [RseqRegistered(), RseqSecure()])
+    found = kit.answers(on, "host", batch, [RseqRegistered(), RseqSecure()])
+    outcomes = [a.outcome for a in found.values() if isinstance(a, Finding)]
     try:
         kit.run([*user.split(), "unshare", "-Urm", "true"])
     except PipelineError:
-        assert outcomes == [MISSING] * 3
+        assert outcomes == [MISSING] * 6
     else:
-        assert outcomes == [PASS] * 3
+        assert outcomes == [PASS] * 6
+        makers = {a.measures.get("secure_by") for a in found.values()}
+        assert makers == {None, "tracer"}  # there is nobody else to be

@@ -15,6 +15,7 @@ from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
 from pipeline.outcome import Finding, NotJudged, Outcome
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
-    GetcpuSteps(), GetcpuSpeed(), RseqStatic(),
+    GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(),
 )  # fmt: skip
 #: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
 WRONG: tuple[PlaceCheck, ...] = (GetcpuPath(), GetcpuSteps(), RseqCritical())

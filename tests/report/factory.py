@@ -261,6 +261,7 @@ def _observed(profile: Profile, machine: str, at: PlaceRecord) -> tuple[list[Fin
             steps = {"instructions": 11 if on else (34 if machine == "x86_64" else 29), "system_calls": calls}
             texts = {
                 "rseq.registered": f"main and 16 threads {word}",
+                "rseq.secure": "the default holds",
                 "rseq.tunable": f"__rseq_size {32 if on else 0}, flags 0",
                 "rseq.own": "EINVAL" if on else "accepted",
                 "rseq.critical": "no increment lost, aborts seen",
