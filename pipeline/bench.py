@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import paths, rpmbuild, series
@@ -42,6 +42,8 @@ class Ratio:
     ratio: float
     limit: str
     holds: bool
+    #: further figures, shown and not judged
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from pipeline.check import (
     ownership,
     registration,
     rpm,
+    secure,
     speed,
+    static,
 )
 
 STATIC: tuple[StaticCheck, ...] = (
@@ -24,6 +26,8 @@ STATIC: tuple[StaticCheck, ...] = (
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
+    *static.CHECKS,
+    *secure.CHECKS,
     *ownership.CHECKS,
     *critical.CHECKS,
     *getcpu.CHECKS,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RELEASE_CHECKS = (
     "abi.baseline", "abi.delta", "abi.node-whole", "abi.rseq-layout",
     "rpm.provides", "rpm.requires", "rpm.transaction",
-    "rseq.registered", "rseq.tunable", "rseq.own", "rseq.critical",
+    "rseq.registered", "rseq.static", "rseq.secure", "rseq.tunable", "rseq.own", "rseq.critical",
     "getcpu.migration", "getcpu.path", "getcpu.steps", "getcpu.speed",
     "launch.matrix", "launch.needs",
 )  # fmt: skip

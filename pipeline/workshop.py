@@ -2,7 +2,7 @@
 
 ``against`` says whose headers and libraries a program sees: ``image`` the build image's own (static tools
 that must not depend on what is tested), ``oldest`` the profile's first release (starts everywhere),
-``newest`` the release named by ``build_against``.
+``newest`` the release named by ``build_against``, ``each`` every release, which makes as many programs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Program(Frozen):
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     source: str
-    against: Literal["image", "oldest", "newest"]
+    against: Literal["image", "oldest", "newest", "each"]
     flags: tuple[str, ...] = ()
 
     @property
@@ -61,11 +61,19 @@ def compiler(machine: Arch, *, cxx: bool) -> str:
 
 
 def script(
-    machine: Arch, listed: list[Program], roots: Mapping[str, str], *, headers: str, probes: str, out: str
+    machine: Arch,
+    listed: list[Program],
+    roots: Mapping[str, str],
+    releases: Mapping[str, str],
+    *,
+    headers: str,
+    probes: str,
+    out: str,
 ) -> str:
     """The shell script that compiles everything; stops at the first error.
 
-    ``roots`` maps ``oldest`` and ``newest`` to the release's root, ``headers`` are kernel headers.
+    ``roots`` maps ``oldest`` and ``newest`` to the release's root, ``releases`` each release's name to its;
+    ``headers`` are kernel headers.
     """
     lines = ["set -eu", f"cd {shlex.quote(probes)}"]
     # The C++ library's headers belong to the compiler, not to the C library under test; with --sysroot the
@@ -74,21 +82,30 @@ def script(
         "cxxdirs=$(" + compiler(machine, cxx=True) + " -xc++ -E -v /dev/null 2>&1"
         " | sed -n 's,^ \\(/.*c++.*\\)$,-isystem \\1,p')",
     ]
+    # a program, its name and the root it is compiled against
+    made: list[tuple[Program, str, str]] = []
     for program in listed:
+        if program.against == "each":
+            made += [(program, f"{program.name}-{release}", root) for release, root in releases.items()]
+        else:
+            made.append((program, program.name, roots.get(program.against, "")))
+    for program, name, root in made:
         flags: list[str] = [*WARNINGS]
-        if program.against != "image":
-            root = roots[program.against]
+        if root:
             libraries = f"{root}/usr/lib64"
             flags += [f"--sysroot={root}", f"-B{libraries}/", f"-L{libraries}", f"-L{root}/lib64"]
             flags += [] if program.cxx else ["-isystem", f"{root}/usr/include"]
             flags += ["-idirafter", headers]
         quoted = " ".join(shlex.quote(f) for f in flags)
-        dirs = " $cxxdirs" if program.cxx and program.against != "image" else ""
+        dirs = " $cxxdirs" if program.cxx and root else ""
         own = " ".join(shlex.quote(f) for f in program.flags)
-        target = shlex.quote(f"{out}/{program.name}")
-        lines.append(f"echo compiling {program.name}")
+        target = shlex.quote(f"{out}/{name}")
+        lines.append(f"echo compiling {name}")
         call = f"{compiler(machine, cxx=program.cxx)} {quoted}{dirs}"
-        lines.append(f"{call} -o {target} {shlex.quote(program.source)} {own}")
+        call += f" -o {target} {shlex.quote(program.source)} {own}"
+        if program.against == "each":  # packages from elsewhere may come without glibc-static
+            call = f"if [ -f {shlex.quote(f'{root}/usr/lib64/libc.a')} ]; then {call}; fi"
+        lines.append(call)
     return "\n".join(lines) + "\n"
 
 
@@ -101,13 +118,17 @@ def compile_programs(
     """
     oldest, newest = built[profile.release[0].name], built[profile.build_against]
     listed = programs()
+    stand_ins = {name: name for name in built}
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
         "oldest": [r.sha256 for r in oldest.manifest.rpms],
         "newest": [r.sha256 for r in newest.manifest.rpms],
+        "each": {name: [r.sha256 for r in b.manifest.rpms] for name, b in built.items()},
         "workplace": rpmbuild.identity(workplace, machine),
         "arch": machine.name,
-        "script": script(machine, listed, {"oldest": "O", "newest": "N"}, headers="H", probes="P", out="D"),
+        "script": script(
+            machine, listed, {"oldest": "O", "newest": "N"}, stand_ins, headers="H", probes="P", out="D"
+        ),
     }
 
     def make(into: Path) -> None:
@@ -122,23 +143,30 @@ def compile_programs(
             "glibc-static)"
         )
         if workplace.image:
+            inside = {name: f"/release/{name}" for name in built}
             text = script(
-                machine, listed, {"oldest": "/oldest", "newest": "/newest"},
+                machine, listed, {"oldest": "/oldest", "newest": "/newest"}, inside,
                 headers=f"/opt/kernel-headers/{machine.name}", probes="/src", out="/probes",
             )  # fmt: skip
             workplace.image.engine.run(
                 workplace.image.name,
                 ["sh", "-c", text],
                 mounts={"/probes": out},
-                read_only={"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES},
+                read_only={
+                    "/oldest": oldest.root,
+                    "/newest": newest.root,
+                    "/src": paths.PROBES,
+                    **{inside[name]: b.root for name, b in built.items()},
+                },
                 log=log,
                 remedy=remedy,
             )
         else:
             headers = rpmbuild.host_kernel_headers(into, machine)
             roots = {"oldest": str(oldest.root), "newest": str(newest.root)}
+            each = {name: str(b.root) for name, b in built.items()}
             text = script(
-                machine, listed, roots, headers=str(headers), probes=str(paths.PROBES), out=str(out)
+                machine, listed, roots, each, headers=str(headers), probes=str(paths.PROBES), out=str(out)
             )
             run(["sh", "-c", text], log=log, remedy=remedy)
 

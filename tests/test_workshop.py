@@ -19,10 +19,12 @@ from tests.check.rpm_bench import built
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 ROOTS = {"oldest": "/old", "newest": "/new x"}
+RELEASES = {"1.0": "/old", "1.1": "/new x"}
 
 
 def script(machine: Arch, *listed: Program) -> list[str]:
-    return workshop.script(machine, list(listed), ROOTS, headers="/h", probes="/p", out="/out").splitlines()
+    text = workshop.script(machine, list(listed), ROOTS, RELEASES, headers="/h", probes="/p", out="/out")
+    return text.splitlines()
 
 
 def command(machine: Arch, program: Program) -> list[str]:
@@ -32,7 +34,7 @@ def command(machine: Arch, program: Program) -> list[str]:
 def test_the_list_that_comes_with_the_pipeline() -> None:
     listed = programs()
     assert len({p.name for p in listed}) == len(listed)
-    assert {p.against for p in listed} == {"image", "oldest", "newest"}
+    assert {p.against for p in listed} == {"image", "oldest", "newest", "each"}
     runner = next(p for p in listed if p.name == "runner")
     assert runner.against == "image"
     assert "-static" in runner.flags
@@ -75,6 +77,16 @@ def test_a_program_is_built_against_its_release_alone(against: str, root: str) -
     assert not any(other in word for word in line)
 
 
+def test_a_program_for_each_release_is_built_against_each_one_that_has_libc_a() -> None:
+    program = Program(name="t", source="t.c", against="each", flags=("-static",))
+    lines = [shlex.split(line) for line in script(host_arch(), program) if "t.c" in line]
+    assert len(lines) == len(RELEASES)
+    for line, (release, root) in zip(lines, RELEASES.items(), strict=True):
+        assert line[:6] == ["if", "[", "-f", f"{root}/usr/lib64/libc.a", "];", "then"]
+        assert f"--sysroot={root}" in line
+        assert line[line.index("-o") + 1] == f"/out/t-{release}"
+
+
 def test_cxx_takes_its_headers_from_the_compiler() -> None:
     program = Program(name="t", source="t.cc", against="newest")
     assert compiler(host_arch(), cxx=program.cxx) == "g++"
@@ -98,6 +110,28 @@ def releases(tmp_path: Path) -> Mapping[str, Built]:
         rpm.write_text(name)
         made[name] = built(name, [rpm], root=tmp_path / name / "root")
     return made
+
+
+@pytest.mark.integration
+def test_a_release_without_libc_a_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = tmp_path / "probes"
+    probes.mkdir()
+    (probes / "programs.toml").write_text('[[program]]\nname = "t"\nsource = "t.c"\nagainst = "each"\n')
+    (probes / "t.c").write_text("int main (void) { return 0; }\n")
+    monkeypatch.setattr(paths, "PROBES", probes)
+    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    fake = tmp_path / "compiler"
+    fake.write_text(
+        '#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != -o ]; do shift; done\n[ -z "$2" ] || : >"$2"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(workshop, "compiler", lambda *_, **__: str(fake))
+    made = releases(tmp_path)
+    archive = made["12.1"].root / "usr" / "lib64" / "libc.a"
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    out = compile_programs(load("bookworm"), host_arch(), Workplace(None, "native"), made)
+    assert [p.name for p in out.iterdir()] == ["t-12.1"]
 
 
 @pytest.mark.integration

@@ -7,7 +7,7 @@ never be taken for a good one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -156,7 +156,11 @@ class ProbeCheck(ABC):
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
         """Judge one case. Raises `Unanswered`; an answer without a needed field may raise KeyError."""
 
-    def cases(self, bench: Bench) -> list[Case]:
+    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+        """The command line of one case, where it is not the same in all."""
+        return self.program(bench)
+
+    def cases(self, bench: Bench) -> Sequence[Case]:
         return [Case(bench.profile.get(r), state) for r in bench.built for state in TUNABLE_STATES]
 
     def questions(self, bench: Bench, place: str) -> list[Question]:
@@ -170,7 +174,7 @@ class ProbeCheck(ABC):
             Job(
                 id=c.job(self.name),
                 root=c.release.name,
-                argv=self.program(bench),
+                argv=self.argv(bench, c),
                 env=tunable_env(bench.profile.rseq.tunable, c.state),
                 timeout=self.timeout,
             )

@@ -35,9 +35,14 @@ class RseqRegistered(ProbeCheck):
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", f"{PROBES}/rseq-threads", str(THREADS))
 
+    def exports(self, case: Case, libc: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Whether the program is to have the rseq symbols."""
+        return case.release.exports_rseq
+
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        rseq, exports = bench.profile.rseq, case.release.exports_rseq
+        rseq = bench.profile.rseq
         libc, threads, kernel = _sorted_out(answers.lines(case.job(self.name)))
+        exports = self.exports(case, libc)
         for word in kernel.values():
             told(word["error"])
 

@@ -1,29 +1,41 @@
-"""Verb ``bench``: the two ratios the pipeline is held to."""
+"""Verb ``bench``: the three ratios the pipeline is held to."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from tabulate import tabulate
 
-from pipeline import bench, paths, source, store
+from pipeline import bench, benchscan, paths, source, store
 from pipeline.arch import host_arch
 from pipeline.build import Builder, build_all
 from pipeline.cli.options import Choice, choice_options
 from pipeline.errors import ExitCode
 from pipeline.outcome import Target
+from pipeline.progress import say
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["build", "abi"]), help="Only this one (build takes half an hour).")
+@click.option(
+    "--only", type=click.Choice(["build", "abi", "scan"]), help="Only this one (build takes half an hour)."
+)
 @choice_options
 def command(only: str | None, choice: Choice) -> int:
-    """Three releases against one plain build; our listing against abidiff. Ends 1 if a ratio is missed."""
+    """Three releases against one plain build, our listing against abidiff, our scan against readelf.
+
+    Ends 1 if a ratio is missed.
+    """
     profile, _ = choice.profile()
-    fetched = source.fetch(profile, choice.source or None)
+    own = choice.profile_name.endswith(".toml")
+    named = str(Path(choice.profile_name).absolute()) if own else profile.name
     ratios = []
+    if only in (None, "scan"):
+        ratios.append(benchscan.scan_ratio(named))
+    if only in (None, "abi", "build"):
+        fetched = source.fetch(profile, choice.source or None)
     if only in (None, "abi"):
         machine = host_arch().name
         wanted = [Target(profile=profile.name, release=r.name, arch=machine) for r in profile.release]
@@ -43,6 +55,9 @@ def command(only: str | None, choice: Choice) -> int:
         for r in ratios
     ]
     print(tabulate(rows, headers=["what", "theirs", "ours", "ratio", "wanted", "holds"], tablefmt="simple"))
+    for r in ratios:
+        if r.figures:
+            say(f"{r.meaning}: " + ", ".join(f"{name} {value:.1f}" for name, value in r.figures.items()))
     record = paths.out() / "bench.json"
     store.write_atomically(record, json.dumps([asdict(r) for r in ratios], indent=1) + "\n")
     return ExitCode.PASS if all(r.holds for r in ratios) else ExitCode.FAILED

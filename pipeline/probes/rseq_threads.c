@@ -1,13 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* rseq-threads N: a program with N threads beside the main one.  Says what its libc says of rseq, and for
    each thread its id, its thread pointer and the words of the area where __rseq_offset puts it.  When all
-   threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.  */
+   threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.
+   Where it is AT_SECURE it says so, and lets a tracer look at its memory all the same.
+   Compiled with -DSTATIC it is for a static program, whose libc.a has the rseq symbols or not.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 
 #include "probe.h"
+
+#ifdef STATIC
+/* There is no table of symbols to look them up in at run time.  */
+extern const unsigned int __rseq_size __attribute__ ((weak));
+extern const unsigned int __rseq_flags __attribute__ ((weak));
+extern const ptrdiff_t __rseq_offset __attribute__ ((weak));
+# define SYMBOL(name) (&name)
+/* From 2.35 on libc.a itself has what the unwinder calls.  */
+# if !__GLIBC_PREREQ(2, 35)
+#  include "launch/find_object.h"
+# endif
+#else
+# define SYMBOL(name) dlsym (RTLD_DEFAULT, #name)
+#endif
 
 struct view
 {
@@ -50,10 +67,15 @@ int
 main (int argc, char **argv)
 {
   int count = argc > 1 ? atoi (argv[1]) : 16;
-  const unsigned int *size = dlsym (RTLD_DEFAULT, "__rseq_size");
-  const unsigned int *flags = dlsym (RTLD_DEFAULT, "__rseq_flags");
-  offset = dlsym (RTLD_DEFAULT, "__rseq_offset");
+  const unsigned int *size = SYMBOL (__rseq_size);
+  const unsigned int *flags = SYMBOL (__rseq_flags);
+  offset = SYMBOL (__rseq_offset);
 
+  if (getauxval (AT_SECURE))
+    {
+      prctl (PR_SET_DUMPABLE, 1);
+      puts ("{\"from\":\"auxv\",\"secure\":1}");
+    }
   signal (SIGUSR1, SIG_IGN);
   struct view *view = calloc ((size_t) count + 1, sizeof *view);
   pthread_t *id = calloc ((size_t) count + 1, sizeof *id);

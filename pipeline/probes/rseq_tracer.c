@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rseq-tracer PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its threads
-   and prints what the kernel says of each one's rseq registration, and the area's words at the address
-   the kernel gave.  Static, so that nothing of the libc under test takes part.  */
+/* rseq-tracer [--secure] PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its
+   threads and prints what the kernel says of each one's rseq registration, and the area's words at the
+   address the kernel gave.  Static, so that nothing of the libc under test takes part.
+
+   --secure: the program is AT_SECURE, as one with a set-user-ID bit is that an ordinary user starts: its real
+   user is another than its effective one, which is all the kernel looks at (security/commoncap.c), so no file
+   with that bit is needed, nor a mount that honours it.  Where there is but one user to be (an ordinary user's
+   own namespace), the word AT_SECURE is changed on the new program's stack before its first instruction.  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <err.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 
 #include "probe.h"
 
 #define MAX_THREADS 4096
+#define NOBODY 65534
+/* What stands between the stack pointer and the auxiliary vector is less than this.  */
+#define MAX_WORDS 100000
 
 static pid_t thread[MAX_THREADS];
 static size_t threads;
@@ -17,6 +29,45 @@ static long
 traced (int request, pid_t tid, void *data)
 {
   return ptrace ((__typeof__ (PTRACE_CONT)) request, tid, NULL, data);
+}
+
+/* A word of the program's memory.  */
+static uint64_t
+word_at (pid_t tid, uint64_t address)
+{
+  errno = 0;
+  long word = ptrace (PTRACE_PEEKDATA, tid, (void *) (uintptr_t) address, NULL);
+  if (errno)
+    err (CANNOT, "this place does not permit reading a traced program's memory");
+  return (uint64_t) word;
+}
+
+/* Make a program secure that was just executed: its stack holds argc, the arguments, a null word, the
+   environment, a null word and the auxiliary vector.  */
+static void
+set_secure (pid_t tid)
+{
+  struct user_regs_struct registers;
+  struct iovec all = { &registers, sizeof registers };
+  if (ptrace (PTRACE_GETREGSET, tid, (void *) NT_PRSTATUS, &all) < 0)
+    err (CANNOT, "this place does not permit reading a traced program's registers");
+#ifdef __x86_64__
+  uint64_t at = registers.rsp;
+#else
+  uint64_t at = registers.sp;
+#endif
+  at += 8 * (word_at (tid, at) + 2);
+  uint64_t end = at + 8 * MAX_WORDS;
+  while (at < end && word_at (tid, at) != 0)
+    at += 8;
+  for (at += 8; at < end && word_at (tid, at) != AT_NULL; at += 16)
+    if (word_at (tid, at) == AT_SECURE)
+      {
+        if (ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) (at + 8), (void *) 1) < 0)
+          err (CANNOT, "this place does not permit writing a traced program's memory");
+        return;
+      }
+  errx (1, "there is no AT_SECURE in the auxiliary vector");
 }
 
 static void
@@ -62,8 +113,15 @@ int
 main (int argc, char **argv)
 {
   int status, first_stop = 1;
-  if (argc < 2)
-    errx (2, "usage: rseq-tracer PROGRAM ARG...");
+  int secure = argc > 1 && strcmp (argv[1], "--secure") == 0;
+  argv += secure;
+  if (argc < 2 + secure)
+    errx (2, "usage: rseq-tracer [--secure] PROGRAM ARG...");
+  /* Whether the kernel makes the program secure; the child says so.  */
+  volatile int *by_kernel
+    = mmap (NULL, sizeof *by_kernel, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (by_kernel == MAP_FAILED)
+    err (1, "mmap");
   pid_t leader = fork ();
   if (leader < 0)
     err (1, "fork");
@@ -71,6 +129,7 @@ main (int argc, char **argv)
     {
       if (ptrace (PTRACE_TRACEME, 0, NULL, NULL) < 0)
         err (CANNOT, "this place does not permit tracing");
+      *by_kernel = secure && setresuid (NOBODY, (uid_t) -1, (uid_t) -1) == 0;
       execv (argv[1], argv + 1);
       err (127, "%s", argv[1]);
     }
@@ -90,6 +149,13 @@ main (int argc, char **argv)
       if (first_stop) /* after exec */
         {
           traced (PTRACE_SETOPTIONS, tid, (void *) (PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL));
+          if (secure && !*by_kernel)
+            set_secure (tid);
+          if (secure)
+            {
+              printf ("{\"from\":\"secure\",\"by\":\"%s\"}\n", *by_kernel ? "kernel" : "tracer");
+              fflush (stdout);
+            }
           first_stop = 0;
           signum = 0;
         }

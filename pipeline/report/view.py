@@ -23,6 +23,8 @@ TITLES = {
     "rpm.requires": "a program's package gets its Requires by itself",
     "rpm.transaction": "a transaction accepts and refuses that package where it should",
     "rseq.registered": "the kernel says rseq is registered, or not, for every thread",
+    "rseq.static": "and so for programs linked with libc.a",
+    "rseq.secure": "in an AT_SECURE program the default holds, whatever the tunable says",
     "rseq.tunable": "size, flags and offset follow the tunable",
     "rseq.own": "a program's own registration is refused or accepted as it should be",
     "rseq.critical": "restartable sequences lose no increment",

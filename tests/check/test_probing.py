@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import critical, getcpu, ownership, registration, speed
+from pipeline.check import critical, getcpu, ownership, registration, secure, speed, static
 from pipeline.check.probing import ProbeCheck
 from pipeline.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
@@ -16,13 +16,15 @@ from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, 
 CHECKS: list[ProbeCheck] = [
     check
     for check in (
-        *registration.CHECKS, *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
+        *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *ownership.CHECKS, *critical.CHECKS,
+        *getcpu.CHECKS, *speed.CHECKS,
     )
     if not isinstance(check, registration.RseqFallback)
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 NEEDS_RSEQ = {
-    "rseq.registered", "rseq.own", "rseq.critical", "getcpu.path", "getcpu.steps", "getcpu.speed",
+    "rseq.registered", "rseq.static", "rseq.secure", "rseq.own", "rseq.critical", "getcpu.path",
+    "getcpu.steps", "getcpu.speed",
 }  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def spoiled(check: ProbeCheck, **over: Any) -> list[JobResult]:
 
 @each_check
 def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
-    assert len(check.questions(bench(), "host")) == 9
+    ways = len(static.KINDS) if check.name == "rseq.static" else 1
+    assert len(check.questions(bench(), "host")) == 9 * ways
     ids = [job.id for job in check.jobs(bench())]
     assert len(set(ids)) == len(ids)
     assert all(i.startswith(f"{check.name}/") for i in ids)

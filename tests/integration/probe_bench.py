@@ -20,12 +20,13 @@ from pipeline.run import run
 from pipeline.workshop import WARNINGS, compiler, programs
 from tests.check.probe_kit import bench, profile
 
-#: The release of the stand-in profile that a distribution's own glibc is like, and its opposite.
-LIKE, OPPOSITE = "12.1", "12.0.z"
+#: The release of the stand-in profile that a distribution's own glibc is like, its opposite, and the one that
+#: exports no rseq symbols.
+LIKE, OPPOSITE, SYMBOLLESS = "12.1", "12.0.z", "12.0"
 #: Programs of these checks; those of the launch matrix have tests of their own.
 OURS = (
     "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
-    "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical",
+    "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
 )  # fmt: skip
 
 
@@ -37,10 +38,18 @@ def compile_one(machine: Arch, source: Path, to: Path, *flags: str) -> Path:
 
 
 def compile_all(machine: Arch, into: Path) -> Path:
-    """The probes, with the flags programs.toml has, against this machine's own C library."""
+    """The probes, with the flags programs.toml has, against this machine's own C library.
+
+    So the static programs of every release are the same.
+    """
     listed = {p.name: p for p in programs()}
     for name in OURS:
-        compile_one(machine, paths.PROBES / listed[name].source, into / name, *listed[name].flags)
+        program = listed[name]
+        each = [f"{name}-{release}" for release in (LIKE, OPPOSITE, SYMBOLLESS)]
+        first, *others = each if program.against == "each" else [name]
+        compile_one(machine, paths.PROBES / program.source, into / first, *program.flags)
+        for other in others:
+            shutil.copy2(into / first, into / other)
     return into
 
 

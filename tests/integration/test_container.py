@@ -11,13 +11,18 @@ import pytest
 
 from pipeline import engine as engines
 from pipeline import paths
+from pipeline.arch import host_arch
+from pipeline.check.secure import RseqSecure
+from pipeline.check.static import RseqStatic
 from pipeline.engine import Engine
 from pipeline.errors import CommandFailed
 from pipeline.image import BuildImage
+from pipeline.outcome import Finding, Outcome
 from pipeline.place import Job
 from pipeline.place.container import ContainerPlace
 from pipeline.records import ImageRecord
 from pipeline.run import run
+from tests.integration import probe_bench as kit
 from tests.integration.conftest import WITNESS
 
 pytestmark = pytest.mark.integration
@@ -139,3 +144,19 @@ def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: 
     assert batch.results["missing"].error != ""
     assert batch.results["slow"].timed_out
     assert list((roots["1.1"] / "etc").iterdir()) == []
+
+
+def test_a_container_lets_static_and_secure_programs_be_watched(bare_image: Bare, tmp_path: Path) -> None:
+    """Where a set-user-ID bit would not be honoured, and root may not trace whom it likes."""
+    engine, tag = bare_image
+    image = BuildImage(engine, tag, ImageRecord(id="sha256:0", base="test", pinned=False))
+    programs = kit.compile_all(host_arch(), tmp_path / "probes")
+    on = kit.host_bench(kit.make_root(host_arch(), tmp_path / "root"), programs)
+    checks = (RseqStatic(), RseqSecure())
+    batch = kit.observe(ContainerPlace(image), on, checks)
+    assert batch.trouble == ""
+    found = kit.answers(on, "container", batch, checks)
+    assert {case: a.outcome for case, a in found.items() if isinstance(a, Finding)} == dict.fromkeys(
+        found, Outcome.PASS
+    )
+    assert len(found) == 9

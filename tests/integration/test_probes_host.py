@@ -16,7 +16,9 @@ from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
+from pipeline.check.static import KINDS, RseqStatic
 from pipeline.errors import PipelineError
 from pipeline.outcome import Finding, NotJudged, Outcome
 from pipeline.place import Job
@@ -154,6 +156,93 @@ def test_symbols_that_should_not_be_there_are_red(root: Path, programs: Path) ->
     batch = kit.observe(HostPlace(programs / "runner"), on, [check])
     found = kit.answers(on, "host", batch, [check])
     assert {a.outcome for a in found.values() if isinstance(a, Finding)} == {FAIL}
+
+
+@pytest.mark.parametrize("release", [kit.LIKE, kit.OPPOSITE, kit.SYMBOLLESS])
+def test_static_programs_are_seen_as_they_are(release: str, root: Path, programs: Path) -> None:
+    """This machine's libc.a registers by default and has the symbols, so only the default can be wrong."""
+    on, check = kit.host_bench(root, programs, release), RseqStatic()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = check.judge(on, "host", batch)
+    default = PASS if release == kit.LIKE else FAIL
+    assert {a.case: a.outcome for a in found if isinstance(a, Finding)} == {
+        f"{kind}, {state}": outcome
+        for kind in KINDS
+        for state, outcome in (("tunable unset", default), ("tunable=0", PASS), ("tunable=1", PASS))
+    }
+
+
+def test_a_static_program_that_does_not_register_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """One that gives its registration back before main, as if its libc.a had never registered."""
+    source = tmp_path / "extra.c"
+    source.write_text(f"""
+        #include <stddef.h>
+        #include <sys/rseq.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        __attribute__ ((constructor)) static void give_back (void)
+        {{
+          syscall ({host_arch().rseq_syscall}, (char *) __builtin_thread_pointer () + __rseq_offset,
+                   32, 1, RSEQ_SIG);
+        }}
+    """)
+    program = kit.paths.PROBES / "rseq_threads.c"
+    wrong = kit.compile_one(
+        host_arch(), source, tmp_path / "wrong", str(program), "-static", "-DSTATIC", f"-I{program.parent}"
+    )
+    probes = kit.replaced(programs, f"rseq-static-{kit.LIKE}", wrong, tmp_path / "programs")
+    assert ask(RseqStatic(), root, probes) == [FAIL, PASS, PASS, PASS, FAIL, PASS]
+
+
+def test_a_release_without_libc_a_is_missing(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = tmp_path / "programs"
+    shutil.copytree(programs, probes)
+    (probes / f"rseq-static-pie-{kit.LIKE}").unlink()
+    assert ask(RseqStatic(), root, probes) == [PASS, MISSING] * 3
+
+
+@pytest.mark.parametrize("release", [kit.LIKE, kit.OPPOSITE])
+def test_a_secure_program_does_not_hear_the_tunable(release: str, root: Path, programs: Path) -> None:
+    """This machine's libc is on by default: it cannot be switched off, and off is not its default."""
+    on, check = kit.host_bench(root, programs, release), RseqSecure()
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    assert [a.outcome for a in found] == [PASS if release == kit.LIKE else FAIL] * 3
+    if os.geteuid() == 0:
+        assert {a.measures["secure_by"] for a in found} == {"kernel"}
+
+
+def test_a_program_that_hears_the_tunable_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """The tracer is told nothing, so the program is an ordinary one that only says that it is secure."""
+    source = tmp_path / "ordinary.c"
+    source.write_text(f"""
+        #include <unistd.h>
+        static const char words[] = "{{\\"from\\":\\"secure\\",\\"by\\":\\"kernel\\"}}\\n"
+          "{{\\"from\\":\\"auxv\\",\\"secure\\":1}}\\n";
+        int main (int argc, char **argv)
+        {{
+          if (argc < 3 || write (1, words, sizeof words - 1) < 0)
+            return 2;
+          argv[1] = "{kit.PROBES}/real-tracer";
+          execv (argv[1], argv + 1);
+          return 2;
+        }}
+    """)
+    wrong = kit.compile_one(host_arch(), source, tmp_path / "wrong", "-static")
+    probes = kit.replaced(programs, "rseq-tracer", wrong, tmp_path / "programs")
+    shutil.copy2(programs / "rseq-tracer", probes / "real-tracer")
+    assert ask(RseqSecure(), root, probes) == [PASS, FAIL, PASS]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no capability to give up")
+def test_a_secure_program_is_seen_without_the_capability_to_trace(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    """As in a container, whose root may trace its own programs and no others'."""
+    runner = tmp_path / "runner.sh"
+    runner.write_text(f'#!/bin/sh\nexec setpriv --bounding-set -sys_ptrace {programs}/runner "$@"\n')
+    runner.chmod(0o755)
+    assert ask(RseqSecure(), root, programs, HostPlace(runner)) == [PASS] * 3
 
 
 def test_another_size_is_red(root: Path, programs: Path) -> None:
@@ -338,10 +427,15 @@ exec {user} {for_all}/p/runner "$@"
 """
     )
     runner.chmod(0o755)
-    outcomes = ask(RseqRegistered(), for_all / "r", for_all / "p", HostPlace(runner))
+    on = kit.host_bench(for_all / "r", for_all / "p")
+    batch = kit.observe(HostPlace(runner), on, [RseqRegistered(), RseqSecure()])
+    found = kit.answers(on, "host", batch, [RseqRegistered(), RseqSecure()])
+    outcomes = [a.outcome for a in found.values() if isinstance(a, Finding)]
     try:
         kit.run([*user.split(), "unshare", "-Urm", "true"])
     except PipelineError:
-        assert outcomes == [MISSING] * 3
+        assert outcomes == [MISSING] * 6
     else:
-        assert outcomes == [PASS] * 3
+        assert outcomes == [PASS] * 6
+        makers = {a.measures.get("secure_by") for a in found.values()}
+        assert makers == {None, "tracer"}  # there is nobody else to be

@@ -11,6 +11,7 @@ from pipeline import profile as profiles
 from pipeline import series
 from pipeline.arch import arch
 from pipeline.check import TUNABLE_STATES, Question, tunable_case
+from pipeline.check.static import KINDS
 from pipeline.evidence import Environment, Evidence, PlaceRecord, gather
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
 from pipeline.profile import Profile, for_arch
@@ -260,6 +261,7 @@ def _observed(profile: Profile, machine: str, at: PlaceRecord) -> tuple[list[Fin
             steps = {"instructions": 11 if on else (34 if machine == "x86_64" else 29), "system_calls": calls}
             texts = {
                 "rseq.registered": f"main and 16 threads {word}",
+                "rseq.secure": "the default holds",
                 "rseq.tunable": f"__rseq_size {32 if on else 0}, flags 0",
                 "rseq.own": "EINVAL" if on else "accepted",
                 "rseq.critical": "no increment lost, aborts seen",
@@ -267,15 +269,16 @@ def _observed(profile: Profile, machine: str, at: PlaceRecord) -> tuple[list[Fin
                 "getcpu.path": "reads the rseq area" if on else "does not read the rseq area",
                 "getcpu.steps": f"{steps['instructions']} instructions, {calls} system calls",
             }
-            for check, text in texts.items():
+            static = [("rseq.static", f"{kind}, {tunable_case(state)}", word) for kind in KINDS]
+            for check, case, text in [(c, tunable_case(state), t) for c, t in texts.items()] + static:
                 found.append(
                     Finding(
                         check=check,
-                        **common,
+                        **(common | {"case": case}),
                         outcome=Outcome.PASS,
                         expected=text,
                         seen=text,
-                        evidence=(f"{check}/{r.name}/{tunable_case(state)}",),
+                        evidence=(f"{check}/{r.name}/{case}",),
                         measures=steps if check == "getcpu.steps" else {},
                     )
                 )

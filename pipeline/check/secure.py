@@ -1,0 +1,60 @@
+"""A program that runs with more rights than its user (AT_SECURE) must not listen to the user's tunable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.check import Bench
+from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
+from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.outcome import Outcome
+
+#: Who made the program AT_SECURE, as the tracer says it.
+MADE_BY = {
+    "kernel": "the kernel (real and effective user differ)",
+    "tracer": "the tracer (here a program has but one user to be)",
+}
+
+
+@dataclass(frozen=True)
+class Secure(Case):
+    """A release in one state of a tunable that is not to be heard."""
+
+    @property
+    def on(self) -> bool:
+        return bool(self.release.rseq_default)
+
+
+class RseqSecure(RseqRegistered):
+    """As `RseqRegistered`, of an AT_SECURE program: whatever the tunable says, the release's default holds.
+
+    That the same words in the same environment are heard elsewhere is what `RseqRegistered` itself shows.
+    """
+
+    name: str = "rseq.secure"
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/rseq-tracer", "--secure", f"{PROBES}/rseq-threads", str(THREADS))
+
+    def cases(self, bench: Bench) -> Sequence[Secure]:
+        return [Secure(case.release, case.state) for case in super().cases(bench)]
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        lines = answers.lines(case.job(self.name))
+        makers = [x["by"] for x in lines if x["from"] == "secure"]
+        told = [x["secure"] for x in lines if x["from"] == "auxv"]
+        if len(makers) != 1 or makers[0] not in MADE_BY:
+            raise Unanswered(Outcome.ERROR, "the tracer does not say who made the program AT_SECURE")
+        if told != [1]:
+            raise Unanswered(Outcome.MISSING, f"the program was not AT_SECURE, though {makers[0]} made it so")
+        said = super().verdict(bench, case, answers)
+        return replace(
+            said,
+            expected=f"in an AT_SECURE program the default holds: {said.expected}",
+            seen=f"{said.seen}; AT_SECURE by {MADE_BY[makers[0]]}",
+            measures={**said.measures, "secure_by": makers[0]},
+        )
+
+
+CHECKS = (RseqSecure(),)

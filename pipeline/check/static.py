@@ -1,0 +1,67 @@
+"""Static programs carry the release's libc.a in them: it must register as the release's shared libc does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.check import Bench
+from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
+from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.outcome import Outcome
+
+#: Ways of linking, as the gcc option without its dash.
+KINDS = ("static", "static-pie")
+#: Exit status of the tracer when it cannot start the program.
+NOT_STARTED = 127
+
+
+@dataclass(frozen=True)
+class Linked(Case):
+    """A release's libc.a in a program linked in one of the `KINDS`."""
+
+    kind: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {super().name}"
+
+    @property
+    def program(self) -> str:
+        """Its path; the workshop makes one of each kind for each release."""
+        return f"{PROBES}/rseq-{self.kind}-{self.release.name}"
+
+
+class RseqStatic(RseqRegistered):
+    """As `RseqRegistered`, of a program linked with ``-static`` and one with ``-static-pie``.
+
+    Where the release exports the rseq symbols, libc.a must have them, too. Where it does not, libc.a is not
+    held to have none (a version script hides symbols of a shared object, not of an archive); but those it
+    has must tell the truth.
+    """
+
+    name: str = "rseq.static"
+
+    def cases(self, bench: Bench) -> Sequence[Linked]:
+        return [Linked(case.release, case.state, kind) for case in super().cases(bench) for kind in KINDS]
+
+    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+        assert isinstance(case, Linked)
+        return (f"{PROBES}/rseq-tracer", case.program, str(THREADS))
+
+    def exports(self, case: Case, libc: dict[str, Any]) -> bool:
+        return case.release.exports_rseq or any(libc[k] is not None for k in ("size", "flags", "offset"))
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        assert isinstance(case, Linked)
+        result = answers.batch.results.get(case.job(self.name))
+        absent = f"{case.program}: No such file or directory".encode()  # a static program needs no loader
+        if result is not None and result.status == NOT_STARTED and absent in result.stderr:
+            raise Unanswered(
+                Outcome.MISSING, f"{case.release.name} has no libc.a to link with (package glibc-static)"
+            )
+        return super().verdict(bench, case, answers)
+
+
+CHECKS = (RseqStatic(),)
