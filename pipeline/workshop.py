@@ -15,15 +15,14 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline import paths, rpmbuild, store
+from pipeline import paths, store
 from pipeline.arch import Arch, host_arch
 from pipeline.errors import UsageError
 from pipeline.outcome import Frozen
 from pipeline.profile import Profile
 from pipeline.progress import step
 from pipeline.records import Built
-from pipeline.rpmbuild import Workplace
-from pipeline.run import run
+from pipeline.workplace import Workplace
 
 WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
@@ -105,7 +104,7 @@ def compile_programs(
         "probes": store.tree_sha256(paths.PROBES),
         "oldest": [r.sha256 for r in oldest.manifest.rpms],
         "newest": [r.sha256 for r in newest.manifest.rpms],
-        "workplace": rpmbuild.identity(workplace, machine),
+        "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(machine, listed, {"oldest": "O", "newest": "N"}, headers="H", probes="P", out="D"),
     }
@@ -121,26 +120,14 @@ def compile_programs(
             f"should be in the packages of {oldest.manifest.nvr} or {newest.manifest.nvr} (glibc-devel, "
             "glibc-static)"
         )
-        if workplace.image:
-            text = script(
-                machine, listed, {"oldest": "/oldest", "newest": "/newest"},
-                headers=f"/opt/kernel-headers/{machine.name}", probes="/src", out="/probes",
-            )  # fmt: skip
-            workplace.image.engine.run(
-                workplace.image.name,
-                ["sh", "-c", text],
-                mounts={"/probes": out},
-                read_only={"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES},
-                log=log,
-                remedy=remedy,
-            )
-        else:
-            headers = rpmbuild.host_kernel_headers(into, machine)
-            roots = {"oldest": str(oldest.root), "newest": str(newest.root)}
-            text = script(
-                machine, listed, roots, headers=str(headers), probes=str(paths.PROBES), out=str(out)
-            )
-            run(["sh", "-c", text], log=log, remedy=remedy)
+        where = {"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES}
+        here = {inside: workplace.at(inside, outside) for inside, outside in where.items()}
+        text = script(
+            machine, listed, {"oldest": here["/oldest"], "newest": here["/newest"]},
+            headers=workplace.kernel_headers(into, machine), probes=here["/src"],
+            out=workplace.at("/probes", out),
+        )  # fmt: skip
+        workplace.run(["sh", "-c", text], mounts={"/probes": out}, read_only=where, log=log, remedy=remedy)
 
     with step(f"compile the probes ({machine.name})") as at:
         entry = store.produce("probes", inputs, make)
