@@ -47,17 +47,10 @@ class Ratio:
 @contextmanager
 def _fresh_state(near: Path) -> Iterator[None]:
     """Results and compiler cache of the block start from nothing; sources are taken from the real state."""
-    before = os.environ.get("PIPELINE_STATE")
     with tempfile.TemporaryDirectory(dir=near, prefix="bench-") as fresh:
         (Path(fresh) / "sources").symlink_to(near / "sources")
-        os.environ["PIPELINE_STATE"] = fresh
-        try:
+        with paths.state_at(Path(fresh)):
             yield
-        finally:
-            if before is None:
-                del os.environ["PIPELINE_STATE"]
-            else:
-                os.environ["PIPELINE_STATE"] = before
 
 
 def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, top: Path) -> float:
