@@ -6,7 +6,13 @@ Exit codes (README): 0 pass, 1 a check failed, 2 wrong use, 3 evidence missing, 
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 from enum import IntEnum
+
+#: How programs say ENOSPC and EDQUOT in the C locale; Go's, as podman, say it in small letters.
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.IGNORECASE)
 
 
 class ExitCode(IntEnum):
@@ -74,7 +80,27 @@ class HashMismatch(WorldError):
 
 
 class NoSpace(WorldError):
-    """The disk is full."""
+    """The disk is full; the remedy is the same wherever it was seen."""
+
+    REMEDY = (
+        "free some space (`nox -s clean` drops stored results) or point PIPELINE_STATE at a larger disk, "
+        "then run the same command again"
+    )
+
+    def __init__(self, message: str, *, hint: str = REMEDY) -> None:
+        super().__init__(message, hint=hint)
+
+
+def says_disk_full(words: str) -> bool:
+    """Whether a program tells of a full disk."""
+    return _DISK_FULL.search(words) is not None
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a call failed for a full disk; `shutil.copytree` keeps only the words of its many errors."""
+    if isinstance(error, shutil.Error):
+        return says_disk_full(str(error))
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class CommandFailed(WorldError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline import paths, scratch
 from pipeline.arch import Arch
-from pipeline.errors import CommandFailed
+from pipeline.errors import CommandFailed, NoSpace
 from pipeline.profile import Profile, Release
 from pipeline.store import file_sha256
 from pipeline.workplace import Workplace
@@ -123,7 +123,7 @@ def rpmbuild(
     ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
     packages are written to disk all the same).
 
-    Raises `CommandFailed` with the log's path.
+    Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
     cache = paths.ccache(profile_name, machine.name)
     cache.mkdir(parents=True, exist_ok=True)
@@ -149,10 +149,14 @@ def rpmbuild(
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
     env.update(shared_cache or {})
     remedy = f"the first error is in {log}"
-    workplace.run(
-        argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=show(at), remedy=remedy,
-        network=bool(shared_cache), in_memory=dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory else None,
-    )  # fmt: skip
+    tmpfs = dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory and workplace.image else None
+    try:
+        workplace.run(
+            argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=show(at), remedy=remedy,
+            network=bool(shared_cache), in_memory=tmpfs,
+        )  # fmt: skip
+    except NoSpace as e:
+        raise scratch.too_small(e) if tmpfs else e from None
     return _ccache_counts(stats)
 
 

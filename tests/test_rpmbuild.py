@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths, rpmbuild
-from pipeline.arch import ARCHES, host_arch
-from pipeline.errors import CommandFailed
+from pipeline.arch import host_arch
+from pipeline.engine import Engine
+from pipeline.errors import CommandFailed, NoSpace
+from pipeline.image import BuildImage
+from pipeline.records import ImageRecord
 from pipeline.rpmbuild import Ingredients
+from pipeline.workplace import Workplace
 from tests.tiny_kit import Tiny
-
-FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 
 
 def test_what_tells_one_release_from_another(tmp_path: Path) -> None:
@@ -75,6 +77,31 @@ def test_a_spec_that_asks_for_its_debuginfo_gets_no_second_one() -> None:
     assert rpmbuild._own_debuginfo((paths.SPECS / "glibc.spec").read_text())
     assert rpmbuild._own_debuginfo("%debug_package\n")
     assert not rpmbuild._own_debuginfo("%global debug_package %{nil}\n# %{?debug_package}\n")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_build_that_ran_out_of_room_names_the_remedy_for_where_its_tree_lay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool, inside: bool
+) -> None:
+    for name in ("podman", "rpmbuild"):
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho \"as: can't write: 'No space left on device'\"; exit 1\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "SPECS").mkdir()
+    (tmp_path / "SPECS" / "glibc.spec").touch()
+    record = ImageRecord(id="sha256:1", base="b", pinned=True)
+    image = BuildImage(Engine("podman"), "name", record) if inside else None
+    log = tmp_path / "log"
+    with pytest.raises(NoSpace, match=f"full log: {log}") as failed:
+        rpmbuild.rpmbuild(
+            Workplace(image, "native"), host_arch(), "p", tmp_path, log=log, at=print, in_memory=in_memory
+        )
+    assert "PIPELINE_STATE" in failed.value.hint
+    assert ("PIPELINE_SCRATCH=disk" in failed.value.hint) is (in_memory and inside)
+    assert ("in memory" in failed.value.message) is (in_memory and inside)
 
 
 def test_caches_events_are_counted(tmp_path: Path) -> None:
