@@ -14,7 +14,7 @@ from pipeline import distgit, paths, rpmbuild, rpmfile, scratch, series, sharedc
 from pipeline import image as images
 from pipeline.arch import Arch, arch, host_arch
 from pipeline.distgit import Checkout, DistGit
-from pipeline.errors import CommandFailed, EvidenceError, UsageError
+from pipeline.errors import CommandFailed, EvidenceError, UsageError, reason
 from pipeline.evidence import file_record
 from pipeline.image import BuildImage
 from pipeline.lanes import Piece, lane_event, side_by_side
@@ -320,7 +320,7 @@ def read_manifest(directory: Path) -> BuildManifest:
         manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
     except (OSError, ValueError) as e:
         raise EvidenceError(
-            f"{directory / MANIFEST} cannot be read: {e}",
+            f"{directory / MANIFEST} cannot be read: {reason(e)}",
             hint=f"remove {directory} and run `nox -s build` again",
         ) from None
     return manifest.model_copy(update={"key": directory.name})

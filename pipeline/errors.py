@@ -117,3 +117,35 @@ class CommandFailed(WorldError):
         self.returncode = returncode
         self.log = log
         self.tail = tail
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without its number and the file that the message has named already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def of_system_call(error: OSError) -> WorldError:
+    """The error for a call that failed where nobody knew better: which file, why, and what may help."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        source, target, words = error.args[0][0]
+        named, why = f"{source} -> {target}", re.sub(r"^\[Errno \d+\] ", "", str(words))
+    else:
+        named = " -> ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
+        why = reason(error)
+    message = f"{named}: {why}" if named else f"a system call failed: {why}"
+    if is_disk_full(error):
+        return NoSpace(f"no space left: {message}")
+    again = "and run the same command again"
+    if not named:
+        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = (
+            f"make it yours to use (`ls -ld` shows whose it is), or move the state (PIPELINE_STATE), {again}"
+        )
+    elif error.errno == errno.ENOENT:
+        hint = f"put it there, or name what is there, {again}"
+    elif error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        hint = f"a file stands where a directory is wanted, or the reverse: move it away {again}"
+    else:
+        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+    return WorldError(message, hint=hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,16 +112,37 @@ def test_a_full_disk_nobody_caught(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
 ) -> None:
     assert ends(monkeypatch, OSError(code, os.strerror(code), "/some/file")) == 4
-    assert "error: no space left" in capsys.readouterr().err
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: no space left: /some/file: {os.strerror(code)}"
+    assert "PIPELINE_STATE" in second
 
 
-def test_what_may_not_be_written_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ends(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/some/file")) == 4
-    seen = capsys.readouterr().err
-    assert "/some/file" in seen
-    assert "what to do:" in seen
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a/file"),
+         "/a/file: Permission denied", "`ls -ld` shows whose it is"),
+        (OSError(errno.EROFS, "Read-only file system", "/a/file"), "/a/file: Read-only", "PIPELINE_STATE"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/file"),
+         "/a/file: No such file or directory", "put it there"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/file"), "/a/file: Not a", "move it away"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"), "/a -> /b: Inv", "TRACEBACK"),
+        (OSError(errno.EMFILE, "Too many open files"), "a system call failed: Too", "PIPELINE_TRACEBACK"),
+        (shutil.Error([("/a", "/b", "[Errno 5] Input/output error: '/a'")]),
+         "/a -> /b: Input/output error", "run the same command again"),
+        (OSError("a library's own words"), "a system call failed: a library's own", "PIPELINE_TRACEBACK=1"),
+    ],
+)  # fmt: skip
+def test_a_call_that_failed_names_file_reason_and_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: OSError, message: str, hint: str,
+) -> None:  # fmt: skip
+    assert ends(monkeypatch, error) == 4
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {message}")
+    assert "Errno" not in first
+    assert second.startswith("what to do: ")
+    assert hint in second
 
 
 def test_a_bug_never_looks_like_a_judgement(

@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, NoSpace, PipelineError, WorldError, is_disk_full
+from pipeline.errors import ExitCode, PipelineError, of_system_call
 from pipeline.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
@@ -71,11 +71,8 @@ def _world_failed(error: OSError) -> ExitCode:
     """A system call that failed where nobody knew better."""
     if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif is_disk_full(error):
-        explain(NoSpace(f"no space left: {error}"))
     else:
-        hint = "mend what the message names (permissions, a missing file) and run the same command again"
-        explain(WorldError(f"{error}", hint=hint))
+        explain(of_system_call(error))
     return ExitCode.WORLD
 
 

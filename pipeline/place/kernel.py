@@ -20,7 +20,7 @@ from typing import IO
 from pipeline import progress, store
 from pipeline.apt import PrivateApt
 from pipeline.arch import Arch
-from pipeline.errors import MalformedInput, SourceUnreachable, UsageError
+from pipeline.errors import MalformedInput, SourceUnreachable, UsageError, reason
 from pipeline.profile import Kernel, Profile
 
 #: What init needs to reach the result port: the bus QEMU puts devices on, and the port's driver.
@@ -143,7 +143,7 @@ def unpack(deb: Path, directory: Path) -> None:
                 elif any(f"/{d}" in name for d in MODULE_DIRECTORIES) and ".ko" in name:
                     modules[module_name(name)] = _plain_module(name, source.read())
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as e:
-        raise MalformedInput(f"{deb.name} cannot be unpacked: {e}", hint="fetch it again") from e
+        raise MalformedInput(f"{deb.name} cannot be unpacked: {reason(e)}", hint="fetch it again") from e
     if not image:
         raise MalformedInput(f"{deb.name} holds no boot/vmlinuz-*", hint="name a kernel image package")
     order = load_order(modules, {module_name(line) for line in builtin.split()}, deb.name)
