@@ -97,7 +97,9 @@ class Sites:
                 raise _exclusive()
             return [Site(ContainerPlace(self.image), {**host_identity(), "image": self.image.record.id})]
         if name == "qemu-user":
-            return [Site(QemuUserPlace(machine), host_identity())]
+            user = QemuUserPlace(machine)
+            qemu = first_line((user.emulator, "--version"))
+            return [Site(user, {**host_identity(), "qemu": qemu})]
         if name == "vm":
             return [self._vm(machine, k) for k in self._kernels(machine)]
         return [Site(SshPlace(name.removeprefix("ssh:")))]
