@@ -23,9 +23,9 @@ from pipeline.outcome import Target
 from pipeline.profile import Profile
 from pipeline.progress import step
 from pipeline.records import Built
-from pipeline.rpmbuild import Workplace
 from pipeline.run import run
 from pipeline.source import FetchedSource
+from pipeline.workplace import Workplace
 
 #: Three releases may cost at most this many plain builds; abidiff at least this many of our listings.
 MOST_OVER_PLAIN = 1.8
@@ -49,17 +49,10 @@ class Ratio:
 @contextmanager
 def _fresh_state(near: Path) -> Iterator[None]:
     """Results and compiler cache of the block start from nothing; sources are taken from the real state."""
-    before = os.environ.get("PIPELINE_STATE")
     with tempfile.TemporaryDirectory(dir=near, prefix="bench-") as fresh:
         (Path(fresh) / "sources").symlink_to(near / "sources")
-        os.environ["PIPELINE_STATE"] = fresh
-        try:
+        with paths.state_at(Path(fresh)):
             yield
-        finally:
-            if before is None:
-                del os.environ["PIPELINE_STATE"]
-            else:
-                os.environ["PIPELINE_STATE"] = before
 
 
 def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, top: Path) -> float:
@@ -70,28 +63,18 @@ def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, t
     build = top / "build"
     build.mkdir()
     cpus = len(os.sched_getaffinity(0))
-    inside = "/build" if workplace.image else str(top)
-    headers = (
-        f"/opt/kernel-headers/{machine.name}"
-        if workplace.image
-        else rpmbuild.host_kernel_headers(top, machine)
-    )
+    here, headers = workplace.at("/build", top), workplace.kernel_headers(top, machine)
     script = (
-        f"set -e; cd {inside}/build; ../{tree.name}/configure --with-headers={headers} "
+        f"set -e; cd {here}/build; ../{tree.name}/configure --with-headers={headers} "
         f"{' '.join(profile.configure)} CFLAGS='-g -O2' CXX=; make -j{cpus} CXX=; "
-        f"make -j{cpus} install install_root={inside}/root CXX="
+        f"make -j{cpus} install install_root={here}/root CXX="
     )
     argv = ["sh", "-c", script]
     log = paths.logs() / "bench-plain.log"
     log.unlink(missing_ok=True)
     start = time.monotonic()
     with step("plain configure && make && make install") as at:
-        if workplace.image:
-            workplace.image.engine.run(
-                workplace.image.name, argv, mounts={"/build": top}, log=log, on_line=rpmbuild.show(at.at)
-            )
-        else:
-            run(argv, log=log, on_line=rpmbuild.show(at.at))
+        workplace.run(argv, mounts={"/build": top}, log=log, on_line=rpmbuild.show(at.at))
     return time.monotonic() - start
 
 

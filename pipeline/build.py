@@ -14,7 +14,7 @@ from pipeline import distgit, paths, rpmbuild, rpmfile, scratch, series, sharedc
 from pipeline import image as images
 from pipeline.arch import Arch, arch, host_arch
 from pipeline.distgit import Checkout, DistGit
-from pipeline.errors import CommandFailed, EvidenceError, UsageError
+from pipeline.errors import CommandFailed, EvidenceError, UsageError, reason
 from pipeline.evidence import file_record
 from pipeline.image import BuildImage
 from pipeline.lanes import Piece, lane_event, side_by_side
@@ -23,11 +23,12 @@ from pipeline.patchfile import Patch
 from pipeline.profile import Profile
 from pipeline.progress import say, step, warn
 from pipeline.records import BuildManifest, BuildMode, Built, PatchRecord
-from pipeline.rpmbuild import Ingredients, Workplace
+from pipeline.rpmbuild import Ingredients
 from pipeline.run import run
 from pipeline.source import FetchedSource
 from pipeline.store import Entry, file_sha256
 from pipeline.sysroot import extract
+from pipeline.workplace import Workplace
 
 ForeignBuild = Literal["cross", "emulated"]
 MANIFEST = "manifest.json"
@@ -143,7 +144,7 @@ class Builder:
             **made_from,
             "release": rpmbuild.release_inc(self.profile, release, archive="", topdir=""),
             "spec": rpmbuild.spec_sha256(),
-            "workplace": rpmbuild.identity(self.workplace(machine), machine),
+            "workplace": self.workplace(machine).identity(machine),
             "arch": target.arch,
             "check": self.options.check
             and [store.file_sha256(CHECK_INC), *self.profile.tests_of(target.release)],
@@ -201,7 +202,7 @@ class Builder:
         start = time.monotonic()
         release = self.profile.get(target.release)
         workplace = self.workplace(machine)
-        shared = sharedcache.usable(self.options.shared_cache, partial(rpmbuild.ccache_version, workplace))
+        shared = sharedcache.usable(self.options.shared_cache, workplace.ccache_version)
         top = into / "rpmbuild"
         top.mkdir()
         theirs = self.distgit(target)
@@ -253,7 +254,7 @@ class Builder:
             rpms=tuple(file_record(rpm) for rpm in rpms),
             srpm=file_record(srpm) if srpm else None,
             mode=workplace.mode,
-            place="container" if workplace.image else "host",
+            place=workplace.name,
             hermetic=workplace.image is not None and not shared,
             source=theirs.record if theirs else self.source.record,
             patches=patches,
@@ -319,7 +320,7 @@ def read_manifest(directory: Path) -> BuildManifest:
         manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
     except (OSError, ValueError) as e:
         raise EvidenceError(
-            f"{directory / MANIFEST} cannot be read: {e}",
+            f"{directory / MANIFEST} cannot be read: {reason(e)}",
             hint=f"remove {directory} and run `nox -s build` again",
         ) from None
     return manifest.model_copy(update={"key": directory.name})

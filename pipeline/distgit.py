@@ -22,11 +22,12 @@ from pipeline.arch import Arch
 from pipeline.errors import CommandFailed, HashMismatch, UsageError
 from pipeline.profile import Profile
 from pipeline.records import PatchRecord, SourceRecord
-from pipeline.rpmbuild import Ingredients, Workplace
+from pipeline.rpmbuild import Ingredients
 from pipeline.run import Completed, run
 from pipeline.source import FetchedSource, vcs
 from pipeline.source.download import without_password
 from pipeline.specfile import Application
+from pipeline.workplace import Workplace
 
 SPEC = "glibc.spec"
 _RELEASE = re.compile(r"^[0-9][0-9a-z.]*$")
@@ -304,17 +305,13 @@ def read(
 
 def _at(workplace: Workplace, script: str, directory: Path, machine: Arch) -> Completed:
     """Run a shell script where the build will run; $D is the dist-git, $@ are rpm's options for it."""
-    where = "/distgit/files" if workplace.image else str(directory)
+    where = workplace.at("/distgit/files", directory)
     head = (
         f"D={shlex.quote(where)}; T=$(mktemp -d); trap 'rm -rf \"$T\"' EXIT; "
         f'set -- --target {machine.name}-linux --define "_topdir $T" '
         '--define "_sourcedir $D" --define "_specdir $D"; '
     )
-    if workplace.image is None:
-        return run(["sh", "-c", head + script])
-    return workplace.image.engine.run(
-        workplace.image.name, ["sh", "-c", head + script], read_only={"/distgit": directory.parent}
-    )
+    return workplace.run(["sh", "-c", head + script], read_only={"/distgit": directory.parent})
 
 
 def _expanded(checkout: Checkout, machine: Arch, workplace: Workplace) -> str:

@@ -6,7 +6,13 @@ Exit codes (README): 0 pass, 1 a check failed, 2 wrong use, 3 evidence missing, 
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 from enum import IntEnum
+
+#: How programs say ENOSPC and EDQUOT in the C locale; Go's, as podman, say it in small letters.
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.IGNORECASE)
 
 
 class ExitCode(IntEnum):
@@ -74,7 +80,27 @@ class HashMismatch(WorldError):
 
 
 class NoSpace(WorldError):
-    """The disk is full."""
+    """The disk is full; the remedy is the same wherever it was seen."""
+
+    REMEDY = (
+        "free some space (`nox -s clean` drops stored results) or point PIPELINE_STATE at a larger disk, "
+        "then run the same command again"
+    )
+
+    def __init__(self, message: str, *, hint: str = REMEDY) -> None:
+        super().__init__(message, hint=hint)
+
+
+def says_disk_full(words: str) -> bool:
+    """Whether a program tells of a full disk."""
+    return _DISK_FULL.search(words) is not None
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a call failed for a full disk; `shutil.copytree` keeps only the words of its many errors."""
+    if isinstance(error, shutil.Error):
+        return says_disk_full(str(error))
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class CommandFailed(WorldError):
@@ -91,3 +117,35 @@ class CommandFailed(WorldError):
         self.returncode = returncode
         self.log = log
         self.tail = tail
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without its number and the file that the message has named already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def of_system_call(error: OSError) -> WorldError:
+    """The error for a call that failed where nobody knew better: which file, why, and what may help."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        source, target, words = error.args[0][0]
+        named, why = f"{source} -> {target}", re.sub(r"^\[Errno \d+\] ", "", str(words))
+    else:
+        named = " -> ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
+        why = reason(error)
+    message = f"{named}: {why}" if named else f"a system call failed: {why}"
+    if is_disk_full(error):
+        return NoSpace(f"no space left: {message}")
+    again = "and run the same command again"
+    if not named:
+        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = (
+            f"make it yours to use (`ls -ld` shows whose it is), or move the state (PIPELINE_STATE), {again}"
+        )
+    elif error.errno == errno.ENOENT:
+        hint = f"put it there, or name what is there, {again}"
+    elif error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        hint = f"a file stands where a directory is wanted, or the reverse: move it away {again}"
+    else:
+        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+    return WorldError(message, hint=hint)

@@ -25,7 +25,7 @@ from pipeline.completeness import OWN_CHECK, RSEQ_PREFIXES, TIME_CHECKS, complet
 from pipeline.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.outcome import Finding, Frozen, NotJudged, Outcome, OutcomeName, Target
 from pipeline.place import BatchResult, PlaceFacts
-from pipeline.profile import Profile, for_arch
+from pipeline.profile import Profile, available, for_arch, load
 from pipeline.records import BuildManifest, FileRecord
 from pipeline.verdict import grade_reasons, verdict
 from pipeline.waiver import Waiver, WaiverRecord, apply_waivers, cause_of
@@ -41,6 +41,11 @@ class StepRecord(Frozen):
     before: str
     after: str
     added: dict[str, tuple[str, ...]]
+
+
+def profile_sha256(profile: Profile) -> str:
+    """sha256 of all a profile says."""
+    return store.digest(profile.model_dump(mode="json", by_alias=True))
 
 
 class ProfileRecord(Frozen):
@@ -78,7 +83,7 @@ class ProfileRecord(Frozen):
                 )
                 for s in profile.step
             ),
-            sha256=store.digest(profile.model_dump(mode="json", by_alias=True)),
+            sha256=profile_sha256(profile),
             series={
                 r.name: tuple(p.sha256 for p in series.load(profile.name, r.name).patches)
                 for r in profile.release
@@ -357,7 +362,9 @@ def _consistent(evidence: Evidence, name: str) -> None:
     kept, declined = complete(evidence.questions, evidence.findings, evidence.not_judged, evidence.places)
     applied = {c for w in evidence.waivers if w.status == "applied" for c in w.causes}
     wrong = ""
-    if _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
+    if not _as_shipped(evidence.profile):
+        wrong = f"its record of profile {evidence.profile.name} is not what that profile says"
+    elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
         wrong = "its findings do not answer the questions it says were planned"
     elif any(f.outcome is Outcome.WAIVED and cause_of(f) not in applied for f in evidence.findings):
         wrong = "a finding is WAIVED, but no waiver it records covers it"
@@ -371,6 +378,19 @@ def _consistent(evidence: Evidence, name: str) -> None:
             wrong = "its release grade does not follow from what it records"
     if wrong:
         raise MalformedInput(f"{name} was changed or cut: {wrong}", hint="make it anew with `nox -s verify`")
+
+
+def _as_shipped(record: ProfileRecord) -> bool:
+    """False if the record claims to be of a profile that is here and says something else than that does.
+
+    Which patches a series has is not the profile's word, and may be another in another checkout.
+    """
+    if record.name not in available():
+        return True
+    profile = load(record.name)
+    if profile_sha256(profile) != record.sha256:
+        return True  # another version of it, of which nothing is known here
+    return ProfileRecord.of(profile).model_copy(update={"series": record.series}) == record
 
 
 def _sorted(records: Iterable[Frozen]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
+from pipeline import store
 from pipeline.completeness import OWN_CHECK, complete
 from pipeline.errors import EvidenceError
 from pipeline.evidence import Environment, Evidence, PlaceRecord, sealed
@@ -32,6 +33,7 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         _same("pipeline version", first.tool, other.tool)
         _same("profile", first.profile.name, other.profile.name)
         _same(f"content of profile {first.profile.name}", first.profile.sha256, other.profile.sha256)
+        _same(f"record of profile {first.profile.name}", _digest(first), _digest(other))
     builds = _join("build", (b for p in parts for b in p.builds), lambda b: str(b.target), _build_essence)
     _one_source(builds)
     places = _join("place", (x for p in parts for x in p.places), _place_name, _place_essence)
@@ -66,6 +68,10 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         waivers=_waivers(parts),
         tool=first.tool,
     )
+
+
+def _digest(evidence: Evidence) -> str:
+    return store.digest(evidence.profile.model_dump(mode="json"))[:16]
 
 
 def _same(what: str, one: str, other: str) -> None:

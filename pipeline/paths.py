@@ -7,6 +7,9 @@ already built; ``PIPELINE_STATE`` moves it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import platformdirs
@@ -21,8 +24,24 @@ CONTAINERS = REPO / "containers"
 BASELINES = REPO / "abi-baselines"
 
 
+#: what `state_at` says; lanes begin as copies of this process and have it too
+_STATE: ContextVar[Path | None] = ContextVar("state", default=None)
+
+
+@contextmanager
+def state_at(directory: Path) -> Iterator[None]:
+    """All results of the block live under ``directory``, whatever the environment says."""
+    token = _STATE.set(directory.absolute())
+    try:
+        yield
+    finally:
+        _STATE.reset(token)
+
+
 def state() -> Path:
     """The directory all results live under (created on demand by the store)."""
+    if chosen := _STATE.get():
+        return chosen
     named = os.environ.get("PIPELINE_STATE")
     # absolute: container engines take a relative path for the name of a volume
     return (

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import paths, scratch
-from pipeline.arch import Arch, host_arch
-from pipeline.errors import CommandFailed, ToolMissing
-from pipeline.image import BuildImage
+from pipeline.arch import Arch
+from pipeline.errors import CommandFailed, NoSpace
 from pipeline.profile import Profile, Release
-from pipeline.records import BuildMode
-from pipeline.run import run
 from pipeline.store import file_sha256
+from pipeline.workplace import Workplace
 
 #: 2026-11-24, the date of the spec's changelog: no RPM carries the time it was built at.
 SOURCE_DATE_EPOCH = "1795478400"
@@ -42,18 +40,6 @@ EXECUTING = "Executing("
 
 #: A compiler command of the build: what it writes is what we show.
 _COMPILES = re.compile(r"-o \S*?/?([\w.+-]+/[\w.+-]+\.(?:o|os|so|oS))\b")
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where rpmbuild runs: in ``image`` (no network), or on the host if there is none."""
-
-    image: BuildImage | None
-    mode: BuildMode
-
-    @property
-    def name(self) -> str:
-        return "container" if self.image else "host"
 
 
 @dataclass(frozen=True)
@@ -137,17 +123,12 @@ def rpmbuild(
     ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
     packages are written to disk all the same).
 
-    Raises `CommandFailed` with the log's path.
+    Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
     cache = paths.ccache(profile_name, machine.name)
     cache.mkdir(parents=True, exist_ok=True)
-    inside = workplace.image is not None
-    if workplace.image is None:
-        launcher = str(host_launcher(top))
-    else:  # UBI's repositories have no ccache; such an image builds without
-        launcher = "ccache" if workplace.image.record.tools.get("ccache") else "%{nil}"
-    headers = f"/opt/kernel-headers/{machine.name}" if inside else str(host_kernel_headers(top, machine))
-    where = "/build" if inside else str(top)
+    where = workplace.at("/build", top)
+    launcher, headers = workplace.launcher(top), workplace.kernel_headers(top, machine)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
         "--define", f"_topdir {where}", "--define", f"jobs {jobs()}",
@@ -163,19 +144,19 @@ def rpmbuild(
     ]  # fmt: skip
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
-    env["CCACHE_DIR"] = "/ccache" if inside else str(cache)
+    env["CCACHE_DIR"] = workplace.at("/ccache", cache)
     env["CCACHE_BASEDIR"] = where
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
     env.update(shared_cache or {})
     remedy = f"the first error is in {log}"
-    if workplace.image:
-        workplace.image.engine.run(
-            workplace.image.name, argv, mounts={"/build": top, "/ccache": cache}, env=env,
-            log=log, on_line=show(at), remedy=remedy, network=bool(shared_cache),
-            in_memory=dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory else None,
+    tmpfs = dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory and workplace.image else None
+    try:
+        workplace.run(
+            argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=show(at), remedy=remedy,
+            network=bool(shared_cache), in_memory=tmpfs,
         )  # fmt: skip
-    else:
-        run(argv, env=env, log=log, on_line=show(at), remedy=remedy)
+    except NoSpace as e:
+        raise scratch.too_small(e) if tmpfs else e from None
     return _ccache_counts(stats)
 
 
@@ -191,20 +172,6 @@ def _own_debuginfo(spec: str) -> tuple[str, ...]:
     """
     asks = re.search(r"^%(debug_package|\{\??debug_package\})\s*$", spec, re.MULTILINE)
     return _NO_SECOND_DEBUGINFO if asks else ()
-
-
-def host_launcher(top: Path) -> Path:
-    """What runs the compiler on the host: ccache, and the build's directory never seen in what comes out.
-
-    In a container every build is below /build. On the host each has a directory of its own, which would be
-    in debug information and build ids, and would keep ccache from finding what another build compiled. The
-    names are those that debugedit gives.
-    """
-    script = top / "launcher"
-    maps = f"'-ffile-prefix-map={top}=/build' '-ffile-prefix-map={top}/BUILD=/usr/src/debug'"
-    script.write_text(f'#!/bin/sh\nexec ccache "$@" {maps}\n')
-    script.chmod(0o755)
-    return script
 
 
 def show(at: Callable[[str], None]) -> Callable[[str], None]:
@@ -227,31 +194,6 @@ def _ccache_counts(stats: Path) -> dict[str, int]:
             if not line.startswith("#"):
                 counts[line] = counts.get(line, 0) + 1
     return {k: v for k, v in sorted(counts.items()) if k.endswith(("hit", "miss"))}
-
-
-def host_kernel_headers(top: Path, machine: Arch) -> Path:
-    """A directory below ``top`` with the host's linux, asm and asm-generic for ``machine`` side by side.
-
-    Debian keeps ``asm`` in a multiarch directory, and the headers of other architectures in one of their
-    own; glibc wants all three together. Raises `ToolMissing`.
-    """
-    if machine == host_arch():
-        common = Path("/usr/include")
-        own = next((d for d in (common, common / machine.triplet) if (d / "asm").is_dir()), common)
-    else:
-        common = own = Path(f"/usr/{machine.triplet}/include")
-    headers = top / "kernel-headers"
-    headers.mkdir(exist_ok=True)
-    for name, where in (("linux", common), ("asm-generic", common), ("asm", own)):
-        if not (where / name).is_dir():
-            raise ToolMissing(
-                f"there are no kernel headers for {machine.name}: {where / name} does not exist",
-                hint="install linux-libc-dev (kernel-headers) for that architecture with `nox -s setup`, or "
-                "build in a container",
-            )
-        if not (headers / name).exists():
-            (headers / name).symlink_to(where / name)
-    return headers
 
 
 def collect(top: Path, into: Path) -> tuple[list[Path], Path | None]:
@@ -279,23 +221,6 @@ def read_own_tests(top: Path) -> dict[str, str]:
         if colon:
             found[name.strip()] = word
     return found
-
-
-def ccache_version(workplace: Workplace) -> str:
-    """The first line of ``ccache --version`` where a build runs; "" if there is none."""
-    if workplace.image:
-        return workplace.image.record.tools.get("ccache", "")
-    return run(["ccache", "--version"]).text.partition("\n")[0]
-
-
-def identity(workplace: Workplace, machine: Arch) -> dict[str, str]:
-    """What of the workplace decides what comes out (for store keys): the image, or the host's tools."""
-    if workplace.image:
-        return {"image": workplace.image.record.id, "mode": workplace.mode}
-    prefix = "" if machine == host_arch() else f"{machine.triplet}-"
-    tools = (f"{prefix}gcc", f"{prefix}ld", "make", "rpmbuild")
-    versions = [run([tool, "--version"]).text.splitlines()[0] for tool in tools]
-    return {"host": "; ".join(versions), "mode": workplace.mode}
 
 
 def spec_sha256() -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from pipeline.errors import CommandFailed, NoSpace, ToolMissing, WorldError
+from pipeline.errors import CommandFailed, NoSpace, ToolMissing, WorldError, says_disk_full
 
 #: Names that a program may take from our environment: where programs, homes, proxies and certificates
 #: are, and nothing that changes how glibc or a compiler works.
@@ -35,9 +35,6 @@ TAIL_LINES = 25
 #: Characters of one line in a message; the log has them all.
 SHOWN = 240
 GRACE_SECONDS = 5.0
-
-#: How programs say ENOSPC and EDQUOT in the C locale.
-_DISK_FULL = ("No space left on device", "ENOSPC", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,8 @@ def run(
     """Run ``argv`` to its end and return how it ended.
 
     ``env`` is added to `clean_environment`. With ``log`` both outputs go to that file (appended) instead of
-    being returned, and each line is also given to ``on_line``. ``success_codes=None`` accepts any status.
+    being returned, and each line is also given to ``on_line``. ``success_codes=None`` accepts any status
+    (but `NoSpace` is raised all the same: a full disk is no answer to what was asked).
     ``timeout`` is in seconds. ``remedy`` is the hint of the error if it fails.
 
     Raises `ToolMissing`, `NoSpace` (recognised in the program's words) or `CommandFailed`.
@@ -142,13 +140,14 @@ def run(
                 process.wait(None if timeout is None else max(0.1, timeout - (time.monotonic() - start)))
             else:
                 stdout, stderr = process.communicate(stdin, timeout)
-                tail = _last_lines(stderr or stdout)
+                tail = _last_lines(stderr or stdout, stderr)
         except subprocess.TimeoutExpired:
             raise CommandFailed(
                 f"{args[0]} did not end within {timeout:.0f} s", hint=remedy, log=str(log or "")
             ) from None
     done = Completed(tuple(args), process.returncode, stdout, stderr, time.monotonic() - start)
-    if success_codes is not None and done.returncode not in success_codes:
+    full = done.returncode != 0 and says_disk_full(stderr.decode(errors="replace"))
+    if done.returncode not in success_codes if success_codes is not None else full:
         _signal_group(process, signal.SIGKILL)  # what a failed program may have left behind
         _raise(done, tail, log, remedy)
     return done
@@ -245,8 +244,11 @@ def _not_started(program: str, cwd: Path | None, error: OSError) -> WorldError:
     )
 
 
-def _last_lines(output: bytes) -> str:
-    return "\n".join(output.decode(errors="replace").splitlines()[-TAIL_LINES:])
+def _last_lines(output: bytes, stderr: bytes) -> str:
+    """The last lines, and before them the first of ``stderr`` that tells of a full disk."""
+    tail = output.decode(errors="replace").splitlines()[-TAIL_LINES:]
+    disk_full = next((x for x in stderr.decode(errors="replace").splitlines() if says_disk_full(x)), "")
+    return "\n".join([disk_full, *tail] if disk_full and disk_full not in tail else tail)
 
 
 def _follow(
@@ -278,7 +280,7 @@ def _follow(
             for raw in lines:
                 line = raw.decode(errors="replace")
                 tail.append(line)
-                if not disk_full and any(words in line for words in _DISK_FULL):
+                if not disk_full and says_disk_full(line):
                     disk_full = line
                 if on_line:
                     on_line(line)
@@ -298,11 +300,8 @@ def _readable(tail: str) -> str:
 def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
     name = done.argv[0]
     where = f"; full log: {log}" if log else ""
-    if any(words in tail for words in _DISK_FULL):
-        raise NoSpace(
-            f"the disk filled up while {name} ran{where}",
-            hint="free some space (`nox -s clean` drops stored results) and run the same command again",
-        )
+    if says_disk_full(tail):
+        raise NoSpace(f"the disk filled up while {name} ran{where}")
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
     what = " ".join(done.argv[:3]) + (" …" if len(done.argv) > 3 else "")
     raise CommandFailed(

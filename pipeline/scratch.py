@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.errors import UsageError
+from pipeline.errors import NoSpace, UsageError
 
 #: Bytes a build's tree and its install root may take (glibc 2.36 with debug information: 1.9 GB), and the
 #: memory that must be there before it begins: two builds side by side see each other's room as free.
@@ -36,6 +36,14 @@ def free_memory() -> int:
             continue
         free = min(free, max(left, 0))
     return free
+
+
+def too_small(error: NoSpace) -> NoSpace:
+    """The error of a build whose tree lay in memory: that may be what is full, or the disk."""
+    return NoSpace(
+        f"{error.message}; its tree lay in memory, {SIZE >> 30} GB at most",
+        hint=f"set PIPELINE_SCRATCH=disk to build on disk; if it is the disk that is full, {error.hint}",
+    )
 
 
 def in_memory() -> bool:

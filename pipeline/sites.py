@@ -42,9 +42,32 @@ class Sites:
             return ("container" if self.image else "host",)
         return ("vm",)
 
+    def check(self, machines: Sequence[Arch]) -> None:
+        """Refuse before anything is built what `for_arch` would refuse afterwards; raises `UsageError`.
+
+        Kernels are looked at also if nothing boots them; none is fetched.
+        """
+        known = [k.name for k in self.profile.kernel]
+        for wanted in self.kernels:
+            if "/" in wanted:
+                images.from_path(Path(wanted))
+            elif wanted not in known:
+                raise UsageError(
+                    f"profile {self.profile.name} has no kernel {wanted!r}",
+                    hint=f"it has: {', '.join(known) or 'none'}; `--kernel ./FILE` takes any kernel image",
+                )
+        if {"host", "container"} <= set(self.places):
+            raise _exclusive()
+        for machine in machines:
+            if "vm" in self._chosen(machine):
+                self._wanted_kernels(machine)
+
+    def _chosen(self, machine: Arch) -> list[str]:
+        return [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))
+
     def for_arch(self, machine: Arch, programs: Path) -> list[Site]:
         """The places for ``machine``; raises `UsageError` for a place nobody knows or that cannot serve."""
-        chosen = [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))
+        chosen = self._chosen(machine)
         if left_out := [p for p in self.places if p not in chosen]:
             warn(
                 f"{', '.join(left_out)} cannot run {machine.name} programs here; "
@@ -71,13 +94,12 @@ class Sites:
             return [Site(HostPlace(programs / "runner", log=log), host_identity())]
         if name == "container":
             if self.image is None:
-                raise UsageError(
-                    "--place container and --place host exclude each other",
-                    hint="leave --place host out to build and run in containers",
-                )
+                raise _exclusive()
             return [Site(ContainerPlace(self.image), {**host_identity(), "image": self.image.record.id})]
         if name == "qemu-user":
-            return [Site(QemuUserPlace(machine), host_identity())]
+            user = QemuUserPlace(machine)
+            qemu = first_line((user.emulator, "--version"))
+            return [Site(user, {**host_identity(), "qemu": qemu})]
         if name == "vm":
             return [self._vm(machine, k) for k in self._kernels(machine)]
         return [Site(SshPlace(name.removeprefix("ssh:")))]
@@ -88,18 +110,32 @@ class Sites:
         return Site(VmPlace(machine, kernel), identity, kernel.image)
 
     def _kernels(self, machine: Arch) -> list[images.KernelImage]:
-        named = [k.name for k in self.profile.kernel if machine.name in k.packages]
-        found = []
-        for wanted in self.kernels or tuple(named):
+        return [
+            images.fetch(self.profile, k, machine) if isinstance(k, str) else k
+            for k in self._wanted_kernels(machine)
+        ]
+
+    def _wanted_kernels(self, machine: Arch) -> list[images.KernelImage | str]:
+        """The files, and the profile's names, of the kernels to boot; raises `UsageError`."""
+        usual = [k.name for k in self.profile.kernel if machine.name in k.packages]
+        found: list[images.KernelImage | str] = []
+        for wanted in self.kernels or usual:
             if "/" in wanted:
                 image = images.from_path(Path(wanted))
                 if images.machine_of(image.image.read_bytes()) == machine.name or len(self.kernels) == 1:
                     found.append(image)
             else:
-                found.append(images.fetch(self.profile, wanted, machine))
+                found.append(images.named(self.profile, wanted, machine).name)
         if not found:
             raise UsageError(
                 f"profile {self.profile.name} names no kernel for {machine.name}",
                 hint="give one with `--kernel PATH`",
             )
         return found
+
+
+def _exclusive() -> UsageError:
+    return UsageError(
+        "--place container and --place host exclude each other",
+        hint="leave --place host out to build and run in containers",
+    )

@@ -7,7 +7,6 @@ time; a second one waits and then finds it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline import paths
-from pipeline.errors import NoSpace
+from pipeline.errors import NoSpace, is_disk_full
 
 #: Raised when the meaning of stored results changes, so that old ones are not taken for new ones.
 FORMAT = 1
@@ -123,11 +122,8 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
                     remove_tree(work)
                 raise
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(
-                f"no space left in {base} while making {kind}",
-                hint="free some space or point PIPELINE_STATE at a larger disk, then run it again",
-            ) from e
+        if is_disk_full(e):
+            raise NoSpace(f"no space left in {base} while making {kind}") from e
         raise
     return Entry(base / key, key, False)
 
@@ -163,6 +159,6 @@ def write_atomically(path: Path, data: bytes | str) -> None:
                 Path(f.name).unlink(missing_ok=True)
                 raise
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(e):
             raise NoSpace(f"no space left to write {path}", hint="free some space and run it again") from e
         raise

@@ -15,15 +15,14 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from pipeline import paths, rpmbuild, store
+from pipeline import paths, store
 from pipeline.arch import Arch, host_arch
 from pipeline.errors import UsageError
 from pipeline.outcome import Frozen
 from pipeline.profile import Profile
 from pipeline.progress import step
 from pipeline.records import Built
-from pipeline.rpmbuild import Workplace
-from pipeline.run import run
+from pipeline.workplace import Workplace
 
 WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
@@ -124,7 +123,7 @@ def compile_programs(
         "oldest": [r.sha256 for r in oldest.manifest.rpms],
         "newest": [r.sha256 for r in newest.manifest.rpms],
         "each": {name: [r.sha256 for r in b.manifest.rpms] for name, b in built.items()},
-        "workplace": rpmbuild.identity(workplace, machine),
+        "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(
             machine, listed, {"oldest": "O", "newest": "N"}, stand_ins, headers="H", probes="P", out="D"
@@ -142,33 +141,18 @@ def compile_programs(
             f"should be in the packages of {oldest.manifest.nvr} or {newest.manifest.nvr} (glibc-devel, "
             "glibc-static)"
         )
-        if workplace.image:
-            inside = {name: f"/release/{name}" for name in built}
-            text = script(
-                machine, listed, {"oldest": "/oldest", "newest": "/newest"}, inside,
-                headers=f"/opt/kernel-headers/{machine.name}", probes="/src", out="/probes",
-            )  # fmt: skip
-            workplace.image.engine.run(
-                workplace.image.name,
-                ["sh", "-c", text],
-                mounts={"/probes": out},
-                read_only={
-                    "/oldest": oldest.root,
-                    "/newest": newest.root,
-                    "/src": paths.PROBES,
-                    **{inside[name]: b.root for name, b in built.items()},
-                },
-                log=log,
-                remedy=remedy,
-            )
-        else:
-            headers = rpmbuild.host_kernel_headers(into, machine)
-            roots = {"oldest": str(oldest.root), "newest": str(newest.root)}
-            each = {name: str(b.root) for name, b in built.items()}
-            text = script(
-                machine, listed, roots, each, headers=str(headers), probes=str(paths.PROBES), out=str(out)
-            )
-            run(["sh", "-c", text], log=log, remedy=remedy)
+        where = {"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES}
+        each = {f"/release/{name}": b.root for name, b in built.items()}
+        here = {inside: workplace.at(inside, outside) for inside, outside in (where | each).items()}
+        text = script(
+            machine, listed, {"oldest": here["/oldest"], "newest": here["/newest"]},
+            {name: here[f"/release/{name}"] for name in built},
+            headers=workplace.kernel_headers(into, machine), probes=here["/src"],
+            out=workplace.at("/probes", out),
+        )  # fmt: skip
+        workplace.run(
+            ["sh", "-c", text], mounts={"/probes": out}, read_only=where | each, log=log, remedy=remedy
+        )
 
     with step(f"compile the probes ({machine.name})") as at:
         entry = store.produce("probes", inputs, make)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from pipeline import image as images
-from pipeline import paths, rpmbuild
+from pipeline import paths
 from pipeline.arch import ARCHES, host_arch
 from pipeline.build import Builder, Options, mode_for, source_archive
 from pipeline.errors import UsageError
 from pipeline.run import run
 from pipeline.source import FetchedSource
 from pipeline.store import key_of
+from pipeline.workplace import Workplace
 from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
@@ -25,7 +26,7 @@ FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     laid_out = Tiny.lay_out(tmp_path)
     monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
     return laid_out
 
 
@@ -62,7 +63,7 @@ def test_everything_that_decides_the_result_is_in_the_key(
     tiny.add("1.0", "0002-more.patch", "csu/libc.c", "return s[0]", "return s[1]")
     keys.append(key(tiny.builder(), tiny))
     with monkeypatch.context() as patched:
-        patched.setattr(rpmbuild, "identity", lambda *_: {"host": "other tools"})
+        patched.setattr(Workplace, "identity", lambda *_: {"host": "other tools"})
         keys.append(key(tiny.builder(), tiny))
     with monkeypatch.context() as patched:
         specs = tmp_path / "specs"

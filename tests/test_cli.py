@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline import cli, paths
-from pipeline.cli import clean, explain, main, verify
+from pipeline import cli, paths, report
+from pipeline.cli import build, clean, explain, main, verify
 from pipeline.cli.options import Choice, choice_options
 from pipeline.cli.verify import same_again
 from pipeline.errors import (
@@ -111,16 +112,37 @@ def test_a_full_disk_nobody_caught(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
 ) -> None:
     assert ends(monkeypatch, OSError(code, os.strerror(code), "/some/file")) == 4
-    assert "error: no space left" in capsys.readouterr().err
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: no space left: /some/file: {os.strerror(code)}"
+    assert "PIPELINE_STATE" in second
 
 
-def test_what_may_not_be_written_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ends(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/some/file")) == 4
-    seen = capsys.readouterr().err
-    assert "/some/file" in seen
-    assert "what to do:" in seen
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a/file"),
+         "/a/file: Permission denied", "`ls -ld` shows whose it is"),
+        (OSError(errno.EROFS, "Read-only file system", "/a/file"), "/a/file: Read-only", "PIPELINE_STATE"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/file"),
+         "/a/file: No such file or directory", "put it there"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/file"), "/a/file: Not a", "move it away"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"), "/a -> /b: Inv", "TRACEBACK"),
+        (OSError(errno.EMFILE, "Too many open files"), "a system call failed: Too", "PIPELINE_TRACEBACK"),
+        (shutil.Error([("/a", "/b", "[Errno 5] Input/output error: '/a'")]),
+         "/a -> /b: Input/output error", "run the same command again"),
+        (OSError("a library's own words"), "a system call failed: a library's own", "PIPELINE_TRACEBACK=1"),
+    ],
+)  # fmt: skip
+def test_a_call_that_failed_names_file_reason_and_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: OSError, message: str, hint: str,
+) -> None:  # fmt: skip
+    assert ends(monkeypatch, error) == 4
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {message}")
+    assert "Errno" not in first
+    assert second.startswith("what to do: ")
+    assert hint in second
 
 
 def test_a_bug_never_looks_like_a_judgement(
@@ -226,18 +248,78 @@ def test_the_same_again_is_a_command_that_works() -> None:
     assert wrong_with(command) == ""
 
 
-def test_wrong_waivers_are_told_before_anything_is_built(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def build(*_: object) -> None:
+@pytest.fixture
+def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(*_: object) -> None:
         raise AssertionError("something was built")
 
-    monkeypatch.setattr(verify, "build_all", build)
-    monkeypatch.setattr(Choice, "builder", build)
+    for module in (build, verify):
+        monkeypatch.setattr(module, "build_all", built)
+    monkeypatch.setattr(Choice, "builder", built)
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+def test_wrong_waivers_are_told_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no waivers file"):
         verify.command.main(
             ["--profile", "bookworm", "--waivers", str(tmp_path / "none")], standalone_mode=False
         )
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+@pytest.mark.parametrize("verb", [verify.command, build.command], ids=["verify", "build"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--kernel", "nope"), "profile bookworm has no kernel 'nope' (it has: stable, next;"),
+        (
+            ("--kernel", "stable", "--kernel", "/no/file"),
+            "kernel /no/file: No such file or directory (name a",
+        ),
+        (("--place", "host", "--place", "container"), "exclude each other (leave --place host out"),
+    ],
+)
+def test_a_kernel_nobody_knows_is_told_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    verb: click.Command,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    """Also by `build`, to which nox gives the same words before `verify` sees them."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as wrong:
+        verb.main(["--profile", "bookworm", *arguments], standalone_mode=False)
+    assert said in wrong.value.explained
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/nothing-can-be-made-here"])
+@pytest.mark.parametrize("how", ["option", "default"])
+def test_a_report_that_can_go_nowhere_is_told_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    how: str,
+) -> None:
+    def asked(_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(Choice, "profile", asked)
+    (tmp_path / "file").write_text("the user's")
+    out = tmp_path / where
+    monkeypatch.setattr(paths, "out", lambda: out)
+    with pytest.raises(UsageError, match=f"the report cannot go to {out}: ") as wrong:
+        verify.command.main(["--out", str(out)] if how == "option" else [], standalone_mode=False)
+    assert "--out DIR" in wrong.value.hint
+    assert ("file is no directory" in wrong.value.message) is where.startswith("file")
+    assert (tmp_path / "file").read_text() == "the user's"
+
+
+def test_a_report_may_go_to_a_directory_that_is_there_or_not(tmp_path: Path) -> None:
+    for out in (tmp_path, tmp_path / "new" / "below"):
+        report.check_writable(out)
+        assert [p for p in out.iterdir() if p.is_file()] == []
 
 
 def test_what_the_user_chooses_arrives() -> None:

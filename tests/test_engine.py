@@ -110,8 +110,8 @@ def test_if_nothing_runs_each_ways_own_words_are_told(fakes: Fakes) -> None:
 
 
 def test_a_full_disk_is_not_taken_for_a_broken_engine(fakes: Fakes) -> None:
-    fakes.add("podman", run="echo 'write /var/lib/containers: no space left on device' >&2;"
-              " echo 'No space left on device' >&2; exit 125")  # fmt: skip
+    """In Go's words, which begin with a small letter."""
+    fakes.add("podman", run="echo 'write /var/lib/containers: no space left on device' >&2; exit 125")
     with pytest.raises(NoSpace):
         engines.probe("image", "podman")
 

@@ -285,6 +285,44 @@ def test_changed_evidence_is_refused(
         ev.read(_tampered(made, tmp_path / "evidence.json", change))
 
 
+def _claiming(made: Draft, **claims: object) -> Evidence:
+    """Evidence whose profile record was edited, and everything that follows from it with it."""
+    e = made.evidence()
+    parts = {name: getattr(e, name) for name in (
+        "created", "command", "targets", "environment", "builds", "places", "questions", "findings",
+        "not_judged", "waivers",
+    )}  # fmt: skip
+    return ev.sealed(**parts, profile=e.profile.model_copy(update=claims))
+
+
+@pytest.mark.parametrize(
+    "claims", [{"stand_in": ""}, {"title": "RHEL 9 glibc 2.34"}, {"glibc": "2.34"}, {"arches": ("x86_64",)}]
+)
+def test_a_profile_that_is_here_says_for_itself_what_it_is(
+    made: Draft, tmp_path: Path, claims: dict[str, object]
+) -> None:
+    """Without this a stand-in becomes release grade by an edit that is consistent in itself."""
+    forged = _claiming(made, **claims)
+    assert forged.release_grade is (claims == {"stand_in": ""})
+    with pytest.raises(MalformedInput, match="its record of profile bookworm is not what that profile says"):
+        ev.read(ev.write(forged, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "claims", [{}, {"sha256": "0" * 64, "title": "older"}, {"name": "mine", "title": "mine"}, {"series": {}}]
+)
+def test_another_version_profile_or_series_is_not_held_against_ours(
+    made: Draft, tmp_path: Path, claims: dict[str, object]
+) -> None:
+    evidence = _claiming(made, **claims)
+    assert ev.read(ev.write(evidence, tmp_path)) == evidence
+
+
+def test_parts_with_other_words_about_one_profile_are_not_merged(made: Draft) -> None:
+    with pytest.raises(EvidenceError, match="disagree on the record of profile bookworm"):
+        merge([made.evidence(), _claiming(made, stand_in="")])
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema_version": "1"}'])
 def test_what_is_no_evidence_is_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "evidence.json"

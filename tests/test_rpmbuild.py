@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths, rpmbuild
-from pipeline.arch import ARCHES, host_arch
+from pipeline.arch import host_arch
 from pipeline.engine import Engine
-from pipeline.errors import CommandFailed, ToolMissing
+from pipeline.errors import CommandFailed, NoSpace
 from pipeline.image import BuildImage
 from pipeline.records import ImageRecord
-from pipeline.rpmbuild import Ingredients, Workplace
+from pipeline.rpmbuild import Ingredients
+from pipeline.workplace import Workplace
 from tests.tiny_kit import Tiny
-
-FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 
 
 def test_what_tells_one_release_from_another(tmp_path: Path) -> None:
@@ -80,62 +79,33 @@ def test_a_spec_that_asks_for_its_debuginfo_gets_no_second_one() -> None:
     assert not rpmbuild._own_debuginfo("%global debug_package %{nil}\n# %{?debug_package}\n")
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_build_that_ran_out_of_room_names_the_remedy_for_where_its_tree_lay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool, inside: bool
+) -> None:
+    for name in ("podman", "rpmbuild"):
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho \"as: can't write: 'No space left on device'\"; exit 1\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "SPECS").mkdir()
+    (tmp_path / "SPECS" / "glibc.spec").touch()
+    record = ImageRecord(id="sha256:1", base="b", pinned=True)
+    image = BuildImage(Engine("podman"), "name", record) if inside else None
+    log = tmp_path / "log"
+    with pytest.raises(NoSpace, match=f"full log: {log}") as failed:
+        rpmbuild.rpmbuild(
+            Workplace(image, "native"), host_arch(), "p", tmp_path, log=log, at=print, in_memory=in_memory
+        )
+    assert "PIPELINE_STATE" in failed.value.hint
+    assert ("PIPELINE_SCRATCH=disk" in failed.value.hint) is (in_memory and inside)
+    assert ("in memory" in failed.value.message) is (in_memory and inside)
+
+
 def test_caches_events_are_counted(tmp_path: Path) -> None:
     log = tmp_path / "stats"
     log.write_text("# a.o\ndirect_cache_hit\n# b.o\ncache_miss\n# c.o\ndirect_cache_hit\ncleanup\n")
     assert rpmbuild._ccache_counts(log) == {"cache_miss": 1, "direct_cache_hit": 2}
     assert rpmbuild._ccache_counts(tmp_path / "none") == {}
-
-
-def test_kernel_headers_are_those_of_the_machine_built_for(tmp_path: Path) -> None:
-    headers = rpmbuild.host_kernel_headers(tmp_path, host_arch())
-    assert sorted(p.name for p in headers.iterdir()) == ["asm", "asm-generic", "linux"]
-    assert (headers / "asm" / "unistd.h").is_file()
-    assert (headers / "linux" / "version.h").is_file()
-
-
-def test_kernel_headers_of_another_machine_are_never_the_hosts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = f"/usr/{FOREIGN.triplet}/include"
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "is_dir", lambda path: str(path).startswith(there))
-        headers = rpmbuild.host_kernel_headers(tmp_path, FOREIGN)
-    for name in ("linux", "asm", "asm-generic"):
-        assert (headers / name).readlink() == Path(there) / name
-    monkeypatch.setattr(Path, "is_dir", lambda _: False)
-    (tmp_path / "x").mkdir()
-    with pytest.raises(ToolMissing, match=f"no kernel headers for {FOREIGN.name}"):
-        rpmbuild.host_kernel_headers(tmp_path / "x", FOREIGN)
-
-
-def test_a_workplace_is_known_by_its_image_or_its_tools(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = ImageRecord(id="sha256:1", base="b", pinned=True)
-    inside = Workplace(BuildImage(Engine("podman"), "name", record), "native")
-    assert rpmbuild.identity(inside, host_arch()) == {"image": "sha256:1", "mode": "native"}
-    assert (inside.name, Workplace(None, "native").name) == ("container", "host")
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    monkeypatch.setenv("PATH", str(directory))
-    names = ("gcc", "ld", "make", "rpmbuild", f"{FOREIGN.triplet}-gcc", f"{FOREIGN.triplet}-ld")
-
-    def identity(changed: str = "", mode: str = "native") -> str:
-        for name in names:
-            version = 2 if name == changed else 1
-            (directory / name).write_text(f"#!/bin/sh\necho {name} {version}\necho more\n")
-            (directory / name).chmod(0o755)
-        machine = host_arch() if mode == "native" else FOREIGN
-        return rpmbuild.identity(Workplace(None, "native"), machine)["host"]
-
-    assert identity() == "gcc 1; ld 1; make 1; rpmbuild 1"
-    assert len({identity(name) for name in ("", "gcc", "ld", "make", "rpmbuild")}) == 5
-    assert identity(f"{FOREIGN.triplet}-gcc", "cross") != identity("", "cross")
-    assert identity("gcc", "cross") == identity("", "cross")
-
-
-def test_the_hosts_compiler_never_writes_down_where_it_ran(tmp_path: Path) -> None:
-    script = rpmbuild.host_launcher(tmp_path)
-    assert os.access(script, os.X_OK)
-    assert f"'-ffile-prefix-map={tmp_path}/BUILD=/usr/src/debug'" in script.read_text()

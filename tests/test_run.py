@@ -197,12 +197,24 @@ def test_running_ends_its_group_with_the_block(tmp_path: Path, monkeypatch: pyte
     assert gone_within(pid, 2)
 
 
-@pytest.mark.parametrize("words", ["No space left on device", "Disk quota exceeded"])
+@pytest.mark.parametrize(
+    "words", ["No space left on device", "Disk quota exceeded", "no space left on device", "ENOSPC: write"]
+)
 def test_a_full_disk_is_recognised_in_a_programs_words(words: str) -> None:
     with pytest.raises(NoSpace) as failed:
         run(["sh", "-c", f"echo 'cc1: error: x.s: {words}' >&2; exit 1"])
     assert "clean" in failed.value.hint
+    assert "PIPELINE_STATE" in failed.value.hint
     assert failed.value.exit_code is ExitCode.WORLD
+
+
+def test_a_full_disk_is_no_answer_even_where_any_status_is_one() -> None:
+    """A patch that could not be written would be told as one that does not fit."""
+    with pytest.raises(NoSpace):
+        run(["sh", "-c", "echo 'write error: No space left on device' >&2; seq 500 >&2; exit 1"],
+            success_codes=None)  # fmt: skip
+    for harmless in ("echo 'No space left on device' >&2", "echo 'No space left on device'; exit 1"):
+        run(["sh", "-c", harmless], success_codes=None)
 
 
 def test_a_full_disk_is_recognised_though_much_is_said_after_it(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import rpmbuild, sharedcache
+from pipeline import sharedcache
 from pipeline.build import Options
 from pipeline.cli import cli
 from pipeline.cli.options import Choice
 from pipeline.errors import UsageError
 from pipeline.sharedcache import SharedCache, parse, setting, usable
 from pipeline.store import key_of
+from pipeline.workplace import Workplace
 from tests.tiny_kit import Tiny
 
 
@@ -92,7 +93,7 @@ def test_builds_without_it_keep_their_key_and_those_with_it_have_another(
 ) -> None:
     tiny = Tiny.lay_out(tmp_path)
     monkeypatch.setattr("pipeline.paths.PATCHES", tiny.patches)
-    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
     target = tiny.target("1.0")
     plain = tiny.builder().inputs(target)
     assert "shared_cache" not in plain

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import random
 import socket
 import subprocess
@@ -14,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths, profile, source
-from pipeline.errors import HashMismatch, SourceUnreachable, UsageError
+from pipeline.errors import (
+    CommandFailed,
+    HashMismatch,
+    NoSpace,
+    SourceUnreachable,
+    UsageError,
+    WorldError,
+)
 from pipeline.profile import Profile, TarballSource
 from pipeline.source import download as downloads
 from pipeline.source import vcs
@@ -401,6 +410,23 @@ class TestDirectory:
         copy = fetched.unpack(tmp_path / "t")
         assert not (copy / ".git").exists()
         assert tree_sha256(copy) == fetched.record.sha256 == tree_sha256(top)
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EACCES, CommandFailed)],
+    )
+    def test_a_full_disk_is_no_unreadable_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[WorldError]
+    ) -> None:
+        def fails(_: object, target: str, **__: object) -> None:
+            raise OSError(code, os.strerror(code), target)
+
+        fetched = source.fetch(pinning(dead_url()), f"dir:{toy_tree(tmp_path / 'mine')}")
+        monkeypatch.setattr("shutil.copyfile", fails)
+        with pytest.raises(error) as failed:
+            fetched.unpack(tmp_path / "t")
+        assert ("PIPELINE_STATE" in failed.value.hint) is (error is NoSpace)
+        assert ("readable" in failed.value.hint) is (error is CommandFailed)
 
     def test_a_worktree_has_the_identity_of_its_files(self, tmp_path: Path) -> None:
         top = toy_tree(tmp_path / "mine")

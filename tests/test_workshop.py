@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, rpmbuild, workshop
+from pipeline import paths, workshop
 from pipeline.arch import ARCHES, Arch, host_arch
 from pipeline.errors import CommandFailed, UsageError
 from pipeline.profile import load
 from pipeline.records import Built
-from pipeline.rpmbuild import Workplace
+from pipeline.workplace import Workplace
 from pipeline.workshop import Program, compile_programs, compiler, programs
 from tests.check.rpm_bench import built
 
@@ -119,7 +119,7 @@ def test_a_release_without_libc_a_is_left_out(tmp_path: Path, monkeypatch: pytes
     (probes / "programs.toml").write_text('[[program]]\nname = "t"\nsource = "t.c"\nagainst = "each"\n')
     (probes / "t.c").write_text("int main (void) { return 0; }\n")
     monkeypatch.setattr(paths, "PROBES", probes)
-    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
     fake = tmp_path / "compiler"
     fake.write_text(
         '#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != -o ]; do shift; done\n[ -z "$2" ] || : >"$2"\n'
@@ -143,7 +143,7 @@ def test_compiled_once_and_again_when_a_probe_changes(
     (probes / "programs.toml").write_text('[[program]]\nname = "t"\nsource = "t.c"\nagainst = "image"\n')
     (probes / "t.c").write_text("int main (void) { return 0; }\n")
     monkeypatch.setattr(paths, "PROBES", probes)
-    monkeypatch.setattr(rpmbuild, "identity", lambda *_: {"host": "tools"})
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
     made, place = releases(tmp_path), Workplace(None, "native")
     first = compile_programs(load("bookworm"), host_arch(), place, made)
     assert (first / "t").is_file()

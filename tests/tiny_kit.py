@@ -16,7 +16,7 @@ from pipeline.build import Builder, Options
 from pipeline.image import BuildImage
 from pipeline.outcome import Target
 from pipeline.profile import Profile, load_file
-from pipeline.rpmbuild import Workplace
+from pipeline.workplace import Workplace
 
 TREE = Path(__file__).parent / "tiny_glibc"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ import click
 from rich.markup import escape
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, NoSpace, PipelineError, WorldError
+from pipeline.errors import ExitCode, PipelineError, of_system_call
 from pipeline.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
@@ -72,11 +71,8 @@ def _world_failed(error: OSError) -> ExitCode:
     """A system call that failed where nobody knew better."""
     if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        explain(NoSpace(f"no space left: {error}", hint="free some space and run the same command again"))
     else:
-        hint = "mend what the message names (permissions, a missing file) and run the same command again"
-        explain(WorldError(f"{error}", hint=hint))
+        explain(of_system_call(error))
     return ExitCode.WORLD
 
 

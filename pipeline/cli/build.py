@@ -8,6 +8,7 @@ from tabulate import tabulate
 from pipeline.build import build_all
 from pipeline.cli.options import Choice, choice_options, distgit_option
 from pipeline.errors import ExitCode
+from pipeline.sites import Sites
 
 
 @click.command()
@@ -17,6 +18,9 @@ def command(distgits: tuple[str, ...], choice: Choice) -> int:
     """Build the RPMs of each chosen target. What is already built is found, not built again."""
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
+    Sites(profile, choice.places, choice.kernels).check(
+        []
+    )  # `verify` may come after this with the same words
     builder = choice.builder(profile, distgits)
     made = build_all(builder, wanted)
     rows = [

@@ -76,7 +76,7 @@ def command(
             tuple(dict.fromkeys(t.arch for t in targets)),
             paths,
         )
-        current.done(f"{len(result.files)} files")
+        current.done(_counted(len(result.files), "file", "files"))
     _show(result, failing=failing)
     if json_file:
         store.write_atomically(json_file, record.to_json(result))
@@ -91,7 +91,7 @@ def _show(result: Scan, *, failing: bool) -> None:
         [
             f.item.name,
             f.item.facts.arch if f.item.facts else "?",
-            *(_SHORT[f.judgements[r].answer] for r in result.releases),
+            *(_short(f.judgements[r]) for r in result.releases),
             "\n".join(_why(f)),
         ]
         for f in shown
@@ -102,13 +102,29 @@ def _show(result: Scan, *, failing: bool) -> None:
     if not result.files:
         warn("no ELF file was found, so nothing was judged")
     counts = {a: sum(a in f.answers for f in result.files) for a in Answer}
-    start = sum(f.answers == {Answer.STARTS} for f in result.files)
+    start = [f for f in result.files if f.answers == {Answer.STARTS}]
+    open_ = sum(any(j.elsewhere for j in f.judgements.values()) for f in start)
     say(
-        f"{len(result.files)} files: {start} start on every release, {counts[Answer.FAILS]} fail on some, "
-        f"{counts[Answer.UNKNOWN]} could not be judged, {counts[Answer.NOT_APPLICABLE]} do not apply"
+        f"{_counted(len(result.files), 'file', 'files')}: "
+        f"{_counted(len(start), 'starts', 'start')} on every release"
+        + (f" ({open_} of them if libraries that are not glibc's are there)" if open_ else "")
+        + f", {_counted(counts[Answer.FAILS], 'fails', 'fail')} on some, "
+        f"{counts[Answer.UNKNOWN]} could not be judged, "
+        f"{_counted(counts[Answer.NOT_APPLICABLE], 'does', 'do')} not apply"
     )
     if result.exit_code == ExitCode.MISSING:
         say("what could not be judged is not known to start (exit code 3)")
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
+
+
+def _short(judgement: Judgement) -> str:
+    """The answer in a word; glibc does not decide alone where other libraries are needed."""
+    if judgement.answer is Answer.STARTS and judgement.elsewhere:
+        return "starts if"
+    return _SHORT[judgement.answer]
 
 
 def _why(scanned: Scanned) -> list[str]:
@@ -130,5 +146,9 @@ def _lines(judgement: Judgement) -> list[str]:
     if judgement.reason:
         lines.append(judgement.reason)
     if judgement.elsewhere:
-        lines.append(f"not judged: needs {', '.join(judgement.elsewhere)} from elsewhere")
+        names = ", ".join(judgement.elsewhere)
+        if judgement.answer is Answer.STARTS:
+            lines.append(f"if there {'is' if len(judgement.elsewhere) == 1 else 'are'} {names}, not glibc's")
+        else:
+            lines.append(f"needs {names} from elsewhere, which was not judged")
     return [*lines, *judgement.notes]

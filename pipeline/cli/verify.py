@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -42,10 +43,14 @@ def command(
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
     waivers = waiver.load(waivers_file) if waivers_file else ()  # before what takes long
+    outdir = out or paths.out()
+    report.check_writable(outdir)
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
+    sites = Sites(profile, choice.places, choice.kernels)
+    sites.check([])
     builder = choice.builder(profile, distgits)
-    report.withdraw(out or paths.out())
+    report.withdraw(outdir)
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
     theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
@@ -57,6 +62,7 @@ def command(
     if theirs:
         arches = tuple(given)
         wanted = [t for t in wanted if t.arch in given]
+    sites.check([arch(name) for name in arches])
     ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]
     made = build_all(builder, ours)
     built = {
@@ -67,7 +73,7 @@ def command(
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])
 
-    sites = Sites(profile, choice.places, choice.kernels, builder.workplace(host_arch()).image)
+    sites = replace(sites, image=builder.workplace(host_arch()).image)
     evidence = verify(
         profile,
         wanted,
@@ -82,7 +88,7 @@ def command(
         narrow=bool(choice.releases) and not theirs and not distgits,
         waivers=waivers,
     )
-    written = report.write_all(evidence, out or paths.out())
+    written = report.write_all(evidence, outdir)
     say(f"report: {written.html}")
     return evidence.verdict.exit_code
 

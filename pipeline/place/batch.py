@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -98,11 +97,6 @@ def decode_results(
     elif end != len(results):
         troubles.append(f"{len(results)} results came, {end} were sent")
     return BatchResult(facts=facts, results=results, log=log, trouble="; ".join(troubles))
-
-
-def with_trouble(batch: BatchResult, trouble: str) -> BatchResult:
-    """The same with one more trouble in front."""
-    return replace(batch, trouble="; ".join(t for t in (trouble, batch.trouble) if t))
 
 
 def _text(line: dict[str, Any], name: str) -> str:

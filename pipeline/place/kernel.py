@@ -20,7 +20,7 @@ from typing import IO
 from pipeline import progress, store
 from pipeline.apt import PrivateApt
 from pipeline.arch import Arch
-from pipeline.errors import MalformedInput, SourceUnreachable, UsageError
+from pipeline.errors import MalformedInput, SourceUnreachable, UsageError, reason
 from pipeline.profile import Kernel, Profile
 
 #: What init needs to reach the result port: the bus QEMU puts devices on, and the port's driver.
@@ -56,7 +56,7 @@ def fetch(profile: Profile, kernel_name: str, arch: Arch) -> KernelImage:
     Raises `UsageError` if the profile names no such kernel, and what `pipeline.apt` raises if the package
     cannot be had.
     """
-    kernel = _named(profile, kernel_name, arch)
+    kernel = named(profile, kernel_name, arch)
     apt = PrivateApt(kernel.suite, arch.deb, max_age=MAX_AGE)
     try:
         return _from_apt(apt, kernel.packages[arch.name], arch)
@@ -81,14 +81,15 @@ def _from_apt(apt: PrivateApt, name: str, arch: Arch) -> KernelImage:
     return _stored(entry.path, f"{package} {version}")
 
 
-def _named(profile: Profile, name: str, arch: Arch) -> Kernel:
+def named(profile: Profile, name: str, arch: Arch) -> Kernel:
+    """The kernel that the profile calls ``name``, for ``arch``; raises `UsageError` if there is none."""
     have = [k for k in profile.kernel if arch.name in k.packages]
     for kernel in have:
         if kernel.name == name:
             return kernel
     raise UsageError(
         f"profile {profile.name} has no kernel {name!r} for {arch.name}",
-        hint=f"it has: {', '.join(k.name for k in have) or 'none'}; `--kernel PATH` takes any kernel image",
+        hint=f"it has: {', '.join(k.name for k in have) or 'none'}; `--kernel ./FILE` takes any kernel image",
     )
 
 
@@ -142,7 +143,7 @@ def unpack(deb: Path, directory: Path) -> None:
                 elif any(f"/{d}" in name for d in MODULE_DIRECTORIES) and ".ko" in name:
                     modules[module_name(name)] = _plain_module(name, source.read())
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as e:
-        raise MalformedInput(f"{deb.name} cannot be unpacked: {e}", hint="fetch it again") from e
+        raise MalformedInput(f"{deb.name} cannot be unpacked: {reason(e)}", hint="fetch it again") from e
     if not image:
         raise MalformedInput(f"{deb.name} holds no boot/vmlinuz-*", hint="name a kernel image package")
     order = load_order(modules, {module_name(line) for line in builtin.split()}, deb.name)

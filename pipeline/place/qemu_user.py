@@ -88,12 +88,16 @@ class QemuUserPlace:
             progress.warn(f"{self.name}: {batch.trouble}")
         return batch
 
+    @property
+    def emulator(self) -> str:
+        """The program's name."""
+        return self.qemu or f"qemu-{self.arch.qemu}-static"
+
     def _qemu(self) -> Path:
-        usual = f"qemu-{self.arch.qemu}-static"
-        found = shutil.which(self.qemu or usual)
+        found = shutil.which(self.emulator)
         if not found:
             raise ToolMissing(
-                f"{self.qemu or usual} is not installed",
+                f"{self.emulator} is not installed",
                 hint="`nox -s setup` installs what is missing (Debian: qemu-user-static)",
             )
         return Path(found)

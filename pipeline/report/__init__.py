@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,7 @@ import click
 
 from pipeline import evidence as ev
 from pipeline import store
+from pipeline.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,20 @@ class Reports:
     def below(cls, outdir: Path) -> Self:
         """Where they are in ``outdir``, written or not."""
         return cls(outdir / ev.FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
+
+
+def check_writable(outdir: Path) -> None:
+    """Make ``outdir`` and write into it for a moment; raises `UsageError` if a sign-off cannot go there."""
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outdir) as f:
+            f.write(b"x")
+    except OSError as e:
+        file = next((p for p in (outdir, *outdir.parents) if p.exists() and not p.is_dir()), None)
+        why = f"{file} is no directory" if file else e.strerror
+        raise UsageError(
+            f"the report cannot go to {outdir}: {why}", hint="name a directory that can be written: --out DIR"
+        ) from None
 
 
 def withdraw(outdir: Path) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline import paths
-from pipeline.errors import CommandFailed, HashMismatch, SourceUnreachable, UsageError
+from pipeline.errors import (
+    CommandFailed,
+    HashMismatch,
+    NoSpace,
+    SourceUnreachable,
+    UsageError,
+    is_disk_full,
+)
 from pipeline.progress import step
 from pipeline.run import Completed, run
 from pipeline.source import cache
@@ -140,12 +147,17 @@ def directory(text: str) -> tuple[Path, str]:
 
 
 def copy_directory(top: Path, sha256: str, into: Path) -> Path:
-    """A copy of ``top`` below ``into``, without its history; `HashMismatch` if it changed meanwhile."""
+    """A copy of ``top`` below ``into``, without its history; `HashMismatch` if it changed meanwhile.
+
+    Raises `NoSpace`, and `CommandFailed` for what cannot be read.
+    """
     copy = into / top.name
     into.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copytree(top, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
     except shutil.Error as e:
+        if is_disk_full(e):
+            raise NoSpace(f"no space left in {into} to copy {top}") from e
         first = e.args[0][0] if e.args and e.args[0] else ("", "", e)
         raise CommandFailed(
             f"{top} cannot be copied: {first[2]}", hint="make the directory readable and run it again"

@@ -13,9 +13,9 @@ from pipeline.distgit import DistGit
 from pipeline.errors import ExitCode, UsageError
 from pipeline.image import BuildImage
 from pipeline.listing import listings
-from pipeline.rpmbuild import Workplace
 from pipeline.run import run
 from pipeline.source import FetchedSource
+from pipeline.workplace import Workplace
 from tests.distgit_kit import AUTOSETUP, BY_HAND, FOREIGN, TARBALL, DistGitKit
 from tests.tiny_kit import TREE, Tiny
 

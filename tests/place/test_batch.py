@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.place import Job
-from pipeline.place.batch import decode_results, encode_jobs, longest, with_trouble
+from pipeline.place.batch import decode_results, encode_jobs, longest
 
 FACTS = {
     "kind": "facts", "cpus": 2, "kernel": "6.1.0", "kernel_version": "#1", "machine": "x86_64",
@@ -91,8 +91,8 @@ def test_a_wrong_count_and_a_line_after_the_end_are_trouble() -> None:
 
 def test_the_runners_and_the_callers_trouble_are_both_told() -> None:
     data = stream(FACTS, {"kind": "trouble", "message": "no mounts"})
-    batch = with_trouble(decode_results(data, place="host", trouble="status 1"), "killed")
-    assert batch.trouble == "killed; status 1; no mounts; results are cut short after 0 jobs"
+    batch = decode_results(data, place="host", trouble="status 1")
+    assert batch.trouble == "status 1; no mounts; results are cut short after 0 jobs"
 
 
 def test_no_bytes_at_all() -> None:

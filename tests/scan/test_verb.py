@@ -86,6 +86,60 @@ def test_sarif(tmp_path: Path, plain: Path, rseq: Path) -> None:
     assert uris == [f"file://{tmp_path}/cut%20file", f"file://{rseq}"]
 
 
+def needing(directory: Path, name: str, source: str, *libraries: str) -> Path:
+    """A program that needs libraries of nobody's, which are gone when it is scanned."""
+    flags = []
+    for library in libraries:
+        made = kit.program(directory, f"lib{library}", f"int {library} (void) {{ return 0; }}\n", "-shared",
+                           f"-Wl,-soname,lib{library}.so.1")  # fmt: skip
+        made.rename(directory / f"lib{library}.so")
+        flags.append(f"-l{library}")
+    file = kit.program(directory, name, source, f"-L{directory}", "-Wl,--no-as-needed", *flags)
+    for library in libraries:
+        (directory / f"lib{library}.so").unlink()
+    return file
+
+
+def test_what_needs_others_libraries_is_not_said_to_start_outright(tmp_path: Path, plain: Path) -> None:
+    one = needing(tmp_path, "one", kit.PLAIN, "foo")
+    two = needing(tmp_path, "two", kit.PLAIN, "foo", "bar")
+    bad = needing(tmp_path, "bad", kit.USES_RSEQ, "foo")
+    result = call(*CHOSEN, one, two, bad, plain)
+    lines = {
+        f: next(x for x in result.stdout.splitlines() if x.startswith(f"{f} "))
+        for f in (one, two, bad, plain)
+    }
+    assert lines[one].count("starts if") == lines[two].count("starts if") == 3
+    assert lines[one].endswith("  if there is libfoo.so.1, not glibc's")
+    assert lines[two].endswith("  if there are libfoo.so.1, libbar.so.1, not glibc's")
+    assert "12.0: needs libfoo.so.1 from elsewhere, which was not judged" in result.stdout
+    assert "FAILS" in lines[bad]
+    assert lines[plain].split()[2:] == ["starts"] * 3
+    said = (
+        "4 files: 3 start on every release (2 of them if libraries that are not glibc's are there), 1 fails"
+    )
+    assert said in result.stderr
+    assert call(*CHOSEN, one).return_value == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "1 file: 1 starts on every release, 0 fail on some, 0 could not be judged, 0 do not apply"),
+        (2, "2 files: 2 start on every release, 0 fail on some, 0 could not be judged, 0 do not apply"),
+    ],
+)
+def test_one_is_not_counted_as_many(tmp_path: Path, plain: Path, count: int, said: str) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    for number in range(count):
+        (top / str(number)).write_bytes(plain.read_bytes())
+    words = call(*CHOSEN, top).stderr
+    assert said in words
+    assert ("1 files" in words) is False
+    assert f"scan 0:00 {said.partition(':')[0]}\n" in words
+
+
 def test_wrong_use(tmp_path: Path, plain: Path) -> None:
     for args, says in (
         (CHOSEN, "name what to scan"),
