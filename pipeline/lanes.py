@@ -61,7 +61,8 @@ def side_by_side(pieces: Sequence[Piece], *, lanes: int) -> None:
                 waiting.remove(piece)
                 busy.append(_start(piece.work))
             time.sleep(POLL_SECONDS)
-            for lane in [lane for lane in busy if not lane[0].is_alive()]:
+            # a long answer fills its pipe, and until it is taken its lane cannot end
+            for lane in [lane for lane in busy if lane[1].poll() or not lane[0].is_alive()]:
                 busy.remove(lane)
                 _finish(lane)
     finally:
@@ -94,13 +95,13 @@ def _work(piece: Callable[[], object], answer: Connection) -> None:
 
 def _finish(lane: Lane) -> None:
     process, answer = lane
-    process.join()
     try:
         error = answer.recv() if answer.poll() else None
     except EOFError:
         error = None
     finally:
         answer.close()
+    process.join()
     if error is not None:
         raise error
     if process.exitcode == 130:

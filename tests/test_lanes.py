@@ -61,6 +61,17 @@ def test_an_error_comes_over_whole_and_ends_the_other_lane(tmp_path: Path) -> No
     assert not text or not alive(int(text))
 
 
+def test_an_error_longer_than_a_pipe_comes_over_whole() -> None:
+    words = "x" * (1 << 20)  # a pipe holds 64 KiB; an error keeps the last 25 lines, of any length
+
+    def long() -> None:
+        raise CommandFailed("the piece broke", tail=words)
+
+    with pytest.raises(CommandFailed) as e:
+        side_by_side([Piece(long), Piece(partial(time.sleep, 0.01))], lanes=2)
+    assert e.value.tail == words
+
+
 def test_a_lane_that_dies_without_a_word_is_an_error() -> None:
     with pytest.raises(WorldError, match="status 3"):
         side_by_side([Piece(partial(os._exit, 3)), Piece(partial(time.sleep, 0.01))], lanes=2)
