@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import paths, store
 from pipeline.arch import Arch, host_arch
-from pipeline.errors import WorldError
+from pipeline.errors import NoSpace, WorldError, says_disk_full
 from pipeline.rpmbuild import SOURCE_DATE_EPOCH
 from pipeline.run import run
 
@@ -23,9 +23,11 @@ SPEC = paths.SPECS / "probe.spec"
 #: What rpm says when the machine, not a package, is the reason.
 _MACHINE = re.compile(
     r"unable to change root|can't create transaction lock|rpmdb|permission denied|not permitted|unshare"
-    r"|read-only file system|no space left|needs \S+ on the \S+ filesystem|more space needed",
+    r"|read-only file system",
     re.IGNORECASE,
 )
+#: How rpm says, of each package, that there is no room for it, in its older and its newer words.
+_NO_ROOM = re.compile(r"needs \d+(?:[A-Z]?B|)(?: more (?:space|inodes)| inodes)? on the \S+ filesystem")
 _UNMET = re.compile(r"^\t(\S.*? is needed by \S+)\n?", re.MULTILINE)
 _HARMLESS = re.compile(r"^(error: Failed dependencies:|warning: .*)\n?", re.MULTILINE)
 #: Debian's rpm warns whoever installs packages by it.
@@ -166,6 +168,16 @@ def _carry_out(
         said = _DEBIAN.sub("", (done.stderr + done.stdout).decode(errors="replace")).strip()
         unmet = tuple(sorted(_UNMET.findall(f"{said}\n")))
         other = _HARMLESS.sub("", _UNMET.sub("", f"{said}\n")).strip()
+        if done.returncode < 0:
+            raise WorldError(
+                f"rpm was ended by signal {-done.returncode} while it installed into an empty root",
+                hint="see `dmesg` for why (memory may have been short), then run the same command again",
+            )
+        if done.returncode and not unmet and (_NO_ROOM.search(said) or says_disk_full(said)):
+            raise NoSpace(
+                f"there is no room in {root.parent} to install the packages into an empty root: {said}",
+                hint="free some space there, or set TMPDIR to a larger disk, then run the same command again",
+            )
         if done.returncode != 0 and not unmet and _MACHINE.search(said):
             raise WorldError(
                 f"rpm cannot install into an empty root on this machine: {said}",
