@@ -18,23 +18,35 @@ from pipeline.errors import NoSpace, UsageError
 SIZE = 5 << 30
 ROOM = 11 << 30
 
-#: cgroup v2 and v1: what the group this process is in may use at most, and what it uses.
+#: cgroup v2 and v1: the hierarchy's directory, what a group may use at most, and what it uses.
 _GROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ("", "memory.max", "memory.current"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 _CGROUPS = Path("/sys/fs/cgroup")
+_OURS = Path("/proc/self/cgroup")
+
+
+def _groups(hierarchy: str) -> list[Path]:
+    """The directories of the group this process is in and of those it is in, in one hierarchy."""
+    top = _CGROUPS / hierarchy
+    lines = _OURS.read_text().splitlines() if _OURS.is_file() else []
+    own = [path for _, names, path in (x.split(":", 2) for x in lines) if hierarchy in names.split(",")]
+    # a container may see its own group as the top, and still read its name outside
+    below = Path(own[0].lstrip("/")) if own and ".." not in own[0] else Path()
+    return [top / directory for directory in (below, *below.parents)]
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping, within the limits of the control group (0 if unknown)."""
+    """Bytes that can be had without swapping, within the limits of the control groups."""
     free = psutil.virtual_memory().available
-    for most, used in _GROUPS:
-        try:
-            left = int((_CGROUPS / most).read_text()) - int((_CGROUPS / used).read_text())
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-        free = min(free, max(left, 0))
+    for hierarchy, most, used in _GROUPS:
+        for group in _groups(hierarchy):
+            try:
+                left = int((group / most).read_text()) - int((group / used).read_text())
+            except (OSError, ValueError):  # no such group, or "max"
+                continue
+            free = min(free, max(left, 0))
     return free
 
 

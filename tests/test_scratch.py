@@ -21,6 +21,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PIPELINE_SCRATCH", raising=False)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
     monkeypatch.setattr(scratch, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(scratch, "_OURS", tmp_path / "ours")
     return tmp_path
 
 
@@ -46,6 +47,27 @@ def test_what_is_free_is_what_the_group_may_still_have(
         (machine / name).parent.mkdir(exist_ok=True)
         (machine / name).write_text(f"{text}\n")
     assert scratch.free_memory() == free
+
+
+@pytest.mark.parametrize(
+    ("ours", "limited"),
+    [
+        ("0::/user.slice/small.scope\n", "user.slice/small.scope/memory.max"),
+        ("0::/user.slice/small.scope\n", "user.slice/memory.max"),
+        ("5:cpu:/else\n4:memory:/job\n0::/\n", "memory/job/memory.limit_in_bytes"),
+        ("4:memory:/outside/name\n", "memory/memory.limit_in_bytes"),
+    ],
+)
+def test_the_group_this_process_is_in_counts_and_those_around_it(
+    machine: Path, ours: str, limited: str
+) -> None:
+    (machine / "ours").write_text(ours)
+    limit = machine / limited
+    limit.parent.mkdir(parents=True, exist_ok=True)
+    limit.write_text(f"{2 * GIB}\n")
+    used = "memory.current" if limit.name == "memory.max" else "memory.usage_in_bytes"
+    (limit.parent / used).write_text("0\n")
+    assert scratch.free_memory() == 2 * GIB
 
 
 def test_a_build_is_in_memory_if_there_is_room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
