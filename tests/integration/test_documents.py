@@ -312,8 +312,12 @@ def in_the_cache(scene: Scene) -> None:
 
 
 def nothing_compiled(scene: Scene) -> None:
-    """What the compiler cache of this machine holds, ccache does not put into another."""
-    shutil.rmtree(scene.world.directory / "state" / "ccache", ignore_errors=True)
+    """ccache puts nothing into a shared cache that this machine's has, and nothing stored is built anew."""
+    state = scene.world.directory / "state"
+    shutil.rmtree(state / "ccache", ignore_errors=True)
+    for build in (state / "build").glob("[!.]*"):
+        if not read_manifest(build).hermetic:
+            shutil.rmtree(build)
 
 
 def a_redis(scene: Scene) -> None:
