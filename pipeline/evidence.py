@@ -51,7 +51,8 @@ def profile_sha256(profile: Profile) -> str:
 class ProfileRecord(Frozen):
     """What a reader must know of the profile; the profile file itself is bound by ``sha256``.
 
-    ``series``: for each release the sha256 of the patches it has when none is left out.
+    ``shipped``: it is one that comes with the pipeline, as it comes. ``series``: for each release the sha256
+    of the patches it has when none is left out.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ProfileRecord(Frozen):
     arches: tuple[str, ...]
     steps: tuple[StepRecord, ...]
     sha256: str
+    shipped: bool
     series: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod
@@ -84,6 +86,8 @@ class ProfileRecord(Frozen):
                 for s in profile.step
             ),
             sha256=profile_sha256(profile),
+            shipped=profile.name in available()
+            and profile_sha256(load(profile.name)) == profile_sha256(profile),
             series={
                 r.name: tuple(p.sha256 for p in series.load(profile.name, r.name).patches)
                 for r in profile.release

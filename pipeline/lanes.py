@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 
 from pipeline import progress
-from pipeline.errors import PipelineError, WorldError
+from pipeline.errors import PipelineError, WorldError, of_system_call
 
 POLL_SECONDS = 0.2
 #: Time a lane has to end what it started when another failed or the user interrupted.
@@ -87,6 +87,10 @@ def _work(piece: Callable[[], object], answer: Connection) -> None:
         piece()
     except PipelineError as e:
         error = e
+    except OSError as e:
+        if os.environ.get("PIPELINE_TRACEBACK"):
+            raise
+        error = of_system_call(e)
     except KeyboardInterrupt:
         sys.stderr.flush()
         os._exit(130)

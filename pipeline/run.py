@@ -301,7 +301,8 @@ def _raise(done: Completed, tail: str, log: Path | None, remedy: str) -> None:
     name = done.argv[0]
     where = f"; full log: {log}" if log else ""
     if says_disk_full(tail):
-        raise NoSpace(f"the disk filled up while {name} ran{where}")
+        # its words may only be quoted (a test's name, a source line): the tail shows which it was
+        raise NoSpace(f"the disk filled up while {name} ran{where}\n{_readable(tail)}".rstrip())
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
     what = " ".join(done.argv[:3]) + (" …" if len(done.argv) > 3 else "")
     raise CommandFailed(

@@ -58,9 +58,11 @@ class Sites:
                 )
         if {"host", "container"} <= set(self.places):
             raise _exclusive()
-        for machine in machines:
-            if "vm" in self._chosen(machine):
-                self._wanted_kernels(machine)
+        booting = [m for m in machines if "vm" in self._chosen(m)]
+        for machine in booting:
+            self._wanted_kernels(machine)
+        if self.kernels and machines and not booting:
+            warn(f"--kernel {self.kernels[0]} boots nothing here: it is for virtual machines, add --place vm")
 
     def _chosen(self, machine: Arch) -> list[str]:
         return [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))

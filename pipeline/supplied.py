@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import rpmfile
@@ -11,6 +11,7 @@ from pipeline.errors import EvidenceError, UsageError
 from pipeline.evidence import file_record
 from pipeline.outcome import Target
 from pipeline.profile import Profile
+from pipeline.progress import warn
 from pipeline.records import BuildManifest, Built
 from pipeline.store import digest
 from pipeline.sysroot import extract
@@ -53,6 +54,22 @@ def gather(
                 )
             given[name][release] = built
     return {m.name: given[m.name] for m in machines if m.name in given}
+
+
+def judged(given: Mapping[str, object], asked: Sequence[str], *, named: bool) -> tuple[str, ...]:
+    """The architectures of ``asked`` that packages were supplied for; the others are told.
+
+    ``named``: the user named them, and one that has no packages raises `EvidenceError`.
+    """
+    absent = [name for name in asked if name not in given]
+    if absent and named:
+        raise EvidenceError(
+            f"--arch {absent[0]}: no directory of --rpms holds packages for it",
+            hint="name one that does, or leave this --arch out",
+        )
+    if absent:
+        warn(f"{', '.join(absent)} is not judged: no directory of --rpms holds packages for it")
+    return tuple(name for name in asked if name in given)
 
 
 def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> Built | None:

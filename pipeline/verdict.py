@@ -39,6 +39,8 @@ def grade_reasons(
 ) -> tuple[str, ...]:
     """Why a sign-off is not release grade, in the order a reader wants to know; empty if it is."""
     reasons = [profile.stand_in] if profile.stand_in else []
+    if not profile.shipped:  # a file of one's own may expect anything, under any name
+        reasons.append(f"profile {profile.name} is not the one that comes with the pipeline")
     reasons += _coverage(profile, builds, findings, not_judged)
     reasons += _origin(builds)
     reasons += _cut(profile, builds)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import evidence
 from pipeline.arch import Arch, arch
 from pipeline.check import Bench, PlaceCheck, Question, StaticCheck
-from pipeline.errors import CommandFailed, EvidenceError, PipelineError
+from pipeline.errors import CommandFailed, EvidenceError, NoSpace, PipelineError
 from pipeline.evidence import Environment, Evidence, PlaceRecord
 from pipeline.observe import Observation, Site, keep, observe
 from pipeline.outcome import Finding, NotJudged, Outcome, Target
@@ -113,6 +113,8 @@ def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
         return
     try:
         notes.findings += [f for f in check.run(bench) if notes.about(f.target)]
+    except NoSpace:  # says nothing of what is judged, and there is no room for a report either
+        raise
     except PipelineError as e:
         outcome = Outcome.ERROR if isinstance(e, EvidenceError) else Outcome.MISSING
         notes.findings += [unanswered(q, outcome, e) for q in questions]
@@ -139,6 +141,8 @@ def watch(
     jobs = [job for check in checks for job in check.jobs(bench) if notes.about(bench.target(job.root))]
     try:
         seen = observe(site, bench, jobs, fresh=fresh)
+    except NoSpace:
+        raise
     except PipelineError as e:
         seen = Observation(BatchResult(facts=None, results={}, trouble=e.explained), evidence.now(), None)
     if seen.reused:

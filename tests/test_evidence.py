@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from pipeline import evidence as ev
+from pipeline import profile as profiles
 from pipeline.check import Question
 from pipeline.completeness import OWN_CHECK, complete
 from pipeline.errors import EvidenceError, ExitCode, MalformedInput, UsageError
@@ -173,6 +174,20 @@ def test_release_grade_of_the_mission_itself() -> None:
     got = release_grade().evidence()
     assert got.grade_reasons == ()
     assert got.release_grade
+
+
+def test_a_profile_of_ones_own_under_a_known_name_is_not_release_grade() -> None:
+    """Without this a file called el9 with other limits signs off what el9 would not."""
+    made = release_grade()
+    made.claims = {}
+    assert made.evidence().grade_reasons == ("profile bookworm is not the one that comes with the pipeline",)
+    shipped = ev.ProfileRecord.of(profiles.load("el9"))
+    assert shipped.shipped
+    for name in ("el9", "mine"):
+        other = profiles.load("el9").model_copy(
+            update={"name": name, "speed": profiles.Speed(max_on_over_off=9)}
+        )
+        assert not ev.ProfileRecord.of(other).shipped
 
 
 def test_a_stand_in_is_never_release_grade(made: Draft) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import CommandFailed, WorldError
+from pipeline.errors import CommandFailed, NoSpace, WorldError
 from pipeline.lanes import Piece, lane_event, side_by_side
 from pipeline.run import run
 
@@ -59,6 +60,14 @@ def test_an_error_comes_over_whole_and_ends_the_other_lane(tmp_path: Path) -> No
     assert time.monotonic() - begin < 30
     text = file.read_text().strip()
     assert not text or not alive(int(text))
+
+
+def test_a_system_call_that_fails_in_a_lane_is_told_as_anywhere(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/file")
+
+    with pytest.raises(NoSpace, match="no space left: /some/file"):
+        side_by_side([Piece(full), Piece(partial(mark, tmp_path / "other"))], lanes=2)
 
 
 def test_an_error_longer_than_a_pipe_comes_over_whole() -> None:

@@ -27,8 +27,13 @@ def profile() -> Profile:
     return found
 
 
-def test_a_kernel_is_asked_for_only_where_one_is_booted(profile: Profile) -> None:
+def test_a_kernel_is_asked_for_only_where_one_is_booted(
+    profile: Profile, capfd: pytest.CaptureFixture[str]
+) -> None:
     Sites(profile, (), ("odd",)).check([host_arch(), FOREIGN])
+    assert capfd.readouterr().err == ""
+    Sites(profile, (), ("odd",)).check([host_arch()])
+    assert "--kernel odd boots nothing here" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(UsageError, match=f"has no kernel 'odd' for {host_arch().name}"):
         Sites(profile, ("vm",), ("odd",)).check([host_arch()])
     with pytest.raises(UsageError, match=f"names no kernel for {host_arch().name}"):

@@ -140,3 +140,15 @@ def test_directories_of_several_releases_and_machines(tiny: Tiny, tmp_path: Path
         supplied.gather(tiny.profile, [*theirs[:2], ("1.1", tmp_path / "old")], [MACHINE])
     with pytest.raises(EvidenceError, match=f"foreign holds no RPM for {MACHINE.name}"):
         supplied.gather(tiny.profile, theirs, [MACHINE])
+
+
+def test_an_architecture_without_packages_is_told_or_if_named_refused(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    both = ("x86_64", "aarch64")
+    assert supplied.judged({"x86_64": {}, "aarch64": {}}, both, named=True) == both
+    assert capfd.readouterr().err == ""
+    assert supplied.judged({"x86_64": {}}, both, named=False) == ("x86_64",)
+    assert "aarch64 is not judged" in capfd.readouterr().err
+    with pytest.raises(EvidenceError, match="--arch aarch64: no directory of --rpms holds packages for it"):
+        supplied.judged({"x86_64": {}}, both, named=True)

@@ -12,7 +12,8 @@ import pytest
 from pipeline import checks, report, store
 from pipeline import profile as profiles
 from pipeline.cli import report as report_verb
-from pipeline.errors import CommandFailed, UsageError
+from pipeline.cli import verify as verify_verb
+from pipeline.errors import CommandFailed, NoSpace, UsageError, WorldError
 from pipeline.evidence import Evidence, write
 from pipeline.merge import merge
 from pipeline.observe import Site
@@ -178,3 +179,47 @@ def test_an_earlier_sign_off_does_not_stand_where_a_new_one_is_made(tmp_path: Pa
     report.withdraw(tmp_path)
     assert [p for p in (written.evidence, written.junit, written.markdown, written.html) if p.exists()] == []
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_run_that_ends_before_it_judges_leaves_no_earlier_sign_off(tmp_path: Path) -> None:
+    """Else the report of yesterday is read as this run's."""
+    written = report.write_all(release_grade().evidence(), tmp_path, summary=False)
+    argv = [
+        "--profile",
+        "bookworm",
+        "--source",
+        "tarball:http://127.0.0.1:9/x.tar.gz",
+        "--out",
+        str(tmp_path),
+    ]
+    with pytest.raises(WorldError):
+        verify_verb.command.main(argv, standalone_mode=False)
+    assert not written.evidence.exists()
+    assert not written.html.exists()
+
+
+@pytest.mark.parametrize("argv", [["--kernel", "nope"], ["--rpms", "DIR"], ["--waivers", "/nonexistent"]])
+def test_a_wrong_option_leaves_the_earlier_sign_off_alone(tmp_path: Path, argv: list[str]) -> None:
+    written = report.write_all(release_grade().evidence(), tmp_path, summary=False)
+    with pytest.raises(UsageError):
+        verify_verb.command.main(
+            ["--profile", "bookworm", *argv, "--out", str(tmp_path)], standalone_mode=False
+        )
+    assert written.html.exists()
+
+
+class FullPlace(SilentPlace):
+    """A place whose machine has no room left."""
+
+    def run_batch(
+        self,
+        roots: Mapping[str, Path],  # noqa: ARG002
+        overlay: Mapping[str, Path],  # noqa: ARG002
+        jobs: Sequence[Job],  # noqa: ARG002
+    ) -> BatchResult:
+        raise NoSpace("no room")
+
+
+def test_a_full_disk_is_the_worlds_fault_and_no_answer() -> None:
+    with pytest.raises(NoSpace):
+        judged(FullPlace(), Target(profile="bookworm", release="12.0.z", arch="x86_64"))

@@ -49,18 +49,20 @@ def command(
     wanted = choice.targets(profile)
     sites = Sites(profile, choice.places, choice.kernels)
     sites.check([])
+    theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
+    report.withdraw(
+        outdir
+    )  # from here on whatever ends the run must leave no older report to be taken for its
     builder = choice.builder(profile, distgits)
-    report.withdraw(outdir)
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
-    theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
     if both := sorted({release for release, _ in theirs} & set(builder.distgits)):
         raise UsageError(
             f"--rpms and --distgit both say what release {both[0]} is", hint="leave one of them out"
         )
     given = supplied.gather(profile, theirs, [arch(name) for name in arches])
     if theirs:
-        arches = tuple(given)
+        arches = supplied.judged(given, arches, named=bool(choice.arches))
         wanted = [t for t in wanted if t.arch in given]
     sites.check([arch(name) for name in arches])
     ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import CommandFailed, NoSpace
+from pipeline.errors import CommandFailed
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, longest
 from pipeline.run import run
@@ -46,7 +46,7 @@ class HostPlace:
                     words = done.stderr.decode(errors="replace").strip()
                     how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
                     trouble = f"the runner ended with {how}" + (f": {words}" if words else "")
-            except (CommandFailed, NoSpace) as e:
+            except CommandFailed as e:
                 trouble = e.message
             data = out.read_bytes() if out.exists() else b""
         if self.log is not None:
