@@ -5,6 +5,7 @@ What follows ``--`` goes to the verb: ``nox -s build verify -- --profile el9 --a
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def install(session: nox.Session, *extras: str) -> None:
         stamp.write_text(wanted)
 
 
+def environment(session: nox.Session) -> dict[str, str]:
+    """The user's environment with the session's changes, as `session.run` makes it.
+
+    Depending on nox's version, ``session.env`` is all of that or only what it changes.
+    """
+    whole: dict[str, str | None] = {**os.environ, **session.env}
+    directories = [*(session.bin_paths or []), *(whole.get("PATH") or os.defpath).split(os.pathsep)]
+    whole["PATH"] = os.pathsep.join(dict.fromkeys(directories))
+    return {name: value for name, value in whole.items() if value is not None}
+
+
 def call(session: nox.Session, verb: str, *args: str) -> None:
     """Run one verb. A failure ends nox with the verb's own exit code, which nox itself would turn into 1.
 
@@ -38,7 +50,7 @@ def call(session: nox.Session, verb: str, *args: str) -> None:
     session.log(f"python -m pipeline {' '.join([verb, *args, *session.posargs])}")
     python = sys.executable if session.bin_paths is None else str(Path(session.bin) / "python")
     argv = [python, "-m", "pipeline", verb, *args, *session.posargs]
-    with subprocess.Popen(argv, env={k: v for k, v in session.env.items() if v is not None}) as process:
+    with subprocess.Popen(argv, env=environment(session)) as process:
         while True:
             try:
                 status = process.wait()

@@ -25,13 +25,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def nox(project: Path, main: str, *arguments: str) -> subprocess.Popen[str]:
-    """A session in this very environment."""
+def nox(
+    project: Path, main: str, *arguments: str, venv: bool = False, **variables: str
+) -> subprocess.Popen[str]:
+    """A session in this very environment, or in the virtual environment that it has."""
     (project / "pipeline" / "__main__.py").write_text(main)
     return subprocess.Popen(
-        [sys.executable, "-m", "nox", "--no-venv", *arguments],
+        [sys.executable, "-m", "nox", *([] if venv else ["--no-venv"]), *arguments],
         cwd=project, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(project)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(project), **variables},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -50,6 +53,27 @@ def test_the_verbs_exit_code_is_noxs(project: Path, code: int) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
     assert "VERB ['build', '--profile', 'el9']" in output
+
+
+@pytest.mark.parametrize("venv", [False, True])
+def test_a_verb_has_the_users_environment(project: Path, venv: bool) -> None:
+    """Without it PIPELINE_STATE, a proxy and NO_COLOR would have been set for nobody."""
+    directory = project / ".nox" / "build"
+    if venv:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=60)
+        (directory / "installed-for").touch()  # so that nothing is installed
+    main = (
+        "import os, sys\n"
+        "print('VERB', os.environ['PIPELINE_STATE'], os.environ['HOME'], sys.prefix)\n"
+        "print('PATH', os.environ['PATH'])\n"
+    )
+    with nox(project, main, "-s", "build", venv=venv, PIPELINE_STATE="/a/state", HOME="/a/home") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"VERB /a/state /a/home {directory if venv else sys.prefix}" in output
+    path = next(line for line in output.splitlines() if line.startswith("PATH ")).removeprefix("PATH ")
+    assert set(os.environ["PATH"].split(":")) <= set(path.split(":"))
+    assert not venv or path.startswith(f"{directory}/bin:")
 
 
 def test_every_session_hands_over_what_follows_the_dashes(project: Path) -> None:
