@@ -185,6 +185,8 @@ class Builder:
             return found
         how = mode_for(machine, self.options)
         title = f"build {target}" + ("" if how == "native" else f" ({how})")
+        if self.options.up_to:  # of many such builds in a row, each says which it is
+            title += f" up to {self.options.up_to}"
         with step(title) as at:
 
             def notice(words: str) -> None:

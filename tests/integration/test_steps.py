@@ -70,6 +70,7 @@ def test_a_patch_that_breaks_the_build_is_named_and_the_next_one_may_mend_it(tin
     assert row(done.stdout, "0003-mends.patch") == "yes none"
     assert "0002-breaks.patch does not build" in " ".join(done.stderr.split())
     assert "no_such_thing" in done.stderr
+    assert f"build tiny/1.0/{host_arch().name} up to 0001-withdraw.patch" in " ".join(done.stderr.split())
     assert f"build-tiny-1.0-{host_arch().name}.log" in done.stderr.replace("\n", "")
 
 
