@@ -6,11 +6,29 @@ What follows ``--`` goes to the verb: ``nox -s build verify -- --profile el9 --a
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import nox
+from nox.command import CommandFailed
+
+#: The exit code of what is neither a judgement nor wrong use: the machine lacks something.
+WORLD = 4
+
+# RHEL 9's own is 3.9, and pip would only say that the package "requires another"
+if sys.version_info < (3, 11):  # noqa: UP036
+    print("error: Python 3.11 or later is needed, and this is", sys.version.split()[0], file=sys.stderr)
+    print(
+        "what to do: `dnf install python3.11 python3.11-pip`, then `python3.11 -m pip install nox` and "
+        "`python3.11 -m nox -s ...`",
+        file=sys.stderr,
+    )
+    sys.exit(WORLD)
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["setup", "build", "verify"]
@@ -27,8 +45,14 @@ def install(session: nox.Session, *extras: str) -> None:
     wanted = "".join(sorted(extras)) + Path("pyproject.toml").read_text()
     stamp = Path(session.virtualenv.location) / "installed-for"
     if not stamp.is_file() or stamp.read_text() != wanted:
-        session.install("-q", "-e", f".[{','.join(extras)}]" if extras else ".")
-        stamp.write_text(wanted)
+        try:
+            session.install("-q", "-e", f".[{','.join(extras)}]" if extras else ".")
+        except CommandFailed:  # nox would end with 1, and that is a judgement
+            print("error: this project's packages could not be installed", file=sys.stderr)
+            print("what to do: see pip's words above; it needs a package index", file=sys.stderr)
+            sys.exit(WORLD)
+        if not session._runner.global_config.no_install:  # with -R nothing was installed, and nothing said so
+            stamp.write_text(wanted)
 
 
 def environment(session: nox.Session) -> dict[str, str]:
@@ -42,21 +66,33 @@ def environment(session: nox.Session) -> dict[str, str]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
+@contextmanager
+def relayed_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """What would end us ends ``process`` instead: whoever sends it may know nox alone, as `timeout` does."""
+
+    def relay(signum: int, _: FrameType | None) -> None:
+        process.send_signal(signum)
+
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.signal(signum, relay) for signum in ends}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def call(session: nox.Session, verb: str, *args: str) -> None:
     """Run one verb. A failure ends nox with the verb's own exit code, which nox itself would turn into 1.
 
-    On ^C the verb is left the time to end what it started and to say what is kept.
+    A signal goes on to the verb, which is left the time to end what it started and to say what is kept. (A
+    terminal's ^C comes to it twice so, and it takes the two for one.)
     """
     session.log(f"python -m pipeline {' '.join([verb, *args, *session.posargs])}")
     python = sys.executable if session.bin_paths is None else str(Path(session.bin) / "python")
     argv = [python, "-m", "pipeline", verb, *args, *session.posargs]
-    with subprocess.Popen(argv, env=environment(session)) as process:
-        while True:
-            try:
-                status = process.wait()
-                break
-            except KeyboardInterrupt:
-                continue
+    with subprocess.Popen(argv, env=environment(session)) as process, relayed_to(process):
+        status = process.wait()
     if status:
         sys.exit(status if status > 0 else 128 - status)
 

@@ -21,6 +21,7 @@ from pipeline import paths, rpmbuild, specfile, store
 from pipeline.arch import Arch
 from pipeline.errors import CommandFailed, HashMismatch, UsageError
 from pipeline.profile import Profile
+from pipeline.progress import warn
 from pipeline.records import PatchRecord, SourceRecord
 from pipeline.rpmbuild import Ingredients
 from pipeline.run import Completed, run
@@ -198,8 +199,10 @@ def _commit_of(directory: Path) -> str:
         return ""
     head = run(["git", "-C", directory, "rev-parse", "HEAD"], success_codes=None)
     status = run(["git", "-C", directory, "status", "--porcelain"], success_codes=None)
-    if head.returncode or status.returncode:
-        return ""
+    if head.returncode or status.returncode:  # another user's checkout, as a rule, which git does not read
+        why = (head.stderr or status.stderr).decode(errors="replace").strip().splitlines()
+        warn(f"the commit of {directory} is not known: {why[0] if why else 'git does not say why'}")
+        return " (commit not known)"
     return f" (commit {head.text.strip()}{', changed since' if status.text.strip() else ''})"
 
 

@@ -9,6 +9,7 @@ try is dear where every container is a copy of its image (an ordinary user witho
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,6 +85,8 @@ class Engine:
         call early (^C, a time limit) also ends the container, by its name.
         """
         name = f"pipeline-{uuid.uuid4().hex[:12]}"
+        if self.program == "docker" and os.geteuid() and mounts:  # its root's files would not be ours to move
+            argv = ["sh", "-c", _GIVE_BACK, shlex.join(mounts), *argv]
         line = self.run_argv(
             image, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env, name=name,
             network=network,
@@ -149,6 +152,11 @@ class Engine:
         for key, value in arguments.items():
             line += ["--build-arg", f"{key}={value}"]
         return [*line, "--tag", tag, "--file", str(directory / "Containerfile"), str(directory)]
+
+
+#: Runs a program, then gives what it wrote to whoever has the directory: $0 are the directories, quoted.
+_GIVE_BACK = """"$@"; status=$?; eval "set -- $0"
+for d; do chown -R --reference="$d" "$d"; done; exit $status"""
 
 
 def candidates() -> Iterator[Engine]:

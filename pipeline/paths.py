@@ -14,6 +14,8 @@ from pathlib import Path
 
 import platformdirs
 
+from pipeline.errors import UsageError
+
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "pipeline"
 PROFILES = PACKAGE / "profiles"
@@ -42,13 +44,14 @@ def state() -> Path:
     """The directory all results live under (created on demand by the store)."""
     if chosen := _STATE.get():
         return chosen
-    named = os.environ.get("PIPELINE_STATE")
-    # absolute: container engines take a relative path for the name of a volume
-    return (
-        Path(named).expanduser().absolute()
-        if named
-        else Path(platformdirs.user_cache_dir("glibc-backport-pipeline"))
-    )
+    named = os.environ.get("PIPELINE_STATE") or platformdirs.user_cache_dir("glibc-backport-pipeline")
+    try:
+        # absolute: container engines take a relative path for the name of a volume
+        return Path(named).expanduser().absolute()
+    except RuntimeError:  # a user without an entry in passwd and without HOME
+        raise UsageError(
+            f"{named}: no home directory is known", hint="set PIPELINE_STATE to a directory, or HOME"
+        ) from None
 
 
 def logs() -> Path:

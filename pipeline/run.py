@@ -23,12 +23,15 @@ from typing import IO, BinaryIO
 
 from pipeline.errors import CommandFailed, NoSpace, ToolMissing, WorldError, says_disk_full
 
-#: Names that a program may take from our environment: where programs, homes, proxies and certificates
-#: are, and nothing that changes how glibc or a compiler works.
+#: Names that a program may take from our environment: where programs, homes, proxies, certificates, agents
+#: and container engines are, and nothing that changes how glibc or a compiler works.
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
     "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "APT_CONFIG",
+    "all_proxy", "ALL_PROXY", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE",
+    "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF", "REGISTRY_AUTH_FILE",
 )  # fmt: skip
 
 TAIL_LINES = 25

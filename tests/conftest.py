@@ -11,6 +11,7 @@ import pytest
 #: what a user may have set that would change what a test sees
 SETTINGS = (
     "PIPELINE_ENGINE",
+    "PIPELINE_SCRATCH",
     "PIPELINE_TRACEBACK",
     "PIPELINE_CCACHE_REMOTE",
     "FORCE_COLOR",

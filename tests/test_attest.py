@@ -335,6 +335,23 @@ def test_encrypted_key_asks_for_its_password(signed: Signed, tmp_path: Path) -> 
         run("--out", signed.out, "--attest", "--sign-key", key, answer="wrong\n")
 
 
+def test_a_password_nobody_gives_is_no_interrupt(signed: Signed, tmp_path: Path) -> None:
+    """A scheduler would run the same again for ever."""
+    key = pem(signed.key, tmp_path / "key.pem", b"correct horse")
+    with pytest.raises(UsageError, match="nobody is there to say its password"):
+        run("--out", signed.out, "--attest", "--sign-key", key)
+
+
+def test_a_forgotten_verify_is_not_taken_for_a_checked_signature(signed: Signed, tmp_path: Path) -> None:
+    for options, says in (
+        (("--key", tmp_path / "none.pem"), "--key is what --verify checks"),
+        (("--rpms", signed.rpms), "--rpms and --attestations are for"),
+        (("--attestations", signed.attestations), "--rpms and --attestations are for"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            run("--out", signed.out, *options)
+
+
 def test_without_a_key_statements_are_not_taken_for_signed(signed: Signed) -> None:
     for path in signed.attestations.iterdir():
         path.unlink()

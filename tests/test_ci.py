@@ -205,17 +205,20 @@ def run_step(job: str, which: str, directory: Path, **env: str) -> subprocess.Co
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 4, 130])
-def test_the_look_always_goes_on_and_says_its_exit_code(tmp_path: Path, status: int) -> None:
+def test_the_look_always_goes_on_and_says_its_exit_code(tmp_path: Path, status: int, looked: bool) -> None:
     nox = tmp_path / "nox"
-    nox.write_text(f'#!/bin/sh\necho "$@" > called\nexit {status}\n')
+    summary = "echo drift > drift.md" if looked else ""
+    nox.write_text(f'#!/bin/sh\necho "$@" > called\n{summary}\nexit {status}\n')
     nox.chmod(0o755)
     output = tmp_path / "output"
     done = run_step(
         "look", "nox -s drift", tmp_path, GITHUB_OUTPUT=str(output), PATH=f"{tmp_path}:{os.environ['PATH']}"
     )
     assert done.returncode == 0, done.stderr
-    assert output.read_text() == f"status={status}\n"
+    # nox ends with 1 also where it could not begin, and then there was no look
+    assert output.read_text() == f"status={4 if status == 1 and not looked else status}\n"
     assert "drift" in (tmp_path / "called").read_text()
 
 

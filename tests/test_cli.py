@@ -222,6 +222,28 @@ def test_whoever_ends_us_what_we_started_ends_too(tmp_path: Path, signum: signal
     assert not left.exists() or b"sleep" not in left.read_bytes()
 
 
+def test_signals_of_one_moment_are_one_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal and nox send one each; a later one is another interrupt."""
+    at = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: at)
+    handler = cli._once()
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)
+    at += 0.5
+    handler(signal.SIGINT, None)
+    at += 2
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)
+
+
+def test_without_standard_output_nothing_is_a_bug() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m pipeline drift --list >&-', sys.executable], cwd=paths.REPO,
+        stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def choose(*arguments: str) -> Choice:
     chosen: list[Choice] = []
 
@@ -246,6 +268,42 @@ def test_the_same_again_is_a_command_that_works() -> None:
     ((command,),) = [list(commands(same_again(["--rpms", "9.1=my dir", "--fresh", "--waivers", "w"])))]
     assert command[-5:] == ["--rpms", "9.1=my dir", "--fresh", "--waivers", "w"]
     assert wrong_with(command) == ""
+
+
+def test_the_same_again_tells_no_password() -> None:
+    """It stands in the sign-off and in attestations, which are published."""
+    told = same_again([
+        "--ccache-remote", "redis://me:SECRET@cache.example/0", "--distgit=9.1=https://SECRET@host/glibc@c9s",
+        "--source", "tarball:https://me:SECRET@host/g.tar.xz?token=SECRET",
+    ])  # fmt: skip
+    assert "SECRET" not in told
+    assert "redis://cache.example/0" in told
+    assert "--distgit=9.1=https://host/glibc@c9s" in told
+    assert "tarball:https://host/g.tar.xz" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [
+        ("PIPELINE_ENGINE", "dokcer", ()), ("PIPELINE_SCRATCH", "ram", ()),
+        ("PIPELINE_STATE", "/tmp/a:b", ()), ("PIPELINE_STATE", "/tmp/a b", ("--place", "host")),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_told_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as told:
+        choose(*options)
+    assert name in told.value.message + told.value.hint
+    monkeypatch.delenv(name)
+    choose(*options)
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_STATE", "~nosuchuser/x")
+    with pytest.raises(UsageError, match="no home directory is known"):
+        paths.state()
 
 
 @pytest.fixture

@@ -43,6 +43,15 @@ def test_a_directory_is_copied_and_says_its_commit(kit: DistGitKit) -> None:
     assert changed.directory != found.directory
 
 
+def test_a_commit_that_git_will_not_tell_is_not_passed_over(
+    kit: DistGitKit, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of another user's checkout git says nothing, unless that user is trusted."""
+    (kit.directory / ".git" / "HEAD").write_text("damaged\n")
+    assert distgit.fetch(str(kit.directory)).origin == "distgit:glibc (commit not known)"
+    assert "is not known: fatal:" in " ".join(capfd.readouterr().err.split())
+
+
 def test_a_directory_that_is_no_repository_is_taken_too(tmp_path: Path) -> None:
     (tmp_path / "unpacked").mkdir()
     (tmp_path / "unpacked" / "glibc.spec").write_text("Name: glibc\n")

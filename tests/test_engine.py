@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,34 @@ def test_only_the_program_asked_for_is_tried(fakes: Fakes, monkeypatch: pytest.M
     assert [e.program for e in engines.importers()] == ["podman", "docker"]
     monkeypatch.setenv("PIPELINE_ENGINE", "docker")
     assert [e.program for e in engines.candidates()] == ["docker"]
+
+
+@pytest.mark.parametrize(("user", "handed_back"), [(0, False), (1000, True)])
+def test_what_dockers_root_wrote_is_given_back(
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, handed_back: bool
+) -> None:
+    fakes.add("docker")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    Engine("docker").run("image", ["make", "it"], mounts={"/a b": tmp_path, "/c": tmp_path})
+    (call,) = fakes.calls("run") or fakes.calls()[:1]
+    assert call.endswith("image make it") is not handed_back
+    fakes.add("podman")
+    Engine("podman").run("image", ["make", "it"], mounts={"/c": tmp_path})
+    assert fakes.calls()[-1].endswith("image make it")
+
+
+def test_giving_back_keeps_the_programs_status(tmp_path: Path) -> None:
+    """The same script outside a container, on directories with blanks."""
+    there, other = tmp_path / "a b", tmp_path / "c"
+    there.mkdir()
+    other.mkdir()
+    script = ["sh", "-c", engines._GIVE_BACK, shlex.join([str(there), str(other)])]
+    done = run([*script, "sh", "-c", 'echo x > "$1/f"; exit 7', "sh", there], success_codes=(7,))
+    assert (done.returncode, (there / "f").read_text()) == (7, "x\n")
+    if os.geteuid() == 0:
+        os.chown(there, 12345, 12345)
+        run([*script, "touch", there / "g"])
+        assert (there / "g").stat().st_uid == 12345
 
 
 def test_an_image_by_its_id(fakes: Fakes) -> None:

@@ -111,9 +111,18 @@ def test_nothing_is_verified_that_was_not_built(project: Path) -> None:
     assert [line for line in output.splitlines() if line.startswith("VERB")] == ["VERB setup", "VERB build"]
 
 
-def test_an_interrupt_waits_for_the_verb_to_say_what_is_kept(project: Path) -> None:
+@pytest.mark.parametrize("whole_group", [True, False])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_verb_to_say_what_is_kept(
+    project: Path, signum: signal.Signals, whole_group: bool
+) -> None:
+    """A terminal sends ^C to all; `timeout` and a supervisor send their signal to nox alone."""
     main = (
-        "import pathlib, sys, time\n"
+        "import pathlib, signal, sys, time\n"
+        "def once(*_):\n"
+        "    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, lambda *_: None)\n"
+        "    raise KeyboardInterrupt\n"
+        "for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, once)\n"
         "try:\n"
         "    pathlib.Path('ready').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n"
@@ -125,8 +134,54 @@ def test_an_interrupt_waits_for_the_verb_to_say_what_is_kept(project: Path) -> N
             assert time.monotonic() < end
             time.sleep(0.02)
         time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)
+        if whole_group:
+            os.killpg(process.pid, signum)
+        else:
+            process.send_signal(signum)
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
     assert "KEPT" in output
     assert "Traceback" not in output
+
+
+def test_packages_that_cannot_be_had_are_no_judgement(project: Path) -> None:
+    """nox itself ends with 1, and that would be a failed check, or drift."""
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "0"\ndependencies = ["no-such-x"]\n'
+    )
+    variables = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    with nox(project, "", "-s", "build", venv=True, **variables) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 4, output
+    assert "what to do" in output
+    assert not (project / ".nox" / "build" / "installed-for").exists()
+
+
+def test_what_was_not_installed_is_not_taken_for_installed(project: Path) -> None:
+    """``nox -R`` installs nothing; a later run without it has to."""
+    directory = project / ".nox" / "build"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=60)
+    with nox(project, "print('VERB')", "-R", "-s", "build", venv=True) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert not (directory / "installed-for").exists()
+
+
+def test_an_old_python_is_told_so() -> None:
+    """RHEL 9's own is 3.9; nothing newer than it may stand before the check."""
+    text = (paths.REPO / "noxfile.py").read_text().replace("sys.version_info < (3, 11)", "True")
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 4
+    assert "dnf install python3.11" in done.stderr
+
+
+def test_a_python_without_the_packages_is_no_judgement(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "pipeline", "drift"], cwd=paths.REPO, capture_output=True, text=True,
+        check=False, timeout=60, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "is not installed for this Python" in done.stderr
+    assert "Traceback" not in done.stderr

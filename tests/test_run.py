@@ -57,9 +57,12 @@ def test_nothing_that_changes_how_programs_work_leaks_in(monkeypatch: pytest.Mon
     ):
         monkeypatch.setenv(name, "/leaked")
     monkeypatch.setenv("https_proxy", "proxy.example")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/the/agent")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://there")
     seen = dict(line.split("=", 1) for line in run(["env"], env={"OWN": "1"}).text.splitlines())
     assert set(seen) <= {*running.PASSED_ON, "LC_ALL", "OWN"}
     assert (seen["https_proxy"], seen["OWN"], seen["LC_ALL"]) == ("proxy.example", "1", "C.UTF-8")
+    assert (seen["SSH_AUTH_SOCK"], seen["DOCKER_HOST"]) == ("/the/agent", "tcp://there")
 
 
 def test_system_directories_are_on_the_path_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:

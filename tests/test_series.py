@@ -327,6 +327,9 @@ class TestVerb:
         assert (tree / "dir" / "file.c").read_text().startswith("\none")  # only copies are patched
 
     def test_wrong_use(self) -> None:
-        for argv in (["--lint", "--each"], ["--up-to", "x"], ["--each", "--source", "dir:/"]):
+        for argv in (
+            ["--lint", "--each"], ["--up-to", "x"], ["--each", "--source", "dir:/"],
+            ["--arch", "x86_64"], ["--each", "--place", "host"], ["--each", "--image", "x"],
+        ):  # fmt: skip
             with pytest.raises(UsageError):
                 CliRunner().invoke(command, argv, standalone_mode=False, catch_exceptions=False)

@@ -128,6 +128,13 @@ def test_a_runner_that_brought_nothing_is_missed(
     assert run("--complete", halves[0]) == 3
     assert "no runner's evidence is about bookworm/12.1/aarch64" in capfd.readouterr().err
     assert (tmp_path / "out" / "report.html").is_file()
+    red = release_grade()
+    red.spoil("abi.delta", release="12.0 -> 12.0.z", arch="x86_64")
+    red.builds = [b for b in red.builds if b.target.arch == "x86_64"]
+    for name in ("findings", "questions", "not_judged"):
+        setattr(red, name, [x for x in getattr(red, name) if x.target.arch == "x86_64"])
+    # what fails outranks what is missing
+    assert run("--complete", write(red.evidence(), tmp_path / "red")) == 1
 
 
 def test_complete_needs_merge(tmp_path: Path) -> None:

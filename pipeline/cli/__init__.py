@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 
 import click
 from rich.markup import escape
@@ -16,6 +19,9 @@ from pipeline.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
 VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "bench", "clean")
+
+#: Seconds within which several signals are one.
+SAME_MOMENT = 1.0
 
 
 class _Verbs(click.Group):
@@ -41,11 +47,23 @@ def cli() -> None:
 def main() -> None:
     """Entry point: runs a verb and turns every failure into one message and an exit code."""
     # What we started must end with us, whoever ends us; a shell's background job would ignore ^C.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+    interrupt = _once()
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        status = _outcome()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    sys.exit(int(status or 0))
+
+
+def _outcome() -> int | None:
+    """Runs the verb; its exit code."""
+    status: int | None
     try:
         status = cli.main(prog_name="pipeline", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # None if it was closed before we began
+            sys.stdout.flush()
     except (KeyboardInterrupt, click.exceptions.Abort):  # click makes the one of the other
         console.print("[red]interrupted[/]: what was whole is kept; run the same command again to go on")
         status = ExitCode.INTERRUPTED
@@ -64,7 +82,24 @@ def main() -> None:
         console.print("[bold red]error:[/] this is a bug of the pipeline, and nothing was judged")
         console.print("[bold]what to do:[/] report it with the lines above and the command you ran")
         status = ExitCode.MISSING
-    sys.exit(int(status or 0))
+    return status
+
+
+def _once() -> Callable[[int, FrameType | None], None]:
+    """A handler that interrupts us, and takes what comes at the same moment for the same interrupt.
+
+    ^C goes to all who belong to the terminal, and nox hands on what it gets: a second one, in the middle of
+    ending what was started, would leave that behind.
+    """
+    last = -SAME_MOMENT
+
+    def handler(_: int, __: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= SAME_MOMENT:
+            raise KeyboardInterrupt
+
+    return handler
 
 
 def _world_failed(error: OSError) -> ExitCode:

@@ -16,6 +16,7 @@ from pipeline.cli.options import Choice, choice_options
 from pipeline.errors import ExitCode
 from pipeline.outcome import Target
 from pipeline.progress import say
+from pipeline.report import check_writable
 
 
 @click.command()
@@ -28,6 +29,7 @@ def command(only: str | None, choice: Choice) -> int:
 
     Ends 1 if a ratio is missed.
     """
+    check_writable(paths.out(), "the figures", "run it in another directory")
     profile, _ = choice.profile()
     own = choice.profile_name.endswith(".toml")
     named = str(Path(choice.profile_name).absolute()) if own else profile.name

@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from pipeline import baseline, paths, store
 from pipeline import profile as profiles
+from pipeline.arch import arch as named
 from pipeline.baseline import Origin
 from pipeline.drift import Looker, history, now, summary, timeline
 from pipeline.drift import sources as drift_sources
@@ -19,6 +20,7 @@ from pipeline.errors import ExitCode, UsageError
 from pipeline.outcome import Target
 from pipeline.progress import say, step
 from pipeline.records import FileRecord
+from pipeline.report import check_writable
 
 #: Lines of one look that the terminal shows; --json has them all.
 MOST_LINES = 40
@@ -81,11 +83,21 @@ def command(
         )
     if against.startswith("source:"):
         sources.get(against.removeprefix("source:"))
+    if (show_history or accept) and (json_file or summary_file):
+        raise UsageError(
+            "--json and --summary are of a look", hint="leave them out, or --history and --accept"
+        )
+    if show_history and accept:
+        raise UsageError("--history looks at nothing that could be accepted", hint="leave one of them out")
     if plot and not show_history:
         raise UsageError("--plot draws what --history shows", hint="add --history")
     if listing:
         _list(sources)
         return ExitCode.PASS
+    for written, option in ((json_file, "--json FILE"), (summary_file, "--summary FILE")):
+        if written:
+            check_writable(written.absolute().parent, "the result", option)
+            written.unlink(missing_ok=True)  # so that none of an earlier look is taken for this one's
     with history.opened(file or database()) as past:
         if show_history:
             return _history(past, chosen, plot)
@@ -99,6 +111,8 @@ Chosen = list[tuple[AnySource, str]]
 
 
 def _chosen(sources: Sources, names: tuple[str, ...], arches: tuple[str, ...]) -> Chosen:
+    for name in arches:
+        named(name)
     wanted = [sources.get(n) for n in names] or list(sources.source)
     chosen = [(s, a) for s in wanted for a in s.arches if not arches or a in arches]
     if not chosen:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import click
 
-from pipeline import distgit, sharedcache
+from pipeline import distgit, paths, sharedcache
 from pipeline import image as images
 from pipeline import profile as profiles
 from pipeline import source as sources
@@ -94,6 +96,27 @@ distgit_option = click.option(
 )
 
 
+def check_settings(place: Literal["container", "host"]) -> None:
+    """Refuse settings of the environment that would be found wrong only in the middle; `UsageError`."""
+    for name, known in (("PIPELINE_ENGINE", ("podman", "docker")), ("PIPELINE_SCRATCH", ("memory", "disk"))):
+        value = os.environ.get(name, "")
+        if value and value not in known:
+            raise UsageError(
+                f"{name} is {' or '.join(known)}, not {value!r}", hint=f"correct it, or unset {name}"
+            )
+    state = str(paths.state())
+    if place == "container" and ":" in state:
+        raise UsageError(
+            f"{state}: a container engine takes ':' for the end of a directory's name",
+            hint="point PIPELINE_STATE at another directory",
+        )
+    if place == "host" and re.search(r"\s", state):
+        raise UsageError(
+            f"{state}: rpmbuild and configure take a blank for the end of a directory's name",
+            hint="point PIPELINE_STATE at another directory, or build in a container",
+        )
+
+
 def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the shared options to a command and hand them over as ``choice``."""
 
@@ -153,6 +176,7 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if shared_cache:
             sharedcache.parse(shared_cache)
         build_place: Literal["container", "host"] = "host" if "host" in places else "container"
+        check_settings(build_place)
         options = Options(
             place=build_place,
             foreign=cast(ForeignBuild, aarch64_build),

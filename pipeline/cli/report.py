@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,9 @@ def command(
         files=files,
         evidence_file=evidence_file,
         verifying=verifying,
-        checkable=public_key is not None and rpms is not None,
+        key=public_key,
+        rpms=rpms,
+        where=where,
         attesting=attesting,
         sign_key=sign_key,
     )
@@ -92,7 +95,8 @@ def command(
     unjudged = _unjudged(evidence) if complete else []
     if unjudged:
         warn(f"no runner's evidence is about {', '.join(unjudged)}")
-    return max(evidence.verdict.exit_code, ExitCode.MISSING) if unjudged else evidence.verdict.exit_code
+    # what fails outranks what is not known
+    return ExitCode.MISSING if unjudged and evidence.verdict.green else evidence.verdict.exit_code
 
 
 def _unjudged(evidence: Evidence) -> list[str]:
@@ -109,7 +113,9 @@ def _fit(
     files: tuple[Path, ...],
     evidence_file: Path | None,
     verifying: bool,
-    checkable: bool,
+    key: Path | None,
+    rpms: Path | None,
+    where: Path | None,
     attesting: bool,
     sign_key: Path | None,
 ) -> None:
@@ -122,7 +128,11 @@ def _fit(
         raise UsageError("--complete is about what --merge joins", hint="add --merge FILE...")
     if merging and (not files or evidence_file):
         raise UsageError("--merge takes evidence files as arguments", hint="report --merge a.json b.json")
-    if verifying and not checkable:
+    if key and not verifying:  # one who forgot --verify would take the 0 for a checked signature
+        raise UsageError("--key is what --verify checks signatures with", hint="add --verify")
+    if (rpms or where) and not (verifying or attesting):
+        raise UsageError("--rpms and --attestations are for --verify and --attest", hint="add one of these")
+    if verifying and not (key and rpms):
         raise UsageError(
             "--verify needs --key PUBLIC.pem and --rpms DIR", hint="a signature is checked or it is none"
         )
@@ -137,7 +147,18 @@ def _fit(
 def _private(path: Path) -> PrivateKey:
     from pipeline import attest  # noqa: PLC0415
 
-    return attest.load_private(path, lambda: click.prompt("Password of the key", hide_input=True, err=True))
+    def password() -> str:
+        try:
+            return str(click.prompt("Password of the key", hide_input=True, err=True))
+        except click.Abort:
+            if sys.stdin and sys.stdin.isatty():
+                raise
+            raise UsageError(
+                f"{path} is encrypted, and nobody is there to say its password",
+                hint="run it on a terminal, give the password on standard input, or name another key",
+            ) from None
+
+    return attest.load_private(path, password)
 
 
 def _at_hand(evidence: Evidence, rpms: Path) -> None:

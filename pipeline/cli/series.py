@@ -61,6 +61,8 @@ def command(
         raise UsageError("--release, --up-to and --source are for --each", hint="add --each")
     if also_build and not each:
         raise UsageError("--build is for --each", hint="add --each")
+    if not also_build and (machines or place != "container" or image):
+        raise UsageError("--arch, --place and --image are for --build", hint="add --each --build")
     if override and len(names) != 1:
         raise UsageError("--source is the source of one profile", hint="add --profile NAME")
     chosen = [profiles.load(name) for name in names or profiles.available()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pipeline.errors import UsageError
 from pipeline.profile import targets
 from pipeline.progress import say
 from pipeline.sites import Sites
+from pipeline.source.download import without_password
 from pipeline.verify import verify
 
 
@@ -96,5 +98,12 @@ def command(
 
 
 def same_again(arguments: Sequence[str]) -> str:
-    """The one command that does the same again: ``verify`` builds too, ``build`` has not all its options."""
-    return "nox -s verify" + (f" -- {shlex.join(arguments)}" if arguments else "")
+    """The one command that does the same again: ``verify`` builds too, ``build`` has not all its options.
+
+    It stands in the sign-off, so addresses lose what only their user may know.
+    """
+    shown = [_ADDRESS.sub(lambda found: without_password(found[0]), a) for a in arguments]
+    return "nox -s verify" + (f" -- {shlex.join(shown)}" if shown else "")
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")

@@ -30,8 +30,11 @@ class Reports:
         return cls(outdir / ev.FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
 
 
-def check_writable(outdir: Path) -> None:
-    """Make ``outdir`` and write into it for a moment; raises `UsageError` if a sign-off cannot go there."""
+def check_writable(outdir: Path, what: str = "the report", option: str = "--out DIR") -> None:
+    """Make ``outdir`` and write into it for a moment; raises `UsageError` if ``what`` cannot go there.
+
+    To be asked before what takes long. ``option`` names another place.
+    """
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=outdir) as f:
@@ -40,7 +43,7 @@ def check_writable(outdir: Path) -> None:
         file = next((p for p in (outdir, *outdir.parents) if p.exists() and not p.is_dir()), None)
         why = f"{file} is no directory" if file else e.strerror
         raise UsageError(
-            f"the report cannot go to {outdir}: {why}", hint="name a directory that can be written: --out DIR"
+            f"{what} cannot go to {outdir}: {why}", hint=f"name a directory that can be written: {option}"
         ) from None
 
 

@@ -269,16 +269,32 @@ def test_wrong_use(tmp_path: Path) -> None:
     file = kit.sources(tmp_path, BASELINE)
     for args, says in (
         (("--source", "none"), "there is no source 'none'"),
-        (("--arch", "vax"), "no source is for vax"),
+        (("--arch", "vax"), "unknown architecture 'vax'"),
         (("--against", "x"), "is not understood"),
         (("--against", "source:none"), "there is no source 'none'"),
         (("--plot", "x.svg"), "--plot draws what --history shows"),
+        (("--arch", "vax", "--arch", "x86_64"), "unknown architecture 'vax'"),
+        (("--history", "--accept"), "--history looks at nothing"),
+        (("--history", "--json", "x.json"), "--json and --summary are of a look"),
+        (("--accept", "--summary", "x.md"), "--json and --summary are of a look"),
     ):
         result = call("--sources", file, *args)
         assert isinstance(result.exception, UsageError), args
         assert says in result.exception.message
     assert call("--sources", file, "--history").return_value == 3
     assert "ours" in call("--sources", file, "--list").stdout
+
+
+def test_a_look_that_fails_leaves_no_earlier_result(tmp_path: Path) -> None:
+    file, old = kit.sources(tmp_path, BASELINE), tmp_path / "drift.md"
+    old.write_text("no drift, yesterday")
+    (tmp_path / "damaged.sqlite").write_text("not a database " * 100)
+    result = call("--sources", file, "--database", tmp_path / "damaged.sqlite", "--summary", old)
+    assert result.exception is not None
+    assert not old.exists()
+    blocked = call("--sources", file, "--json", tmp_path / "damaged.sqlite" / "x.json")
+    assert isinstance(blocked.exception, UsageError)
+    assert "--json FILE" in blocked.exception.hint
 
 
 def test_a_plot_of_an_unknown_kind(tmp_path: Path) -> None:
