@@ -72,7 +72,20 @@ INSTALLERS = (
     Installer(
         "apt-get", "apt", ("apt-get", "update"), ("apt-get", "install", "-y", "--no-install-recommends")
     ),
-    Installer("dnf", "dnf", (), ("dnf", "install", "-y", "--setopt=install_weak_deps=False")),
+    # without the last two (dnf 4's and dnf 5's) a package that no repository has keeps all others out
+    Installer(
+        "dnf",
+        "dnf",
+        (),
+        (
+            "dnf",
+            "install",
+            "-y",
+            "--setopt=install_weak_deps=False",
+            "--setopt=strict=0",
+            "--setopt=skip_unavailable=1",
+        ),
+    ),
 )
 
 
@@ -136,10 +149,15 @@ def install(lacking: Sequence[Tool]) -> None:
                 f"{manager.program} could not install {names}; full log: {log}\n{e.tail}",
                 hint=f"mend the package manager's trouble, then run: {manager.command(lacking)}",
             ) from None
-    still = [t.name for t in lacking if not t.found()]
+    still = [t for t in lacking if not t.found()]
     if still:
         raise WorldError(
-            f"installed, but still not found: {', '.join(still)}", hint=f"read {log}, and look at your PATH"
+            "\n".join(
+                f"installed, but still not found: {t.name} ({t.why}), "
+                f"of package {' '.join(getattr(t, manager.field))}"
+                for t in still
+            ),
+            hint=f"read {log}: perhaps another repository has it (RHEL: EPEL, CodeReady Builder); look at your PATH",
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +31,29 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Span:
-    """What a call costs undisturbed, ns: between the fastest sample and the fastest tenth."""
+class Ratio:
+    """How many times ``than`` a kind costs, round by round: the median, and between what it surely lies.
+
+    A round has one sample of each kind, milliseconds apart, so what slows the machine for longer than that
+    (a neighbour, a processor's clock) slows both and leaves their ratio alone; what hits a single sample
+    leaves the median alone.
+    """
 
     low: float
-    tenth: float
     median: float
+    high: float
 
     @classmethod
-    def of(cls, samples: list[float]) -> Span:
-        ordered = sorted(samples)
-        return cls(ordered[0], ordered[len(ordered) // 10], ordered[len(ordered) // 2])
+    def of(cls, kind: Sequence[float], than: Sequence[float]) -> Ratio:
+        """The median's interval by order statistics (sign test), three standard deviations wide: 99.7 %."""
+        ordered = sorted(k / t for k, t in zip(kind, than, strict=True))
+        half = 1.5 * math.sqrt(len(ordered))  # 3 deviations of a binomial with p = 1/2
+        middle = (len(ordered) - 1) / 2
+        low, high = max(0, math.floor(middle - half)), min(len(ordered) - 1, math.ceil(middle + half))
+        return cls(ordered[low], statistics.median(ordered), ordered[high])
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
 def rules(case: Case, speed: Speed) -> list[Rule]:
@@ -53,12 +68,11 @@ def rules(case: Case, speed: Speed) -> list[Rule]:
     return [Rule("unset", speed.max_on_over_off, "on" if case.on else "off")]
 
 
-def compare(rule: Rule, spans: dict[str, Span]) -> Outcome:
-    """PASS or FAIL only if both ends of the spans agree on it; else the machine was too busy: MISSING."""
-    kind, than = spans[rule.kind], spans[rule.than]
-    if kind.tenth <= rule.times * than.low:
+def compare(rule: Rule, ratio: Ratio) -> Outcome:
+    """PASS or FAIL only if both ends of the interval agree on it; else the machine was too busy: MISSING."""
+    if ratio.high <= rule.times:
         return Outcome.PASS
-    if kind.low > rule.times * than.tenth:
+    if ratio.low > rule.times:
         return Outcome.FAIL
     return Outcome.MISSING
 
@@ -94,15 +108,16 @@ class GetcpuSpeed(ProbeCheck):
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
         asked = rules(case, bench.profile.speed)
         samples = self._samples(case, answers)
-        spans = {kind: Span.of(values) for kind, values in samples.items() if values[0] >= 0}
         expected = " and ".join(str(r) for r in asked)
         for rule in asked:
-            if missing := [k for k in (rule.kind, rule.than) if k not in spans]:
+            if missing := [k for k in (rule.kind, rule.than) if samples[k][0] < 0]:
                 raise Unanswered(Outcome.MISSING, f"{missing[0]} could not be measured")
-        outcomes = {rule: compare(rule, spans) for rule in asked}
+        ratios = {rule: Ratio.of(samples[rule.kind], samples[rule.than]) for rule in asked}
+        outcomes = {rule: compare(rule, ratio) for rule, ratio in ratios.items()}
         outcome = max(outcomes.values())
         kinds = dict.fromkeys(k for r in asked for k in (r.kind, r.than))
-        seen = ", ".join(f"{k} {spans[k].low:.2f}-{spans[k].tenth:.2f} ns" for k in kinds)
+        seen = ", ".join(f"{r.kind} is {ratio} x {r.than}" for r, ratio in ratios.items())
+        seen += "; medians: " + ", ".join(f"{k} {statistics.median(samples[k]):.2f} ns" for k in kinds)
         if outcome is Outcome.FAIL:
             seen = (
                 "not " + " nor ".join(str(r) for r, o in outcomes.items() if o is Outcome.FAIL) + f": {seen}"
@@ -116,6 +131,8 @@ class GetcpuSpeed(ProbeCheck):
         samples = {line["kind"]: [float(x) for x in line["ns"]] for line in lines}
         if sorted(samples) != sorted(KINDS) or not all(samples.values()):
             raise Unanswered(Outcome.ERROR, f"{len(samples)} of {len(KINDS)} kinds were measured")
+        if len({len(values) for values in samples.values()}) != 1:
+            raise Unanswered(Outcome.ERROR, "the kinds have not as many samples each, so they are no rounds")
         return samples
 
 
