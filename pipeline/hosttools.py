@@ -157,7 +157,7 @@ def install(lacking: Sequence[Tool]) -> None:
                 f"of package {' '.join(getattr(t, manager.field))}"
                 for t in still
             ),
-            hint=f"read {log}: perhaps another repository has it (RHEL: EPEL, CodeReady Builder); look at your PATH",
+            hint=f"read {log}: another repository may have it (RHEL: EPEL, CRB); look at your PATH",
         )
 
 

@@ -13,6 +13,7 @@ from pipeline import hosttools, paths
 from pipeline.errors import ExitCode, ToolMissing, WorldError
 from pipeline.hosttools import INSTALLERS, Tool
 
+DNF_INSTALL = "dnf install -y --setopt=install_weak_deps=False --setopt=strict=0 --setopt=skip_unavailable=1"
 APT, DNF = INSTALLERS
 GROUPS = ("run", "host-build", "vm", "dev")
 
@@ -85,7 +86,7 @@ def test_the_package_manager_is_the_hosts(bin_only: Path) -> None:
 def test_the_one_command() -> None:
     lacking = [tool("a", apt=("pa", "pb"), dnf=("da",)), tool("b", apt=("pb",), dnf=("db",))]
     assert APT.command(lacking) == "apt-get update && apt-get install -y --no-install-recommends pa pb"
-    assert DNF.command(lacking) == "dnf install -y --setopt=install_weak_deps=False da db"
+    assert DNF.command(lacking) == f"{DNF_INSTALL} da db"
 
 
 def test_rows_of_the_table(bin_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,10 @@ def test_rows_of_the_table(bin_only: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "expected"),
     [
         ("apt-get", ["apt-get update", "apt-get install -y --no-install-recommends a b"]),
-        ("dnf", ["dnf install -y --setopt=install_weak_deps=False a b"]),
+        (
+            "dnf",
+            [f"{DNF_INSTALL} a b"],
+        ),
     ],
 )
 def test_root_installs_with_the_hosts_manager(
@@ -121,7 +125,7 @@ def test_with_sudo_it_goes_through_sudo(bin_only: Path, monkeypatch: pytest.Monk
     program(bin_only, "sudo", f'echo "sudo $*" >> {calls}; shift; [ "$1" = true ] || exec "$@"')
     hosttools.install([tool("a", dnf=("a",))])
     assert calls.read_text().splitlines()[:2] == [
-        "sudo -n true", "sudo -n dnf install -y --setopt=install_weak_deps=False a",
+        "sudo -n true", f"sudo -n {DNF_INSTALL} a",
     ]  # fmt: skip
 
 
