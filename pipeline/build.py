@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ from pipeline.workplace import Workplace
 
 ForeignBuild = Literal["cross", "emulated"]
 MANIFEST = "manifest.json"
+#: what the compiler warned of in the build: a sorted list of ``FILE: WORDS``
+WARNINGS = "warnings.json"
 #: ``Options.up_to`` for the source as it is, with no patch at all
 NO_PATCH = "(none)"
 CHECK_INC = paths.SPECS / "check.inc"
@@ -230,6 +233,7 @@ class Builder:
             ).lay_out(top)
         log = log_of(target)
         log.unlink(missing_ok=True)
+        warnings: set[str] = set()
         try:
             statistics = rpmbuild.rpmbuild(
                 workplace,
@@ -238,6 +242,7 @@ class Builder:
                 top,
                 log=log,
                 at=at,
+                heard=lambda line: warnings.add(rpmbuild.warning_in(line)),
                 own_tests=self.profile.tests_of(target.release) if self.options.check else None,
                 shared_cache=shared,
                 options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
@@ -267,6 +272,8 @@ class Builder:
         )
         if (top / "results").is_dir():
             (top / "results").rename(into / "results")
+        # from what was heard, not from the log, which another build of the target may write meanwhile
+        (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         store.remove_tree(top)
         store.remove_tree(into / "source")

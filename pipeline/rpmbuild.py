@@ -110,6 +110,7 @@ def rpmbuild(
     *,
     log: Path,
     at: Callable[[str], None],
+    heard: Callable[[str], object] = lambda _: None,
     own_tests: Sequence[str] | None = None,
     shared_cache: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
@@ -117,6 +118,7 @@ def rpmbuild(
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
+    ``at`` is told what is under way, ``heard`` every line that is said.
     ``own_tests``: glibc's tests to run in the build (None: leave %check out); `read_own_tests` reads them.
     ``shared_cache``: ccache's settings of a remote storage (`pipeline.sharedcache`), for which the
     container gets a network.
@@ -149,10 +151,16 @@ def rpmbuild(
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
     env.update(shared_cache or {})
     remedy = f"the first error is in {log}"
+    shown = show(at)
+
+    def line(text: str) -> None:
+        heard(text)
+        shown(text)
+
     tmpfs = dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory and workplace.image else None
     try:
         workplace.run(
-            argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=show(at), remedy=remedy,
+            argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=line, remedy=remedy,
             network=bool(shared_cache), in_memory=tmpfs,
         )  # fmt: skip
     except NoSpace as e:
@@ -172,6 +180,17 @@ def _own_debuginfo(spec: str) -> tuple[str, ...]:
     """
     asks = re.search(r"^%(debug_package|\{\??debug_package\})\s*$", spec, re.MULTILINE)
     return _NO_SECOND_DEBUGINFO if asks else ()
+
+
+#: gcc's form of a warning. Where it stands in a file changes with every patch, so only file and words count.
+_WARNING = re.compile(r"^(?P<file>[^\s:]+):\d+:(?:\d+:)? warning: (?P<words>.*)$")
+_BUILD_DIRECTORY = re.compile(r"^.*/BUILD/[^/]+/")
+
+
+def warning_in(line: str) -> str:
+    """The compiler's warning in a line of a build's output, as ``FILE: WORDS``; "" if it has none."""
+    found = _WARNING.match(line.rstrip("\r"))
+    return f"{_BUILD_DIRECTORY.sub('', found['file'])}: {found['words']}" if found else ""
 
 
 def show(at: Callable[[str], None]) -> Callable[[str], None]:

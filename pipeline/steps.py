@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import paths, series, store
-from pipeline.build import NO_PATCH, Builder, log_of
+from pipeline.build import NO_PATCH, WARNINGS, Builder
 from pipeline.errors import CommandFailed, UsageError
 from pipeline.outcome import Target
-
-#: gcc's form of a warning. Where it stands in a file changes with every patch, so only file and words count.
-_WARNING = re.compile(r"^(?P<file>[^\s:]+):\d+:(?:\d+:)? warning: (?P<words>.*)$")
-_BUILD_DIRECTORY = re.compile(r"^.*/BUILD/[^/]+/")
-FILE = "warnings.json"
 
 
 @dataclass(frozen=True)
@@ -41,28 +36,22 @@ class Step:
         return self.patch != NO_PATCH and bool(self.trouble or self.new)
 
 
-def read_warnings(log: str) -> frozenset[str]:
-    """Each distinct compiler warning of a build's log as ``FILE: WORDS``."""
-    found = (_WARNING.match(line.rstrip("\r")) for line in log.splitlines())
-    return frozenset(f"{_BUILD_DIRECTORY.sub('', m['file'])}: {m['words']}" for m in found if m)
-
-
 def warnings_of(builder: Builder, target: Target) -> frozenset[str]:
     """The compiler's warnings in the build of ``target``, which is built if need be.
 
-    A build of earlier has no log any more, and is made once again (from ccache, which repeats warnings).
+    A result of before builds kept their warnings is made once again (from ccache, which repeats them).
     Raises as `Builder.make`.
     """
 
     def make(into: Path) -> None:
-        if builder.make(target).reused:
-            with tempfile.TemporaryDirectory(dir=paths.state(), prefix="again-") as work:
-                builder.again(target, Path(work))
-        log = log_of(target).read_text(errors="replace")
-        (into / FILE).write_text(json.dumps(sorted(read_warnings(log))) + "\n")
+        with tempfile.TemporaryDirectory(dir=paths.state(), prefix="again-") as work:
+            builder.again(target, Path(work))
+            shutil.copyfile(Path(work) / WARNINGS, into / WARNINGS)
 
-    entry = store.produce("warnings", {"build": builder.inputs(target), "form": 1}, make)
-    return frozenset(json.loads((entry.path / FILE).read_text()))
+    entry = builder.make(target)
+    if not (entry.path / WARNINGS).is_file():
+        entry = store.produce("warnings", {"build": builder.inputs(target), "form": 2}, make)
+    return frozenset(json.loads((entry.path / WARNINGS).read_text()))
 
 
 def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -> Iterator[Step]:
