@@ -309,9 +309,14 @@ def test_without_a_container_engine_the_way_out_is_told(tiny: Tiny, tmp_path: Pa
     assert done.returncode == ExitCode.WORLD
     assert "neither podman nor docker is installed" in done.stderr
     assert "-- --place host" in done.stderr
-    narrowed = tiny.call("build", "--place", "container", env={"PIPELINE_ENGINE": "lxc"})
+    narrowed = tiny.call(
+        "build", "--place", "container", env={"PATH": str(tmp_path / "bin"), "PIPELINE_ENGINE": "docker"}
+    )
     assert narrowed.returncode == ExitCode.WORLD
-    assert "PIPELINE_ENGINE=lxc" in narrowed.stderr
+    assert "PIPELINE_ENGINE=docker" in narrowed.stderr
+    unknown = tiny.call("build", "--place", "container", env={"PIPELINE_ENGINE": "lxc"})
+    assert unknown.returncode == ExitCode.WRONG_USE
+    assert "PIPELINE_ENGINE is podman or docker" in unknown.stderr
 
 
 def test_a_series_can_stop_before_its_end(tiny: Tiny) -> None:
