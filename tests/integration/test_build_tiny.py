@@ -80,7 +80,8 @@ def test_two_releases_from_source_to_root(tiny: Tiny, state: Path, capfd: pytest
     # the second release finds what the first compiled, and nothing of the work is left
     assert sum(n for k, n in new.manifest.ccache.items() if k.endswith("hit")) > 0
     entry = builder.make(tiny.target("1.0"))
-    assert sorted(p.name for p in entry.path.iterdir()) == ["RPMS", "inputs.json", "manifest.json"]
+    kept = ["RPMS", "inputs.json", "manifest.json", "warnings.json"]
+    assert sorted(p.name for p in entry.path.iterdir()) == kept
     assert half_written(state) == []
 
     # a rerun, in another process too, does nothing
