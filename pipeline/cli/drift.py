@@ -20,7 +20,7 @@ from pipeline.errors import ExitCode, UsageError
 from pipeline.outcome import Target
 from pipeline.progress import say, step
 from pipeline.records import FileRecord
-from pipeline.report import check_writable
+from pipeline.report import check_files
 
 #: Lines of one look that the terminal shows; --json has them all.
 MOST_LINES = 40
@@ -94,10 +94,9 @@ def command(
     if listing:
         _list(sources)
         return ExitCode.PASS
-    for written, option in ((json_file, "--json FILE"), (summary_file, "--summary FILE")):
-        if written:
-            check_writable(written.absolute().parent, "the result", option)
-            written.unlink(missing_ok=True)  # so that none of an earlier look is taken for this one's
+    check_files({"--json FILE": json_file, "--summary FILE": summary_file})
+    for written in filter(None, (json_file, summary_file)):
+        written.unlink(missing_ok=True)  # so that none of an earlier look is taken for this one's
     with history.opened(file or database()) as past:
         if show_history:
             return _history(past, chosen, plot)

@@ -12,7 +12,7 @@ from pipeline.build import Options
 from pipeline.cli.options import Choice
 from pipeline.errors import ExitCode, UsageError
 from pipeline.progress import say, step, warn
-from pipeline.report import check_writable
+from pipeline.report import check_files
 from pipeline.scan import Scan, Scanned, record, sarif, scan
 from pipeline.scan.judge import Answer, Judgement
 
@@ -69,9 +69,7 @@ def command(
             raise UsageError(f"{path} does not exist", hint="check the path; nothing was scanned")
     if json_file and sarif_file and json_file.absolute() == sarif_file.absolute():
         raise UsageError(f"--json and --sarif both name {json_file}", hint="name two files")
-    for file, option in ((json_file, "--json FILE"), (sarif_file, "--sarif FILE")):
-        if file:
-            check_writable(file.absolute().parent, "the result", option)
+    check_files({"--json FILE": json_file, "--sarif FILE": sarif_file})
     choice = Choice(profile, releases, arches, "", Options(), (), ())
     chosen, _ = choice.profile()
     targets = choice.targets(chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
@@ -45,6 +46,13 @@ def check_writable(outdir: Path, what: str = "the report", option: str = "--out 
         raise UsageError(
             f"{what} cannot go to {outdir}: {why}", hint=f"name a directory that can be written: {option}"
         ) from None
+
+
+def check_files(files: Mapping[str, Path | None]) -> None:
+    """As `check_writable`, for the files that options name (option as written -> file, None if not given)."""
+    for option, file in files.items():
+        if file:
+            check_writable(file.absolute().parent, "the result", option)
 
 
 def withdraw(outdir: Path) -> None:
