@@ -59,7 +59,7 @@ def command(only: str | None, choice: Choice) -> int:
     print(tabulate(rows, headers=["what", "theirs", "ours", "ratio", "wanted", "holds"], tablefmt="simple"))
     for r in ratios:
         if r.figures:
-            say(f"{r.meaning}: " + ", ".join(f"{name} {value:.1f}" for name, value in r.figures.items()))
+            say(f"{r.meaning}: " + ", ".join(f"{name} {value:.2f}" for name, value in r.figures.items()))
     record = paths.out() / "bench.json"
     store.write_atomically(record, json.dumps([asdict(r) for r in ratios], indent=1) + "\n")
     return ExitCode.PASS if all(r.holds for r in ratios) else ExitCode.FAILED
