@@ -203,8 +203,8 @@ class PrivateApt:
             ]
         for directory in ("lists/partial", "archives/partial", "etc"):
             (root / directory).mkdir(parents=True, exist_ok=True)
-        (root / "status").touch()
-        write_atomically(root / "etc" / "sources.list", "\n".join(lines) + "\n")
+        _settle(root / "status", "")
+        _settle(root / "etc" / "sources.list", "\n".join(lines) + "\n")
         settings = {
             "APT::Architecture": self.deb_arch,
             "APT::Architectures::": self.deb_arch,
@@ -229,7 +229,7 @@ class PrivateApt:
         cleared = (*hooks, "APT::Architectures", "APT::Default-Release", "Acquire::Languages", "Dir::Cache")
         text = [f"#clear {name};" for name in cleared]
         text += [f'{name} "{value}";' for name, value in settings.items()]
-        write_atomically(root / "etc" / "apt.conf", "\n".join(text) + "\n")
+        _settle(root / "etc" / "apt.conf", "\n".join(text) + "\n")
         return lines
 
     def _update(self, kind: Literal["deb", "deb-src"]) -> bool:
@@ -317,6 +317,12 @@ class PrivateApt:
             f"{self.suite} has no package {name} for {self.deb_arch}",
             hint="check the name and the suite in the profile; a package may have left the archive",
         )
+
+
+def _settle(path: Path, text: str) -> None:
+    """Have ``text`` in the file. One that holds it keeps its time: apt makes its cache anew after another."""
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
 
 
 def redact(text: str, uris: list[str]) -> str:

@@ -257,6 +257,18 @@ class TestPrivateApt:
         PrivateApt("bookworm", "amd64", max_age=0.0).candidate("libc6")
         assert asked() > second
 
+    def test_apts_own_cache_serves_a_later_run(self, web: Web, tmp_path: Path) -> None:
+        publish(web, "bookworm-updates")
+        PrivateApt("bookworm", "amd64").candidate("libc6")
+        cache = tmp_path / "state" / "apt" / "bookworm-amd64" / "pkgcache.bin"
+        made = cache.stat().st_mtime_ns
+        PrivateApt("bookworm", "amd64").candidate("libc6")
+        assert cache.stat().st_mtime_ns == made
+        sources = cache.with_name("etc") / "sources.list"
+        sources.write_text("# changed\n")
+        PrivateApt("bookworm", "amd64").candidate("libc6")
+        assert web.url in sources.read_text()  # ours are put back
+
     def test_old_lists_do_where_the_mirror_is_away(
         self, web: Web, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,7 +15,9 @@ from pipeline import bench, paths
 from pipeline.build import Builder, Options
 from pipeline.errors import CommandFailed
 from pipeline.lanes import Piece, side_by_side
+from pipeline.listing import Listing
 from pipeline.outcome import Target
+from pipeline.records import Built
 from tests.tiny_kit import Tiny
 
 
@@ -65,3 +69,27 @@ def test_a_broken_build_gives_the_state_back(
         bench.build_ratio(tiny.profile, tiny.builder().source, Options(place="host"))
     assert paths.state() == state
     assert list(state.iterdir()) == []
+
+
+def test_the_round_that_reads_from_the_disk_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Listing("libc.so.6", "libc.so.6", "x86_64", frozenset(), "lib/libc.so.6")
+    gone = Listing("gone.so", "gone.so", "x86_64", frozenset(), "lib/gone.so")
+    rounds = [99.0, 1.0, 3.0, 2.0, 1.0, 5.0]
+    compared: list[tuple[str, ...]] = []
+
+    def compare(first: Path, last: Path) -> tuple[float, dict[str, Listing], dict[str, Listing]]:
+        assert (first.name, last.name) == ("1.0", "1.1")
+        return rounds.pop(0), {one.name: one, gone.name: gone}, {one.name: one}
+
+    monkeypatch.setattr(bench, "_compare", compare)
+    monkeypatch.setattr(bench, "run", lambda argv, **_: compared.append(tuple(map(str, argv))))
+    built = {name: SimpleNamespace(root=tmp_path / name) for name in ("1.0", "between", "1.1")}
+    ratio = bench.abi_ratio(cast("dict[str, Built]", built))
+    assert rounds == []
+    assert ratio.ours == 2.0
+    assert ratio.figures == {"fastest_seconds": 1.0, "slowest_seconds": 5.0}
+    assert not ratio.holds  # that abidiff took no time at all
+    files = [str(tmp_path / name / "lib/libc.so.6") for name in ("1.0", "1.1")]
+    assert compared == [("abidiff", *files)]

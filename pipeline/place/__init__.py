@@ -23,8 +23,8 @@ class Job:
     """One program to run in one root.
 
     ``root`` names one of the batch's roots; the program is started there with that root as ``/`` (chroot),
-    the working directory ``/``, no standard input and exactly the environment ``env``. ``argv[0]`` is a
-    path inside the root. ``timeout`` is in seconds.
+    the working directory ``/``, no standard input and exactly the environment ``env`` (where the place is
+    emulated, `batch.EMULATED` besides). ``argv[0]`` is a path inside the root. ``timeout`` is in seconds.
     """
 
     id: str

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -17,6 +18,8 @@ from pipeline.errors import UsageError
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 
 FORMAT = 1
+#: Set in the environment of every job at an emulated place; ``pipeline/probes/getcpu_speed.c`` looks for it.
+EMULATED = "PIPELINE_EMULATED"
 #: What QEMU's emulation calls itself in CPUID; such a place is not real hardware whatever it says.
 TCG = "TCGTCGTCGTCG"
 #: Bytes that stand for themselves in a job file.
@@ -49,6 +52,12 @@ def encode_jobs(jobs: Iterable[Job]) -> bytes:
         lines += [f"arg {_escaped(value)}" for value in job.argv]
     lines.append(f"end {len(seen)}")
     return "\n".join(lines).encode("ascii") + b"\n"
+
+
+def for_emulation(jobs: Sequence[Job], patience: float) -> list[Job]:
+    """The jobs as an emulated place runs them: ``patience`` times the limits, and `EMULATED` in the
+    environment, by which a probe that times something knows that nothing will be judged by it."""
+    return [replace(j, timeout=j.timeout * patience, env={**j.env, EMULATED: "1"}) for j in jobs]
 
 
 def longest(jobs: Sequence[Job]) -> float:

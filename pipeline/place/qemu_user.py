@@ -20,7 +20,7 @@ from pipeline import paths, progress
 from pipeline.arch import Arch
 from pipeline.errors import ToolMissing, UsageError
 from pipeline.place import BatchResult, Job
-from pipeline.place.batch import decode_results, encode_jobs, longest
+from pipeline.place.batch import decode_results, encode_jobs, for_emulation, longest
 from pipeline.place.watch import Watch, kept
 from pipeline.run import running
 
@@ -49,7 +49,7 @@ class QemuUserPlace:
             raise UsageError(f"user-mode QEMU needs {PROBES}/runner in the overlay")
         log = self.log or paths.logs() / f"qemu-user-{self.arch.name}.results.jsonl"
         patient = [
-            replace(job, argv=(f"{PROBES}/{QEMU}", *job.argv), timeout=job.timeout * PATIENCE) for job in jobs
+            replace(job, argv=(f"{PROBES}/{QEMU}", *job.argv)) for job in for_emulation(jobs, PATIENCE)
         ]
         with (
             progress.step(f"{self.name} {self.arch.name}: {len(jobs)} jobs") as step,

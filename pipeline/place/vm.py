@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import paths, progress
 from pipeline.arch import Arch
 from pipeline.errors import UsageError
 from pipeline.place import BatchResult, Job, initramfs, machine
-from pipeline.place.batch import decode_results, encode_jobs
+from pipeline.place.batch import decode_results, encode_jobs, for_emulation
 from pipeline.place.kernel import KernelImage, machine_of
 from pipeline.place.watch import SILENCE, Watch, kept
 from pipeline.run import running
@@ -89,7 +89,7 @@ class VmPlace:
         stem = re.sub(r"[^A-Za-z0-9.+_-]", "-", f"vm-{self.arch.name}-{self.kernel.label}")
         log = logs / f"{stem}.console.log"
         if acceleration.kind == "tcg":
-            jobs = [replace(job, timeout=job.timeout * TCG_PATIENCE) for job in jobs]
+            jobs = for_emulation(jobs, TCG_PATIENCE)
         with (
             progress.step(f"{self.name} {self.arch.name} ({acceleration.kind}): {len(jobs)} jobs") as step,
             tempfile.TemporaryDirectory(prefix="glibc-pipeline-vm-") as scratch,

@@ -22,6 +22,7 @@ from pipeline.check.static import KINDS, RseqStatic
 from pipeline.errors import PipelineError
 from pipeline.outcome import Finding, NotJudged, Outcome
 from pipeline.place import Job
+from pipeline.place.batch import for_emulation
 from pipeline.place.host import HostPlace
 from tests.integration import probe_bench as kit
 
@@ -376,6 +377,14 @@ def test_speed_has_samples_and_a_getcpu_by_system_call_is_red(
     assert len(switched_on.measures["direct_ns"]) >= 50
     wrong = wrong_program(programs, tmp_path, "getcpu-speed", BY_SYSTEM_CALL)
     assert ask(check, root, wrong)[2] is FAIL
+
+
+def test_where_times_are_not_judged_a_few_rounds_are_enough(root: Path, programs: Path) -> None:
+    jobs = for_emulation(GetcpuSpeed().jobs(kit.host_bench(root, programs)), 1.0)
+    batch = HostPlace(programs / "runner").run_batch(
+        {j.root: root for j in jobs}, {kit.PROBES: programs}, jobs
+    )
+    assert {len(line["ns"]) for line in batch.results[jobs[0].id].lines()} == {5}
 
 
 def test_a_job_that_hangs_floods_or_does_not_exist(root: Path, programs: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.place import Job
-from pipeline.place.batch import decode_results, encode_jobs, longest
+from pipeline.place.batch import EMULATED, decode_results, encode_jobs, for_emulation, longest
 
 FACTS = {
     "kind": "facts", "cpus": 2, "kernel": "6.1.0", "kernel_version": "#1", "machine": "x86_64",
@@ -115,6 +115,12 @@ def test_job_file() -> None:
         b"jobs 1\njob a/b%25\nroot 12.0\ntimeout 1500\nenv A=%C3%BC\narg /x\narg two words%0A\nend 1\n"
     )
     assert longest([job]) > 31.5
+
+
+def test_jobs_for_an_emulated_place_have_more_time_and_know_where_they_run() -> None:
+    job = Job("a", "r", ("/x",), {"A": "b"}, timeout=1.5)
+    assert for_emulation([job], 4.0) == [Job("a", "r", ("/x",), {"A": "b", EMULATED: "1"}, timeout=6.0)]
+    assert job.env == {"A": "b"}
 
 
 @pytest.mark.parametrize(
