@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.arch import arch, host_arch
 from pipeline.place import BatchResult, Job
+from pipeline.place.batch import EMULATED
 from pipeline.place.vm import VmPlace
 from tests.integration import machines
 
@@ -115,7 +116,8 @@ def test_a_machine_runs_jobs_and_brings_them_back(
     # 20 or 32 by glibc alone; from 2.40 on by the kernel too, and 28 is 6.3 and newer
     assert batch.results["rseq"].lines()[0]["rseq_size"] in (20, 28, 32)
     assert batch.results["off"].lines()[0]["rseq_size"] == 0
-    assert batch.results["args"].lines() == [{"argc": 3, "uid": 0, "last": "c%d", "env": ["X=1"]}]
+    env = ["X=1", f"{EMULATED}=1"] if facts.emulation else ["X=1"]
+    assert batch.results["args"].lines() == [{"argc": 3, "uid": 0, "last": "c%d", "env": env}]
     assert batch.results["slow"].timed_out
     assert "No such file" in batch.results["absent"].error
     assert batch.log is not None
