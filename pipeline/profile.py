@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline import paths
-from pipeline.arch import ARCHES, Arch, arch
-from pipeline.errors import UsageError
-from pipeline.outcome import Target
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, Arch, arch
+from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Target
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.

@@ -11,8 +11,8 @@ from functools import cache
 
 import click
 
-from pipeline import paths
 from pipeline.cli import VERBS, cli
+from pipeline.core import paths
 
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
 _COMMENT = re.compile(r"(?:^|\s)#.*")

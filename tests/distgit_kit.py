@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.arch import ARCHES, host_arch
-from pipeline.run import run
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.run import run
 from tests.tiny_kit import RSEQ_NODE, TREE
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())

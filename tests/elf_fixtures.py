@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from pipeline.arch import host_arch
-from pipeline.run import run
+from pipeline.core.arch import host_arch
+from pipeline.core.run import run
 
 #: The loader's name: fixtures are compiled for the machine the tests run on.
 LD = host_arch().loader

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.run import run, running
+from pipeline.core.run import run, running
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import evidence as ev
-from pipeline import paths
-from pipeline.build import read_manifest
-from pipeline.evidence import Evidence
-from pipeline.outcome import Outcome
-from pipeline.run import run
+from pipeline.build.builder import read_manifest
+from pipeline.core import paths
+from pipeline.core.outcome import Outcome
+from pipeline.core.run import run
+from pipeline.signoff.document import FILE, read
+from pipeline.signoff.records import Evidence
 from tests import redis_kit, small_world, webserver
 from tests.distgit_kit import APPLIED
 from tests.small_world import MACHINE, Said, World
@@ -60,7 +60,7 @@ class Scene:
         return directory
 
     def evidence(self, out: str = "out") -> Evidence:
-        return ev.read(self.world.work / out / ev.FILE)
+        return read(self.world.work / out / FILE)
 
 
 Check = Callable[[Scene], None]
@@ -240,7 +240,7 @@ def parts(scene: Scene) -> None:
     """Each runner's evidence, named as the workflow names it."""
     for release in ("9.0", "9.1"):
         scene.pipeline("verify", "--release", release, "--arch", ARCH, "--out", "out")
-        shutil.move(f"out/{ev.FILE}", f"evidence-{release}-{ARCH}.json")
+        shutil.move(f"out/{FILE}", f"evidence-{release}-{ARCH}.json")
     shutil.rmtree("out")
 
 

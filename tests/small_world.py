@@ -18,11 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, image, paths, workshop
-from pipeline.arch import Arch, host_arch
-from pipeline.image import BuildImage
+from pipeline import cli
+from pipeline.build import workshop
+from pipeline.core import paths
+from pipeline.core.arch import Arch, host_arch
+from pipeline.core.run import run
+from pipeline.host import image
+from pipeline.host.image import BuildImage
 from pipeline.profile import Profile
-from pipeline.run import run
 from tests import webserver
 from tests.distgit_kit import TARBALL, TOP, DistGitKit, patch_text
 from tests.integration.probe_bench import size_when_on

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import apt, apt_sources, paths, source
 from pipeline import profile as profiles
-from pipeline.apt import MIRROR, PrivateApt
-from pipeline.apt_sources import AptEntry, for_suite, parse_deb822, parse_one_line
-from pipeline.errors import HashMismatch, SourceUnreachable
+from pipeline import source
+from pipeline.core import paths
+from pipeline.core.errors import HashMismatch, SourceUnreachable
+from pipeline.debian import apt, apt_sources
+from pipeline.debian.apt import MIRROR, PrivateApt
+from pipeline.debian.apt_sources import AptEntry, for_suite, parse_deb822, parse_one_line
 from pipeline.profile import AptSource, Profile
 from tests.webserver import Page, Web, serve
 
@@ -330,7 +332,7 @@ class TestPrivateApt:
         empty = tmp_path / "empty"
         empty.mkdir()
         monkeypatch.setattr(
-            "pipeline.run.clean_environment", lambda extra=None: {"PATH": str(empty), **(extra or {})}
+            "pipeline.core.run.clean_environment", lambda extra=None: {"PATH": str(empty), **(extra or {})}
         )
         with pytest.raises(SourceUnreachable, match="has no apt") as caught:
             PrivateApt("bookworm", "amd64").candidate("libc6")

@@ -14,13 +14,14 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pipeline import attest, store
-from pipeline import evidence as ev
 from pipeline.cli.report import command
-from pipeline.errors import ExitCode, UsageError
-from pipeline.evidence import Evidence, file_record
-from pipeline.outcome import Outcome
-from pipeline.records import BuildManifest
+from pipeline.core import store
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.outcome import Outcome
+from pipeline.core.records import BuildManifest, file_record
+from pipeline.signoff import attest
+from pipeline.signoff.document import write
+from pipeline.signoff.records import Evidence
 from tests.report.factory import draft
 
 PEM = serialization.Encoding.PEM
@@ -85,7 +86,7 @@ def signed(request: pytest.FixtureRequest, tmp_path: Path) -> Signed:
     made.builds = [make_rpms(b, rpms / b.target.release) for b in made.builds]
     evidence = made.evidence()
     out = tmp_path / "out"
-    ev.write(evidence, out)
+    write(evidence, out)
     key = KEYS[request.param]()
     attest.write(evidence, out / "attestations", key)
     return Signed(evidence, out, rpms, key)
@@ -230,7 +231,7 @@ def test_source_rpms_of_two_architectures_share_a_name(tmp_path: Path) -> None:
     made.builds = builds
     evidence = made.evidence()
     key = KEYS["ed25519"]()
-    ev.write(evidence, tmp_path)
+    write(evidence, tmp_path)
     written = attest.write(evidence, tmp_path / "attestations", key)
     signed = Signed(evidence, tmp_path, tmp_path / "rpms", key)
     assert len(set(written)) == len(attest.rpms_of(evidence)) == 18
@@ -253,7 +254,7 @@ def test_statements_of_another_sign_off_are_found(signed: Signed) -> None:
     made = draft(("x86_64",))
     made.builds = list(signed.evidence.builds)
     made.spoil("abi.delta")
-    ev.write(made.evidence(), signed.out)
+    write(made.evidence(), signed.out)
     (problem,) = signed.verify()
     assert (problem.kind, problem.file) == ("changed", "evidence.json")
 

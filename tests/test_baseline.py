@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import baseline, paths
-from pipeline.arch import host_arch
-from pipeline.baseline import Baseline, Origin
-from pipeline.delta import delta
-from pipeline.errors import MalformedInput
-from pipeline.listing import Listing, listings
-from pipeline.outcome import Target
-from pipeline.records import FileRecord
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Baseline, Origin
+from pipeline.abi.delta import delta
+from pipeline.abi.listing import Listing, listings
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Target
+from pipeline.core.records import FileRecord
 from tests.elf_fixtures import LD, LOADER_RSEQ, release_root
 
 TARGET = Target(profile="el9", release="9.0", arch=host_arch().name)

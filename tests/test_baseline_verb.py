@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import baseline, paths
-from pipeline.arch import host_arch
+from pipeline.abi import baseline
 from pipeline.cli.baseline import command, origin_of
-from pipeline.errors import MalformedInput, PipelineError, SourceUnreachable, UsageError
-from pipeline.outcome import Target
-from pipeline.records import BuildManifest, Built, FileRecord, ImageRecord, PatchRecord, SourceRecord
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import MalformedInput, PipelineError, SourceUnreachable, UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.records import (
+    BuildManifest,
+    Built,
+    FileRecord,
+    ImageRecord,
+    PatchRecord,
+    SourceRecord,
+)
+from pipeline.core.run import run
 from tests import rpmwriter, webserver
 from tests.elf_fixtures import LD, LIBC, LOADER, LOADER_RSEQ, MODULE, release_root
 

@@ -11,13 +11,14 @@ from typing import cast
 
 import pytest
 
-from pipeline import bench, paths
-from pipeline.build import Builder, Options
-from pipeline.errors import CommandFailed
-from pipeline.lanes import Piece, side_by_side
-from pipeline.listing import Listing
-from pipeline.outcome import Target
-from pipeline.records import Built
+from pipeline.abi.listing import Listing
+from pipeline.benchmark import builds
+from pipeline.build.builder import Builder, Options
+from pipeline.core import paths
+from pipeline.core.errors import CommandFailed
+from pipeline.core.lanes import Piece, side_by_side
+from pipeline.core.outcome import Target
+from pipeline.core.records import Built
 from tests.tiny_kit import Tiny
 
 
@@ -42,10 +43,10 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
         side_by_side([Piece(partial(note, f)) for f in files], lanes=2)
         note(tmp_path / "here")
 
-    monkeypatch.setattr(bench, "plain_build", lambda *_: 1000.0)
-    monkeypatch.setattr(bench, "make_all", make_all)
+    monkeypatch.setattr(builds, "plain_build", lambda *_: 1000.0)
+    monkeypatch.setattr(builds, "make_all", make_all)
     builder = tiny.builder()
-    ratio = bench.build_ratio(tiny.profile, builder.source, Options(place="host"))
+    ratio = builds.build_ratio(tiny.profile, builder.source, Options(place="host"))
     assert ratio.holds
     assert ratio.theirs == 1000.0
     fresh = {f.read_text() for f in (*files, tmp_path / "here")}
@@ -63,10 +64,10 @@ def test_a_broken_build_gives_the_state_back(
     def broken(*_: object) -> None:
         raise CommandFailed("broken")
 
-    monkeypatch.setattr(bench, "plain_build", lambda *_: 1.0)
-    monkeypatch.setattr(bench, "make_all", broken)
+    monkeypatch.setattr(builds, "plain_build", lambda *_: 1.0)
+    monkeypatch.setattr(builds, "make_all", broken)
     with pytest.raises(CommandFailed):
-        bench.build_ratio(tiny.profile, tiny.builder().source, Options(place="host"))
+        builds.build_ratio(tiny.profile, tiny.builder().source, Options(place="host"))
     assert paths.state() == state
     assert list(state.iterdir()) == []
 
@@ -83,10 +84,10 @@ def test_the_round_that_reads_from_the_disk_is_not_timed(
         assert (first.name, last.name) == ("1.0", "1.1")
         return rounds.pop(0), {one.name: one, gone.name: gone}, {one.name: one}
 
-    monkeypatch.setattr(bench, "_compare", compare)
-    monkeypatch.setattr(bench, "run", lambda argv, **_: compared.append(tuple(map(str, argv))))
+    monkeypatch.setattr(builds, "_compare", compare)
+    monkeypatch.setattr(builds, "run", lambda argv, **_: compared.append(tuple(map(str, argv))))
     built = {name: SimpleNamespace(root=tmp_path / name) for name in ("1.0", "between", "1.1")}
-    ratio = bench.abi_ratio(cast("dict[str, Built]", built))
+    ratio = builds.abi_ratio(cast("dict[str, Built]", built))
     assert rounds == []
     assert ratio.ours == 2.0
     assert ratio.figures == {"fastest_seconds": 1.0, "slowest_seconds": 5.0}

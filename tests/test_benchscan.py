@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import benchscan, elf, source
+from pipeline import elf, source
+from pipeline.benchmark import scan
 from pipeline.cli import bench as verb
-from pipeline.errors import EvidenceError
+from pipeline.core.errors import EvidenceError
 
 pytestmark = pytest.mark.integration
 
@@ -22,23 +23,23 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_two_files_are_alike_and_each_is_what_it_was(tmp_path: Path) -> None:
-    real = benchscan.originals()[:3]
+    real = scan.originals()[:3]
     assert len(real) == 3
-    made = list(benchscan.copies(real, 8, tmp_path))
+    made = list(scan.copies(real, 8, tmp_path))
     assert len({p.read_bytes() for p in made}) == len(set(made)) == 8
     for copy, original in zip(made, [*real, *real, *real], strict=False):
         assert elf.read(copy).needs == elf.read(original).needs
 
 
 def test_originals_are_small_and_no_links() -> None:
-    for path in benchscan.originals():
-        assert path.stat().st_size <= benchscan.LARGEST
+    for path in scan.originals():
+        assert path.stat().st_size <= scan.LARGEST
         assert not path.is_symlink()
         assert path.read_bytes()[:4] == b"\x7fELF"
 
 
 def test_the_sample_is_multiplied_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    ratio = benchscan.scan_ratio("bookworm", files=40, sample=10)
+    ratio = scan.scan_ratio("bookworm", files=40, sample=10)
     assert "10 files, times 4" in ratio.meaning
     assert ratio.ratio == pytest.approx(ratio.theirs / ratio.ours)
     assert ratio.figures["files_per_second"] == pytest.approx(40 / ratio.ours)
@@ -52,10 +53,10 @@ def test_a_file_that_is_lost_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> Non
         made[-1].write_bytes(b"not ELF")
         return iter(made)
 
-    real = benchscan.copies
-    monkeypatch.setattr(benchscan, "copies", lossy)
+    real = scan.copies
+    monkeypatch.setattr(scan, "copies", lossy)
     with pytest.raises(EvidenceError, match="20 files were made, 19 were scanned"):
-        benchscan.scan_ratio("bookworm", files=20, sample=5)
+        scan.scan_ratio("bookworm", files=20, sample=5)
 
 
 @pytest.mark.parametrize(("least", "code"), [(0.0, 0), (1e9, 1)])
@@ -67,8 +68,8 @@ def test_the_verb_needs_no_source_and_ends_1_if_the_ratio_is_missed(
         raise AssertionError("no source is needed")
 
     monkeypatch.setattr(source, "fetch", unreachable)
-    monkeypatch.setattr(benchscan, "LEAST_OVER_READELF", least)
-    monkeypatch.setattr(benchscan.scan_ratio, "__defaults__", (40, 10))
+    monkeypatch.setattr(scan, "LEAST_OVER_READELF", least)
+    monkeypatch.setattr(scan.scan_ratio, "__defaults__", (40, 10))
     arguments = ["--only", "scan", "--profile", "bookworm"]
     assert verb.command.main(arguments, standalone_mode=False) == code
     (record,) = json.loads((tmp_path / "out" / "bench.json").read_text())

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import image as images
-from pipeline import paths
-from pipeline.arch import ARCHES, host_arch
-from pipeline.build import Builder, Options, mode_for, source_archive
-from pipeline.errors import UsageError
-from pipeline.run import run
+from pipeline.build.builder import Builder, Options, mode_for, source_archive
+from pipeline.build.workplace import Workplace
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import UsageError
+from pipeline.core.run import run
+from pipeline.core.store import key_of
+from pipeline.host import image as images
 from pipeline.source import FetchedSource
-from pipeline.store import key_of
-from pipeline.workplace import Workplace
 from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())

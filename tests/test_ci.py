@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
 from pipeline import profile as profiles
+from pipeline.core import paths
 from tests.command_kit import ours, wrong_with
 
 GITHUB = sorted((paths.REPO / ".github" / "workflows").glob("*.yml"))

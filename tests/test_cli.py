@@ -16,11 +16,12 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline import cli, paths, report
+from pipeline import cli, report
 from pipeline.cli import build, clean, explain, main, verify
 from pipeline.cli.options import Choice, choice_options
 from pipeline.cli.verify import same_again
-from pipeline.errors import (
+from pipeline.core import paths
+from pipeline.core.errors import (
     CommandFailed,
     EvidenceError,
     ExitCode,
@@ -194,7 +195,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 WAITING = """
 import click
 from pipeline import cli
-from pipeline.run import run
+from pipeline.core.run import run
 @click.command()
 def verb():
     run(["sh", "-c", "echo $$ > \\"$1\\"; exec sleep 300", "sh", {file!r}])
@@ -412,7 +413,7 @@ def test_profile_auto_says_which_and_why(
     """``there``: source, image. An image is asked after only where it will be needed."""
     source, image = there
     monkeypatch.setattr("pipeline.source.available", lambda _: (source, "the source's reason"))
-    monkeypatch.setattr("pipeline.image.available", lambda _: (image, "the image's reason"))
+    monkeypatch.setattr("pipeline.host.image.available", lambda _: (image, "the image's reason"))
     profile, why = choose(*arguments).profile()
     assert profile.name == name
     assert f"profile auto: {name}" in why

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.delta import Change, Delta, changes_of, delta, parse_change, parse_changes
-from pipeline.listing import Entry, Listing, listings
+from pipeline.abi.delta import Change, Delta, changes_of, delta, parse_change, parse_changes
+from pipeline.abi.listing import Entry, Listing, listings
 from tests.elf_fixtures import LD, LOADER_RSEQ, release_root
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import distgit, store
-from pipeline.distgit import DistGit, TheirPatch
-from pipeline.errors import HashMismatch, SourceUnreachable, UsageError
-from pipeline.records import PatchRecord
-from pipeline.specfile import Application
+from pipeline.build import distgit
+from pipeline.build.distgit import DistGit, TheirPatch
+from pipeline.core import store
+from pipeline.core.errors import HashMismatch, SourceUnreachable, UsageError
+from pipeline.core.records import PatchRecord
+from pipeline.rpm.spec import Application
 from tests.distgit_kit import TARBALL, DistGitKit
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
+from pipeline.core import paths
 from tests.command_kit import commands, ours, sessions, wrong_with
 
 DOCUMENTS = sorted([*paths.REPO.glob("*.md"), *(paths.REPO / "docs").glob("*.md"),

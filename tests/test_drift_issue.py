@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
+from pipeline.core import paths
 
 SCRIPT = paths.REPO / "ci" / "drift-issue"
 

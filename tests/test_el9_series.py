@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from pipeline import profile, series
+from pipeline import profile
 from pipeline.profile import Profile
-from pipeline.series import Series
+from pipeline.source import series
+from pipeline.source.series import Series
 
 SYMBOLS = {"__rseq_flags", "__rseq_offset", "__rseq_size"}
 

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import elf
-from pipeline.elfimage import (
+from pipeline.core.errors import MalformedInput
+from pipeline.core.run import run
+from pipeline.elf.image import (
     DT_GNU_HASH,
     DT_SYMTAB,
     DT_VERDEF,
@@ -21,8 +23,6 @@ from pipeline.elfimage import (
     PT_LOAD,
     ForeignElf,
 )
-from pipeline.errors import MalformedInput
-from pipeline.run import run
 from tests.elf_fixtures import LD, LOADER_RSEQ, MODULE
 
 #: offset of e_phoff, and of p_type, p_offset, p_vaddr and p_filesz in a program header

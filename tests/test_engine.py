@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import engine as engines
-from pipeline.engine import WAYS, Engine, NoEngine
-from pipeline.errors import CommandFailed, ExitCode, NoSpace
-from pipeline.run import run
+from pipeline.core.errors import CommandFailed, ExitCode, NoSpace
+from pipeline.core.run import run
+from pipeline.host import engine as engines
+from pipeline.host.engine import WAYS, Engine, NoEngine
 
 #: Writes down how it was called, then does what the case says.
 FAKE = """#!/bin/sh
@@ -51,7 +51,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
         (directory / name).symlink_to(f"/bin/{name}")
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setattr(
-        "pipeline.run.clean_environment", lambda extra=None: {"PATH": str(directory), **(extra or {})}
+        "pipeline.core.run.clean_environment", lambda extra=None: {"PATH": str(directory), **(extra or {})}
     )
     return Fakes(directory)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import hosttools, paths
-from pipeline.errors import ExitCode, ToolMissing, WorldError
-from pipeline.hosttools import INSTALLERS, Tool
+from pipeline.core import paths
+from pipeline.core.errors import ExitCode, ToolMissing, WorldError
+from pipeline.host import hosttools
+from pipeline.host.hosttools import INSTALLERS, Tool
 
 DNF_INSTALL = "dnf install -y --setopt=install_weak_deps=False --setopt=strict=0 --setopt=skip_unavailable=1"
 APT, DNF = INSTALLERS
@@ -33,8 +34,8 @@ def bin_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
         return {"PATH": str(directory), **(extra or {})}
 
-    monkeypatch.setattr("pipeline.run.clean_environment", environment)
-    monkeypatch.setattr("pipeline.hosttools.clean_environment", environment)
+    monkeypatch.setattr("pipeline.core.run.clean_environment", environment)
+    monkeypatch.setattr("pipeline.host.hosttools.clean_environment", environment)
     return directory
 
 
@@ -195,7 +196,7 @@ def test_setup_check_prints_the_table_and_changes_nothing(tmp_path: Path) -> Non
 #: the directories that are added for ordinary users would bring the host's tools back
 DRIVER = """
 import os
-from pipeline import hosttools
+from pipeline.host import hosttools
 hosttools.clean_environment = lambda extra=None: {"PATH": os.environ["PATH"]}
 from pipeline.cli import main
 main()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import binfmt, paths
-from pipeline import engine as engines
-from pipeline import image as images
-from pipeline.arch import ARCHES, Arch, arch, host_arch
-from pipeline.engine import NoEngine
-from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
-from pipeline.image import packages
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, Arch, arch, host_arch
+from pipeline.core.errors import CommandFailed, SourceUnreachable, UsageError
+from pipeline.host import binfmt
+from pipeline.host import engine as engines
+from pipeline.host import image as images
+from pipeline.host.engine import NoEngine
+from pipeline.host.image import packages
 from pipeline.profile import Profile, load, load_file
 from tests.tiny_kit import PROFILE
 
@@ -80,9 +81,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**(extra or {}), "PATH": str(directory)}
 
-    monkeypatch.setattr("pipeline.run.clean_environment", environment)
+    monkeypatch.setattr("pipeline.core.run.clean_environment", environment)
     monkeypatch.setattr(
-        "pipeline.apt.PrivateApt.sources_lines", lambda _: ["deb http://mirror.example x main"]
+        "pipeline.debian.apt.PrivateApt.sources_lines", lambda _: ["deb http://mirror.example x main"]
     )
     program(directory, "apt-config", f"echo '{PROXY}'; echo 'APT::Default-Release \"x\";'")
     return directory

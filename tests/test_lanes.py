@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import CommandFailed, NoSpace, WorldError
-from pipeline.lanes import Piece, lane_event, side_by_side
-from pipeline.run import run
+from pipeline.core.errors import CommandFailed, NoSpace, WorldError
+from pipeline.core.lanes import Piece, lane_event, side_by_side
+from pipeline.core.run import run
 
 
 def mark(file: Path) -> None:

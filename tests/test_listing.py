@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
-from pipeline.arch import host_arch
-from pipeline.errors import MalformedInput
-from pipeline.listing import Entry, Listing, listing_of, listings, parse_entry, render, stable_name
-from pipeline.run import run
+from pipeline.abi.listing import (
+    Entry,
+    Listing,
+    listing_of,
+    listings,
+    parse_entry,
+    render,
+    stable_name,
+)
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import MalformedInput
+from pipeline.core.run import run
 from tests.elf_fixtures import LD, LIBC, LOADER_RSEQ, MODULE, Dso, release_root
 
 

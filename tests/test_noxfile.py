@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, paths
+from pipeline import cli
+from pipeline.core import paths
 
 
 @pytest.fixture

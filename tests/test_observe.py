@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import observe as observing
-from pipeline import store
 from pipeline.check import Bench
-from pipeline.observe import Site, keep, observe
+from pipeline.core import store
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
+from pipeline.verify import observe as observing
+from pipeline.verify.observe import Site, keep, observe
 from tests.check import rpm_bench
 
 FACTS = PlaceFacts("fake", "6.1.0", "#1 SMP", "x86_64", 2, "a cpu", "EINVAL")

@@ -7,9 +7,9 @@ import itertools
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline import errors
-from pipeline.errors import ExitCode
-from pipeline.outcome import Finding, Outcome, OutcomeName, Target, worst
+from pipeline.core import errors
+from pipeline.core.errors import ExitCode
+from pipeline.core.outcome import Finding, Outcome, OutcomeName, Target, worst
 
 ERROR, FAIL, MISSING, WAIVED, PASS = (
     Outcome.ERROR, Outcome.FAIL, Outcome.MISSING, Outcome.WAIVED, Outcome.PASS,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
 from pipeline import profile as profiles
-from pipeline.arch import arch, host_arch
-from pipeline.errors import ExitCode, UsageError
+from pipeline.core import paths
+from pipeline.core.arch import arch, host_arch
+from pipeline.core.errors import ExitCode, UsageError
 from pipeline.profile import load, load_file, targets
 from tests.tiny_kit import PROFILE
 

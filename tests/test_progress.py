@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline import progress
-from pipeline.progress import clock, say, step, warn
+from pipeline.core import progress
+from pipeline.core.progress import clock, say, step, warn
 
 
 def test_a_step_that_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_on_a_terminal_one_line_is_kept_up_to_date(monkeypatch: pytest.MonkeyPat
         "console",
         Console(file=screen, force_terminal=True, width=60, soft_wrap=True, color_system=None),
     )
-    monkeypatch.setattr("pipeline.progress.time.monotonic", iter(range(1000)).__next__)
+    monkeypatch.setattr("pipeline.core.progress.time.monotonic", iter(range(1000)).__next__)
     with step("outer") as outer, step("inner") as inner:
         outer.at("elf/[rtld].os " + "x" * 100)
         inner.at("not shown: only one line is live")

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, rpmbuild
-from pipeline.arch import host_arch
-from pipeline.engine import Engine
-from pipeline.errors import CommandFailed, NoSpace
-from pipeline.image import BuildImage
-from pipeline.records import ImageRecord
-from pipeline.rpmbuild import Ingredients
-from pipeline.workplace import Workplace
+from pipeline.build import rpmbuild
+from pipeline.build.rpmbuild import Ingredients
+from pipeline.build.workplace import Workplace
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import CommandFailed, NoSpace
+from pipeline.core.records import ImageRecord
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
+from pipeline.rpm import SOURCE_DATE_EPOCH
 from tests.tiny_kit import Tiny
 
 
@@ -44,7 +46,7 @@ def test_everything_laid_out_has_one_time_and_mode_and_the_users_file_keeps_its_
     laid = {p.name: p for p in (*(top / "SOURCES").iterdir(), *(top / "SPECS").iterdir())}
     assert set(laid) == {"a.tar", "p.patch", "release.inc", "patches.inc", "glibc.spec"}
     for path in laid.values():
-        assert path.stat().st_mtime == int(rpmbuild.SOURCE_DATE_EPOCH)
+        assert path.stat().st_mtime == int(SOURCE_DATE_EPOCH)
         assert path.stat().st_mode & 0o777 == 0o644
     assert laid["glibc.spec"].read_text() == "s.spec"
     assert {(f.stat().st_mtime, f.stat().st_mode & 0o777, f.stat().st_nlink) for f in files} == {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import rpmfile
-from pipeline.errors import EvidenceError, MalformedInput, UsageError
-from pipeline.rpmpayload import inside
+from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
+from pipeline.rpm import package as rpmfile
+from pipeline.rpm.payload import inside
 from tests.rpmwriter import DIR, LNK, REG, Item, stripped, write
 
 ITEMS = (

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, rpmtools
-from pipeline.arch import arch
-from pipeline.errors import NoSpace, WorldError
+from pipeline.core import paths
+from pipeline.core.arch import arch
+from pipeline.core.errors import NoSpace, WorldError
+from pipeline.rpm import transaction
 
 NEWER = "\tinstalling package glibc-2.36-1.x86_64 needs 32MB more space on the / filesystem"
 OLDER = "\tinstalling package glibc-2.36-1.x86_64 needs 32MB on the / filesystem"
@@ -38,6 +39,6 @@ def test_a_machine_without_room_is_no_refusal_and_is_not_kept(
     package = tmp_path / "a.rpm"
     package.write_bytes(b"never read")
     with pytest.raises(error) as e:
-        rpmtools.transactions([package], {}, arch("x86_64"))
+        transaction.transactions([package], {}, arch("x86_64"))
     assert type(e.value) is error
     assert not list((paths.state() / "rpm-transactions").glob("[!.]*"))

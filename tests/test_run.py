@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import run as running
-from pipeline.errors import CommandFailed, ExitCode, NoSpace, ToolMissing, WorldError
-from pipeline.run import run
+from pipeline.core import run as running
+from pipeline.core.errors import CommandFailed, ExitCode, NoSpace, ToolMissing, WorldError
+from pipeline.core.run import run
 
 #: Starts a grandchild that ignores SIGTERM, writes its process id to $1 and waits for it.
 WITH_GRANDCHILD = "sh -c \"trap '' TERM; echo \\$\\$ > $1; sleep 300 & wait\" & wait"

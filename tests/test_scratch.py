@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipeline import scratch
-from pipeline.errors import UsageError
+from pipeline.build import scratch
+from pipeline.core.errors import UsageError
 
 GIB = 1 << 30
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import patchfile, paths, profile, series
+from pipeline import profile
 from pipeline.cli.series import command
-from pipeline.errors import ExitCode, UsageError
+from pipeline.core import paths
+from pipeline.core.errors import ExitCode, UsageError
 from pipeline.profile import Profile
+from pipeline.source import patchfile, series
 
 HEAD = """\
 Subject: Change two lines

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sharedcache
-from pipeline.build import Options
+from pipeline.build import sharedcache
+from pipeline.build.builder import Options
+from pipeline.build.sharedcache import SharedCache, parse, setting, usable
+from pipeline.build.workplace import Workplace
 from pipeline.cli import cli
 from pipeline.cli.options import Choice
-from pipeline.errors import UsageError
-from pipeline.sharedcache import SharedCache, parse, setting, usable
-from pipeline.store import key_of
-from pipeline.workplace import Workplace
+from pipeline.core.errors import UsageError
+from pipeline.core.store import key_of
 from tests.tiny_kit import Tiny
 
 
@@ -92,7 +92,7 @@ def test_builds_without_it_keep_their_key_and_those_with_it_have_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr("pipeline.paths.PATCHES", tiny.patches)
+    monkeypatch.setattr("pipeline.core.paths.PATCHES", tiny.patches)
     monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
     target = tiny.target("1.0")
     plain = tiny.builder().inputs(target)

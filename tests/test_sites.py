@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.arch import ARCHES, host_arch
-from pipeline.errors import UsageError
-from pipeline.observe import host_identity
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import UsageError
 from pipeline.profile import Kernel, Profile, load
-from pipeline.sites import Sites
+from pipeline.verify.observe import host_identity
+from pipeline.verify.sites import Sites
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, profile, source
-from pipeline.errors import (
+from pipeline import profile, source
+from pipeline.core import paths
+from pipeline.core.errors import (
     CommandFailed,
     HashMismatch,
     NoSpace,
@@ -24,10 +25,10 @@ from pipeline.errors import (
     UsageError,
     WorldError,
 )
+from pipeline.core.store import tree_sha256
 from pipeline.profile import Profile, TarballSource
 from pipeline.source import download as downloads
 from pipeline.source import vcs
-from pipeline.store import tree_sha256
 from tests.webserver import Page, Web, serve
 
 FILE = "glibc-2.99.tar"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import specfile
-from pipeline.errors import UsageError
-from pipeline.specfile import Application
+from pipeline.core.errors import UsageError
+from pipeline.rpm import spec as specfile
+from pipeline.rpm.spec import Application
 
 PREAMBLE = """
 Name: glibc

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, rpmbuild, steps
-from pipeline.arch import host_arch
-from pipeline.build import NO_PATCH, Builder, Options
-from pipeline.errors import CommandFailed, SourceUnreachable, UsageError
-from pipeline.outcome import Target
-from pipeline.steps import Step
+from pipeline.build import rpmbuild, stepwise
+from pipeline.build.builder import NO_PATCH, Builder, Options
+from pipeline.build.stepwise import Step
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import CommandFailed, SourceUnreachable, UsageError
+from pipeline.core.outcome import Target
 from tests.tiny_kit import Tiny
 
 LOG = """\
@@ -73,9 +74,9 @@ def walk(
             raise answer
         return frozenset(answer)
 
-    monkeypatch.setattr(steps, "warnings_of", warnings_of)
+    monkeypatch.setattr(stepwise, "warnings_of", warnings_of)
     builder = tiny.builder(Options(place="host"))
-    return list(steps.each(builder, ["1.0", "1.1"], host_arch().name)), built
+    return list(stepwise.each(builder, ["1.0", "1.1"], host_arch().name)), built
 
 
 def test_each_step_is_compared_with_the_one_before(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import store
-from pipeline.errors import ExitCode, NoSpace
+from pipeline.core import store
+from pipeline.core.errors import ExitCode, NoSpace
 
 INPUTS = {"b": [1, {"c": None}], "a": "ä"}
 
@@ -133,7 +133,7 @@ def test_threads_make_it_once() -> None:
 
 def test_processes_make_it_once_and_one_takes_over_from_a_killed_one(state: Path, tmp_path: Path) -> None:
     driver = (
-        "import os, signal, sys, time; from pathlib import Path; from pipeline import store\n"
+        "import os, signal, sys, time; from pathlib import Path; from pipeline.core import store\n"
         "def make(directory):\n"
         "    with open(sys.argv[1], 'a') as f: print(os.getpid(), file=f)\n"
         "    if sys.argv[2] == 'die': os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import supplied
-from pipeline.arch import ARCHES, host_arch
-from pipeline.errors import EvidenceError, MalformedInput, UsageError
-from pipeline.store import file_sha256
+from pipeline.build import supplied
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
+from pipeline.core.store import file_sha256
 from tests import rpmwriter
 from tests.rpmwriter import Item
 from tests.tiny_kit import Tiny

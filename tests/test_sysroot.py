@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sysroot
-from pipeline.arch import arch
-from pipeline.errors import EvidenceError, MalformedInput
+from pipeline.core.arch import arch
+from pipeline.core.errors import EvidenceError, MalformedInput
+from pipeline.rpm import sysroot
 from tests.rpmwriter import DIR, LNK, REG, Item, write
 
 X86, ARM = arch("x86_64"), arch("aarch64")

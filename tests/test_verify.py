@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 
-from pipeline import checks, report, store
 from pipeline import profile as profiles
+from pipeline import report
+from pipeline.check import registry
 from pipeline.cli import report as report_verb
 from pipeline.cli import verify as verify_verb
-from pipeline.errors import CommandFailed, NoSpace, UsageError, WorldError
-from pipeline.evidence import Evidence, write
-from pipeline.merge import merge
-from pipeline.observe import Site
-from pipeline.outcome import Outcome, Target
+from pipeline.core import store
+from pipeline.core.errors import CommandFailed, NoSpace, UsageError, WorldError
+from pipeline.core.outcome import Outcome, Target
+from pipeline.core.records import BuildMode
 from pipeline.place import BatchResult, Job
-from pipeline.records import BuildMode
-from pipeline.verify import verify
+from pipeline.signoff.document import write
+from pipeline.signoff.merge import merge
+from pipeline.signoff.records import Evidence
+from pipeline.verify.observe import Site
+from pipeline.verify.run_checks import verify
 from tests.check import probe_kit
 from tests.report.factory import release_grade
 
@@ -52,7 +55,7 @@ def judged(place: SilentPlace, *wanted: Target, narrow: bool = True) -> Evidence
     return verify(
         profile, wanted, {a: probe_kit.bench(machine=a).built for a in arches},
         programs=lambda _: Path("/nowhere/key/probes"), sites=lambda *_: [Site(place)],
-        static=checks.STATIC, watched=checks.WATCHED, command="nox -s verify", narrow=narrow,
+        static=registry.STATIC, watched=registry.WATCHED, command="nox -s verify", narrow=narrow,
     )  # fmt: skip
 
 
@@ -159,7 +162,7 @@ def compiled_against(mode: BuildMode) -> tuple[SilentPlace, Evidence]:
     made = verify(
         profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
         programs=broken, sites=lambda *_: [Site(place)],
-        static=checks.STATIC, watched=checks.WATCHED, command="nox -s verify",
+        static=registry.STATIC, watched=registry.WATCHED, command="nox -s verify",
     )  # fmt: skip
     return place, made
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import waiver
-from pipeline.errors import UsageError
-from pipeline.outcome import Outcome
+from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Outcome
+from pipeline.signoff import waiver
 from tests.report.factory import Draft, draft
 
 SEEN = "+ libc.so.6 GLIBC_2.35 epoll_pwait2 F"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import workplace
-from pipeline.arch import ARCHES, host_arch
-from pipeline.engine import Engine
-from pipeline.errors import ToolMissing
-from pipeline.image import BuildImage
-from pipeline.records import ImageRecord
-from pipeline.workplace import Workplace, host_kernel_headers, host_launcher
+from pipeline.build import workplace
+from pipeline.build.workplace import Workplace, host_kernel_headers, host_launcher
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import ToolMissing
+from pipeline.core.records import ImageRecord
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 HOST = Workplace(None, "native")
@@ -34,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, An
         seen.append((list(argv), options))
 
     monkeypatch.setattr(workplace, "run", record)
-    monkeypatch.setattr("pipeline.engine.run", record)
+    monkeypatch.setattr("pipeline.host.engine.run", record)
     return seen
 
 

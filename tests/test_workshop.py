@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, workshop
-from pipeline.arch import ARCHES, Arch, host_arch
-from pipeline.errors import CommandFailed, UsageError
+from pipeline.build import workshop
+from pipeline.build.workplace import Workplace
+from pipeline.build.workshop import Program, compile_programs, compiler, programs
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, Arch, host_arch
+from pipeline.core.errors import CommandFailed, UsageError
+from pipeline.core.records import Built
 from pipeline.profile import load
-from pipeline.records import Built
-from pipeline.workplace import Workplace
-from pipeline.workshop import Program, compile_programs, compiler, programs
 from tests.check.rpm_bench import built
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())

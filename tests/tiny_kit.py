@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import source
-from pipeline.arch import host_arch
-from pipeline.build import Builder, Options
-from pipeline.image import BuildImage
-from pipeline.outcome import Target
+from pipeline.build.builder import Builder, Options
+from pipeline.build.workplace import Workplace
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Target
+from pipeline.host.image import BuildImage
 from pipeline.profile import Profile, load_file
-from pipeline.workplace import Workplace
 
 TREE = Path(__file__).parent / "tiny_glibc"
 

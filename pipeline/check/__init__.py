@@ -11,25 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.arch import Arch
-from pipeline.listing import Listing, listings
-from pipeline.outcome import Finding, Frozen, NotJudged, Target
+from pipeline.abi.listing import Listing, listings
+from pipeline.core.arch import Arch
+from pipeline.core.outcome import Finding, NotJudged, Question, Target
+from pipeline.core.records import Built
 from pipeline.place import BatchResult, Job
 from pipeline.profile import Profile
-from pipeline.records import Built
-
-
-class Question(Frozen):
-    """One planned question; a finding answers it if check, target, case, place and kernel agree.
-
-    ``kernel`` is not part of a plan: it is known only when the place has come up.
-    """
-
-    check: str
-    target: Target
-    case: str = ""
-    place: str = ""
-
 
 #: The tunable's three states, each a case of every check that runs a program. None: not set.
 TUNABLE_STATES: tuple[int | None, ...] = (None, 0, 1)
@@ -50,7 +37,7 @@ class Bench:
     """What the checks of one architecture are given: the workbench, nothing else is looked up.
 
     ``built`` maps release names (in the profile's order) to what was built; ``programs`` is the directory
-    of the compiled probe programs (`pipeline.workshop`), laid over every root at ``/probes``.
+    of the compiled probe programs (`pipeline.build.workshop`), laid over every root at ``/probes``.
     """
 
     profile: Profile

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.check import Bench, Question, StaticCheck
+from pipeline.abi.delta import Delta, delta
+from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import (
     Answer,
     answered,
@@ -22,8 +23,7 @@ from pipeline.check.abi_facts import (
     shown,
 )
 from pipeline.check.abi_nodes import Layout, WholeNodes
-from pipeline.delta import Delta, delta
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.profile import Step
 
 

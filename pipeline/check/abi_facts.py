@@ -7,15 +7,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import baseline, paths
-from pipeline.baseline import Baseline
-from pipeline.check import Bench, Question
-from pipeline.delta import Change, parse_changes
-from pipeline.errors import EvidenceError, UsageError, WorldError
-from pipeline.listing import Listing
-from pipeline.outcome import Finding, Outcome, Target
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Baseline
+from pipeline.abi.delta import Change, parse_changes
+from pipeline.abi.listing import Listing
+from pipeline.check import Bench
+from pipeline.core import paths
+from pipeline.core.errors import EvidenceError, UsageError, WorldError
+from pipeline.core.outcome import Finding, Outcome, Question, Target
+from pipeline.core.store import digest
 from pipeline.profile import for_arch
-from pipeline.store import digest
 
 #: Lines of a difference that a finding shows; a digest of all of them stands for the rest.
 SHOWN = 60

@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from pipeline import baseline, elf
-from pipeline.arch import Arch
-from pipeline.check import Bench, Question
+from pipeline import elf
+from pipeline.abi import baseline
+from pipeline.abi.delta import Change, Delta
+from pipeline.abi.listing import Listing
+from pipeline.check import Bench
 from pipeline.check.abi_facts import Answer, answered, built_listings, changes, reference, remedy, shown
-from pipeline.delta import Change, Delta
+from pipeline.core.arch import Arch
+from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.elf import Elf, Symbol
-from pipeline.listing import Listing
-from pipeline.outcome import Finding, Outcome
 
 _NODE = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 

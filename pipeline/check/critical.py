@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 
 #: How long the counters are incremented, ms.
 DURATION = 400

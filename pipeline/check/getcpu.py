@@ -16,7 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 
 #: Times each thread visits every CPU, and threads beside the main one.
 ROUNDS, THREADS = 10, 4

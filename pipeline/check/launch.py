@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import elf
-from pipeline.check import TUNABLE_STATES, Bench, Question, tunable_case, tunable_env
+from pipeline.check import TUNABLE_STATES, Bench, tunable_case, tunable_env
 from pipeline.check.probing import PROBES
-from pipeline.errors import EvidenceError, MalformedInput
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.errors import EvidenceError, MalformedInput
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 from pipeline.profile import for_arch
 

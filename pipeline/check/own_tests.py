@@ -5,9 +5,9 @@ A wrapper that maps "unsupported" to success once hid that the rseq tests had st
 
 from __future__ import annotations
 
-from pipeline.check import Bench, Question
-from pipeline.outcome import Finding, Outcome
-from pipeline.records import Built
+from pipeline.check import Bench
+from pipeline.core.outcome import Finding, Outcome, Question
+from pipeline.core.records import Built
 
 #: What glibc's test wrapper writes -> what it means here. An expected failure (XFAIL) is still no answer.
 WORDS = {"PASS": Outcome.PASS, "FAIL": Outcome.FAIL, "XPASS": Outcome.FAIL}

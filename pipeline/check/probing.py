@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pipeline.check import TUNABLE_STATES, Bench, Question, tunable_case, tunable_env
-from pipeline.errors import EvidenceError
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.check import TUNABLE_STATES, Bench, tunable_case, tunable_env
+from pipeline.core.errors import EvidenceError
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, Job, PlaceFacts
 from pipeline.profile import Release
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pipeline.check import Bench, Question
+from pipeline.check import Bench
 from pipeline.check.probing import (
     PROBES,
     REGISTRATION_FAILED,
@@ -16,7 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, PlaceFacts
 
 #: Threads beside the main one.

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pipeline import rpmfile, rpmtools
-from pipeline.check import Bench, Question
-from pipeline.errors import EvidenceError, PipelineError
-from pipeline.outcome import Finding, Outcome
+from pipeline.check import Bench
+from pipeline.core.errors import EvidenceError, PipelineError
+from pipeline.core.outcome import Finding, Outcome, Question
+from pipeline.core.records import Built
 from pipeline.profile import Step, for_arch
-from pipeline.records import Built
-from pipeline.sysroot import is_wanted
+from pipeline.rpm import package as rpmfile
+from pipeline.rpm import transaction
+from pipeline.rpm.sysroot import is_wanted
 
 RSEQ, PLAIN = "launch-rseq", "launch-plain"
 #: What a system without development tools has of glibc; the vendor's glibc requires a langpack.
@@ -56,8 +57,8 @@ def probe_rpms(bench: Bench) -> ProbeRpms:
         if not (bench.programs / name).is_file():
             raise NotThere(f"test program {name} was not compiled for {bench.arch.name}", hint=_BUILD)
     return ProbeRpms(
-        rseq=rpmtools.probe_rpm(bench.programs / RSEQ, bench.arch),
-        plain=rpmtools.probe_rpm(bench.programs / PLAIN, bench.arch),
+        rseq=transaction.probe_rpm(bench.programs / RSEQ, bench.arch),
+        plain=transaction.probe_rpm(bench.programs / PLAIN, bench.arch),
     )
 
 
@@ -191,12 +192,12 @@ class Transaction:
 
     def run(self, bench: Bench) -> list[Finding]:
         @cache
-        def done(release: str) -> tuple[rpmtools.Transactions, ProbeRpms]:
+        def done(release: str) -> tuple[transaction.Transactions, ProbeRpms]:
             rpms, built = probe_rpms(bench), bench.built[release]
             base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
             if not base:
                 raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
-            return rpmtools.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch), rpms
+            return transaction.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch), rpms
 
         return [self._judge(bench, question, done) for question in self.questions(bench)]
 
@@ -204,7 +205,7 @@ class Transaction:
         self,
         bench: Bench,
         question: Question,
-        carried_out: Callable[[str], tuple[rpmtools.Transactions, ProbeRpms]],
+        carried_out: Callable[[str], tuple[transaction.Transactions, ProbeRpms]],
     ) -> Finding:
         release, case = question.target.release, question.case
         refused = case == RSEQ and not bench.profile.get(release).exports_rseq
@@ -230,11 +231,11 @@ def is_foreign(built: Built) -> bool:
     return built.manifest.mode == "supplied" or (source is not None and source.kind == "distgit")
 
 
-def _said(done: rpmtools.Transactions) -> str:
+def _said(done: transaction.Transactions) -> str:
     return (done.forced or done.base).said
 
 
-def judge_base(done: rpmtools.Transactions, *, foreign: bool) -> tuple[Outcome, str]:
+def judge_base(done: transaction.Transactions, *, foreign: bool) -> tuple[Outcome, str]:
     """The release's own packages: closed among themselves, or (a vendor's) installable without that check."""
     if done.base.accepted:
         return Outcome.PASS, "accepted, dependencies checked"
@@ -246,7 +247,7 @@ def judge_base(done: rpmtools.Transactions, *, foreign: bool) -> tuple[Outcome, 
     return Outcome.FAIL, f"refused; {unmet}" if done.base.unmet else f"refused: {done.base.said}"
 
 
-def judge_program(attempt: rpmtools.Attempt, wanted: set[str]) -> tuple[Outcome, str]:
+def judge_program(attempt: transaction.Attempt, wanted: set[str]) -> tuple[Outcome, str]:
     """A program's package: refused for exactly the unmet dependencies ``wanted``, accepted if none is."""
     if attempt.accepted:
         return _verdict(not wanted), "accepted"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 
 #: Who made the program AT_SECURE, as the tracer says it.
 MADE_BY = {

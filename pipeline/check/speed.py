@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 from pipeline.place import Job, PlaceFacts
 from pipeline.profile import Speed
 

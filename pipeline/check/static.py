@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 
 #: Ways of linking, as the gcc option without its dash.
 KINDS = ("static", "static-pie")

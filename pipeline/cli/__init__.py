@@ -14,8 +14,8 @@ import click
 from rich.markup import escape
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, PipelineError, of_system_call
-from pipeline.progress import console
+from pipeline.core.errors import ExitCode, PipelineError, of_system_call
+from pipeline.core.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
 VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "bench", "clean")

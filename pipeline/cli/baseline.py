@@ -11,18 +11,20 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from pipeline import baseline, paths, rpmfile, source, sysroot
-from pipeline.arch import arch
-from pipeline.baseline import Baseline, Origin
-from pipeline.build import Builder
+from pipeline import source
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Baseline, Origin
+from pipeline.abi.delta import Delta, delta
+from pipeline.build.builder import Builder
 from pipeline.cli.options import Choice, choice_options
-from pipeline.delta import Delta, delta
-from pipeline.errors import ExitCode, MalformedInput, UsageError
-from pipeline.evidence import file_record
-from pipeline.outcome import Target
-from pipeline.progress import say
-from pipeline.records import Built
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.arch import arch
+from pipeline.core.errors import ExitCode, MalformedInput, UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.progress import say
+from pipeline.core.records import Built, file_record
+from pipeline.core.run import run
+from pipeline.rpm import package, sysroot
 from pipeline.source.download import download, without_password
 
 
@@ -149,7 +151,7 @@ def _of_rpms(given: Given, target: Target) -> tuple[Path, Origin]:
     """The root of RPMs whose digests were verified."""
     files = [_local(where) for where in given.rpms]
     root = sysroot.extract(files, arch(target.arch))
-    nvrs = sorted({rpmfile.read(file).nvr for file in files})
+    nvrs = sorted({package.read(file).nvr for file in files})
     glibc = [nvr for nvr in nvrs if nvr.startswith("glibc-2")]
     origin = Origin(
         "rpm",
@@ -171,7 +173,7 @@ def _local(where: str) -> Path:
     final = paths.state() / "downloads" / name
     part = final.with_name(name + ".part")
     download([where], part, title=f"fetch {name}", hint="download it by hand and name the file")
-    rpmfile.verify(part)
+    package.verify(part)
     part.replace(final)
     return final
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from pipeline import bench, benchscan, paths, source, store
-from pipeline.arch import host_arch
-from pipeline.build import Builder, build_all
+from pipeline import source
+from pipeline.benchmark import builds, scan
+from pipeline.build.builder import Builder, build_all
 from pipeline.cli.options import Choice, choice_options
-from pipeline.errors import ExitCode
-from pipeline.outcome import Target
-from pipeline.progress import say
+from pipeline.core import paths, store
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import ExitCode
+from pipeline.core.outcome import Target
+from pipeline.core.progress import say
 from pipeline.report import check_writable
 
 
@@ -35,16 +37,16 @@ def command(only: str | None, choice: Choice) -> int:
     named = str(Path(choice.profile_name).absolute()) if own else profile.name
     ratios = []
     if only in (None, "scan"):
-        ratios.append(benchscan.scan_ratio(named))
+        ratios.append(scan.scan_ratio(named))
     if only in (None, "abi", "build"):
         fetched = source.fetch(profile, choice.source or None)
     if only in (None, "abi"):
         machine = host_arch().name
         wanted = [Target(profile=profile.name, release=r.name, arch=machine) for r in profile.release]
         made = build_all(Builder(profile, fetched, choice.build), wanted)
-        ratios.append(bench.abi_ratio(made[machine]))
+        ratios.append(builds.abi_ratio(made[machine]))
     if only in (None, "build"):
-        ratios.append(bench.build_ratio(profile, fetched, choice.build))
+        ratios.append(builds.build_ratio(profile, fetched, choice.build))
     rows = [
         (
             r.meaning,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from pipeline.build import build_all
+from pipeline.build.builder import build_all
 from pipeline.cli.options import Choice, choice_options, distgit_option
-from pipeline.errors import ExitCode
-from pipeline.sites import Sites
+from pipeline.core.errors import ExitCode
+from pipeline.verify.sites import Sites
 
 
 @click.command()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from pipeline import paths
-from pipeline.errors import ExitCode
-from pipeline.progress import say
-from pipeline.store import remove_tree
+from pipeline.core import paths
+from pipeline.core.errors import ExitCode
+from pipeline.core.progress import say
+from pipeline.core.store import remove_tree
 
 #: What can be made again from the rest, and what takes the network or an hour to get again.
 CHEAP = (

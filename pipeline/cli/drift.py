@@ -7,19 +7,20 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from pipeline import baseline, paths, store
 from pipeline import profile as profiles
-from pipeline.arch import arch as named
-from pipeline.baseline import Origin
-from pipeline.drift import Looker, history, now, summary, timeline
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Origin
+from pipeline.core import paths, store
+from pipeline.core.arch import arch as named
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.progress import say, step
+from pipeline.core.records import FileRecord, timestamp
+from pipeline.drift import Looker, history, summary, timeline
 from pipeline.drift import sources as drift_sources
 from pipeline.drift.published import AnySource
 from pipeline.drift.record import record, to_json
 from pipeline.drift.sources import AGAINST, AptSuite, Sources
-from pipeline.errors import ExitCode, UsageError
-from pipeline.outcome import Target
-from pipeline.progress import say, step
-from pipeline.records import FileRecord
 from pipeline.report import check_files
 
 #: Lines of one look that the terminal shows; --json has them all.
@@ -131,7 +132,7 @@ def _list(sources: Sources) -> None:
 def _look(
     looker: Looker, chosen: Chosen, against: str, json_file: Path | None, summary_file: Path | None
 ) -> int:
-    at = now()
+    at = timestamp()
     looks = []
     for source, arch in chosen:
         with step(f"look at {source.name} ({arch})") as current:

@@ -11,16 +11,17 @@ from typing import Any, Literal, cast
 
 import click
 
-from pipeline import distgit, paths, sharedcache
-from pipeline import image as images
 from pipeline import profile as profiles
 from pipeline import source as sources
-from pipeline.build import Builder, ForeignBuild, Options
-from pipeline.distgit import Checkout
-from pipeline.errors import UsageError
-from pipeline.outcome import Target
+from pipeline.build import distgit, sharedcache
+from pipeline.build.builder import Builder, ForeignBuild, Options
+from pipeline.build.distgit import Checkout
+from pipeline.core import paths
+from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.progress import say
+from pipeline.host import image as images
 from pipeline.profile import Profile
-from pipeline.progress import say
 from pipeline.source import FetchedSource
 
 MISSION = "el9"
@@ -68,8 +69,8 @@ class Choice:
     def builder(self, profile: Profile, distgits: Sequence[str] = ()) -> Builder:
         """What builds the chosen targets; ``distgits`` as ``--distgit`` has them, fetched here.
 
-        Raises what `pipeline.source.fetch` and `pipeline.distgit.fetch` raise, `UsageError` for a release
-        named twice or not known.
+        Raises what `pipeline.source.fetch` and `pipeline.build.distgit.fetch` raise, `UsageError` for a
+        release named twice or not known.
         """
 
         def fetched() -> FetchedSource:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import evidence as ev
-from pipeline import paths, store
-from pipeline.errors import ExitCode, UsageError
-from pipeline.evidence import Evidence
-from pipeline.merge import merge
-from pipeline.progress import console, say, warn
+from pipeline.core import paths, store
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.progress import console, say, warn
+from pipeline.core.records import timestamp
 from pipeline.report import write_all
+from pipeline.signoff import document
+from pipeline.signoff.merge import merge
+from pipeline.signoff.records import Evidence
 
 if TYPE_CHECKING:
-    from pipeline.attest import PrivateKey
+    from pipeline.signoff.attest import PrivateKey
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -76,19 +77,19 @@ def command(
     if verifying:
         assert public_key is not None
         assert rpms is not None
-        return _verify(evidence_file or out / ev.FILE, attestations, rpms, public_key)
-    parts = files if merging else (evidence_file or out / ev.FILE,)
-    evidence = merge([ev.read(part) for part in parts])
+        return _verify(evidence_file or out / document.FILE, attestations, rpms, public_key)
+    parts = files if merging else (evidence_file or out / document.FILE,)
+    evidence = merge([document.read(part) for part in parts])
     if attesting and rpms is not None:
         _at_hand(evidence, rpms)
     key = _private(sign_key) if sign_key else None
     reports = write_all(evidence, out)
     for waiver in evidence.waivers:
-        if waiver.status == "applied" and waiver.expires < ev.now()[:10]:
+        if waiver.status == "applied" and waiver.expires < timestamp()[:10]:
             warn(f"the waiver of {waiver.check} {waiver.target} expired since, on {waiver.expires}")
     say(f"report: {reports.html}")
     if attesting:
-        from pipeline import attest  # noqa: PLC0415  # cryptography is loaded only for those who sign
+        from pipeline.signoff import attest  # noqa: PLC0415  # cryptography is loaded only for those who sign
 
         written = attest.write(evidence, attestations, key)
         say(f"{len(written)} {'attestations' if key else 'unsigned statements'} in {attestations}")
@@ -145,7 +146,7 @@ def _fit(
 
 
 def _private(path: Path) -> PrivateKey:
-    from pipeline import attest  # noqa: PLC0415
+    from pipeline.signoff import attest  # noqa: PLC0415
 
     def password() -> str:
         try:
@@ -181,13 +182,13 @@ def _at_hand(evidence: Evidence, rpms: Path) -> None:
 
 
 def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Path) -> ExitCode:
-    from pipeline import attest  # noqa: PLC0415
+    from pipeline.signoff import attest  # noqa: PLC0415
 
     problems = attest.verify(evidence_file, attestations, rpms, attest.load_public(public_key))
     for problem in problems:
         console.print(f"{problem.kind}: {problem}", style="red", markup=False)
     if not problems:
-        evidence = ev.read(evidence_file)
+        evidence = document.read(evidence_file)
         click.echo(
             f"verified: {len(attest.rpms_of(evidence))} RPMs, evidence and statements are as signed; "
             f"verdict {evidence.verdict.name}, "

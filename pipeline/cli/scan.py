@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from pipeline import store
-from pipeline.build import Options
+from pipeline.build.builder import Options
 from pipeline.cli.options import Choice
-from pipeline.errors import ExitCode, UsageError
-from pipeline.progress import say, step, warn
+from pipeline.core import store
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.progress import say, step, warn
 from pipeline.report import check_files
 from pipeline.scan import Scan, Scanned, record, sarif, scan
 from pipeline.scan.judge import Answer, Judgement

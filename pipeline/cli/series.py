@@ -9,14 +9,17 @@ from typing import Literal
 import click
 from tabulate import tabulate
 
-from pipeline import paths, series, source, steps
 from pipeline import profile as profiles
-from pipeline.arch import host_arch
-from pipeline.build import Builder, Options
-from pipeline.errors import ExitCode, UsageError
+from pipeline import source
+from pipeline.build import stepwise
+from pipeline.build.builder import Builder, Options
+from pipeline.build.stepwise import Step
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.progress import say, warn
 from pipeline.profile import Profile, targets
-from pipeline.progress import say, warn
-from pipeline.steps import Step
+from pipeline.source import series
 
 Row = tuple[str, str, str, str]
 BuiltRow = tuple[str, str, str, str]
@@ -132,7 +135,7 @@ def build_each(
     profile = builder.profile
     found = []
     for target in targets(profile, tuple(profile.releases)[:1], machines or (host_arch().name,)):
-        for step in steps.each(builder, list(releases or profile.releases), target.arch, up_to):
+        for step in stepwise.each(builder, list(releases or profile.releases), target.arch, up_to):
             where = f"{profile.name}/{step.release}/{target.arch}: {step.patch}"
             if step.trouble and not step.as_in:
                 warn(f"{where} does not build: {step.trouble}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from pipeline import hosttools, image
 from pipeline.cli.options import Choice, choice_options
-from pipeline.errors import ExitCode
-from pipeline.progress import say
+from pipeline.core.errors import ExitCode
+from pipeline.core.progress import say
+from pipeline.host import hosttools, image
 
 
 @click.command()

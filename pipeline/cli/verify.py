@@ -11,16 +11,20 @@ from pathlib import Path
 
 import click
 
-from pipeline import checks, paths, report, supplied, waiver, workshop
-from pipeline.arch import Arch, arch, host_arch
-from pipeline.build import build_all
+from pipeline import report
+from pipeline.build import supplied, workshop
+from pipeline.build.builder import build_all
+from pipeline.check import registry
 from pipeline.cli.options import Choice, choice_options, distgit_option
-from pipeline.errors import UsageError
+from pipeline.core import paths
+from pipeline.core.arch import Arch, arch, host_arch
+from pipeline.core.errors import UsageError
+from pipeline.core.progress import say
 from pipeline.profile import targets
-from pipeline.progress import say
-from pipeline.sites import Sites
+from pipeline.signoff import waiver
 from pipeline.source.download import without_password
-from pipeline.verify import verify
+from pipeline.verify.run_checks import verify
+from pipeline.verify.sites import Sites
 
 
 @click.command()
@@ -84,8 +88,8 @@ def command(
         built,
         programs=programs,
         sites=sites.for_arch,
-        static=checks.STATIC,
-        watched=checks.WATCHED,
+        static=registry.STATIC,
+        watched=registry.WATCHED,
         command=same_again(sys.argv[2:]),
         fresh=fresh,
         # so that several runners can share the work; packages from elsewhere are asked everything

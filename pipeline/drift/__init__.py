@@ -9,19 +9,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import baseline
-from pipeline.delta import Change, Delta, delta
+from pipeline.abi import baseline
+from pipeline.abi.delta import Change, Delta, delta
+from pipeline.abi.listing import Listing
+from pipeline.core.errors import PipelineError
+from pipeline.core.outcome import Target
+from pipeline.core.records import timestamp
 from pipeline.drift.errors import CouldNotLook, NothingThere
 from pipeline.drift.history import History
 from pipeline.drift.published import AnySource, Package, Published, published
 from pipeline.drift.record import ChangeRecord, DsoChange, LookRecord, PackageRecord, Sight
 from pipeline.drift.sources import PREVIOUS, Sources
-from pipeline.errors import PipelineError
-from pipeline.listing import Listing
-from pipeline.outcome import Target
 
 FIRST = "first look: recorded, and there is nothing to hold it against until the next one"
 
@@ -39,7 +39,7 @@ class Looker:
 
     def __init__(self, sources: Sources, history: History, clock: Callable[[], str] | None = None) -> None:
         self.sources, self.history = sources, history
-        self.now = clock or now
+        self.now = clock or timestamp
         self._published: dict[tuple[str, str], Published | PipelineError] = {}
 
     def look(self, source: AnySource, arch: str, against: str = "") -> LookRecord:
@@ -99,11 +99,6 @@ class Looker:
                 hint="make it (`nox -s baseline`, or `drift --accept`), or choose --against previous",
             )
         return Yardstick(made.listings, f"baseline {target} ({made.provenance.origin})")
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _package(package: Package) -> PackageRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import EvidenceError, WorldError
+from pipeline.core.errors import EvidenceError, WorldError
 
 
 class CouldNotLook(WorldError):

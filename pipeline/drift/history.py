@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.abi.listing import Listing, parse_entry
+from pipeline.core.errors import UsageError, WorldError
+from pipeline.core.store import digest
 from pipeline.drift.record import LookRecord
-from pipeline.errors import UsageError, WorldError
-from pipeline.listing import Listing, parse_entry
-from pipeline.store import digest
 
 #: Raised when the tables change; an older database is brought up to it, a newer one is refused.
 VERSION = 1

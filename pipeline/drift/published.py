@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import rpmfile
-from pipeline.apt import PrivateApt
-from pipeline.arch import arch as arch_named
+from pipeline.abi.listing import Listing, listings
+from pipeline.core.arch import arch as arch_named
+from pipeline.core.errors import MalformedInput, PipelineError, SourceUnreachable
+from pipeline.core.run import run
+from pipeline.core.store import file_sha256
+from pipeline.debian.apt import PrivateApt
 from pipeline.drift.errors import CouldNotLook, NothingThere
-from pipeline.drift.evr import Evr
 from pipeline.drift.repository import Repository
 from pipeline.drift.sources import AptSuite, DnfSource, RpmDirectory
-from pipeline.errors import MalformedInput, PipelineError, SourceUnreachable
-from pipeline.listing import Listing, listings
-from pipeline.run import run
-from pipeline.store import file_sha256
+from pipeline.rpm import package as rpmfile
+from pipeline.rpm.evr import Evr
 
 AnySource = DnfSource | AptSuite | RpmDirectory
 

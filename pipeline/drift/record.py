@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline import __version__, paths
-from pipeline.errors import ExitCode
-from pipeline.outcome import Frozen
+from pipeline import __version__
+from pipeline.core import paths
+from pipeline.core.errors import ExitCode
+from pipeline.core.outcome import Frozen
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = paths.PACKAGE / "drift" / "drift.schema.json"

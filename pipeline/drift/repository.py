@@ -15,12 +15,12 @@ from typing import BinaryIO, cast
 from urllib.parse import quote, urljoin, urlsplit
 from xml.etree import ElementTree
 
+from pipeline.core.errors import HashMismatch, MalformedInput, PipelineError, SourceUnreachable
+from pipeline.core.progress import warn
 from pipeline.drift.errors import NothingThere
-from pipeline.drift.evr import Evr
 from pipeline.drift.sources import DnfSource
-from pipeline.errors import HashMismatch, MalformedInput, PipelineError, SourceUnreachable
-from pipeline.progress import warn
-from pipeline.rpmpayload import decompressed
+from pipeline.rpm.evr import Evr
+from pipeline.rpm.payload import decompressed
 from pipeline.source.download import download, without_password
 
 REPOMD = "repodata/repomd.xml"

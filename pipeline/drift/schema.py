@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import store
+from pipeline.core import store
 from pipeline.drift.record import SCHEMA_FILE, schema_text
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from pipeline import paths
-from pipeline.arch import ARCHES
-from pipeline.errors import UsageError
-from pipeline.outcome import Frozen
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES
+from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Frozen
 
 DEFAULT = paths.PACKAGE / "drift" / "sources.toml"
 PREVIOUS = "previous"

@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from pipeline import store
-from pipeline.delta import Change, changes_of, delta
+from pipeline.abi.delta import Change, changes_of, delta
+from pipeline.abi.listing import Listing
+from pipeline.core import store
+from pipeline.core.errors import EvidenceError, UsageError
 from pipeline.drift.history import Entry, History
-from pipeline.errors import EvidenceError, UsageError
-from pipeline.listing import Listing
 
 #: Rows a drawing has at most: beyond, the symbols of one node of one DSO share a row.
 MOST_ROWS = 60

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import ConfigDict
 
-from pipeline.errors import EvidenceError
+from pipeline.core.errors import EvidenceError
 
 
 @dataclass(frozen=True)

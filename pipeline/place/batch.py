@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-from pipeline.errors import UsageError
+from pipeline.core.errors import UsageError
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 
 FORMAT = 1

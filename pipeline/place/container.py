@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.errors import CommandFailed
-from pipeline.image import BuildImage
+from pipeline.core import paths
+from pipeline.core.errors import CommandFailed
+from pipeline.core.progress import step
+from pipeline.host.image import BuildImage
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, longest
-from pipeline.progress import step
 
 #: A container's own start and end, beyond the time the runner may take.
 SLACK_SECONDS = 60.0

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import CommandFailed
+from pipeline.core.errors import CommandFailed
+from pipeline.core.run import run
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, longest
-from pipeline.run import run
 
 
 @dataclass(frozen=True)

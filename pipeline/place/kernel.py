@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pipeline import progress, store
-from pipeline.apt import PrivateApt
-from pipeline.arch import Arch
-from pipeline.errors import MalformedInput, SourceUnreachable, UsageError, reason
+from pipeline.core import progress, store
+from pipeline.core.arch import Arch
+from pipeline.core.errors import MalformedInput, SourceUnreachable, UsageError, reason
+from pipeline.debian.apt import PrivateApt
 from pipeline.profile import Kernel, Profile
 
 #: What init needs to reach the result port: the bus QEMU puts devices on, and the port's driver.
@@ -53,8 +53,8 @@ class KernelImage:
 def fetch(profile: Profile, kernel_name: str, arch: Arch) -> KernelImage:
     """The kernel that the profile calls ``kernel_name``, for ``arch``, from its Debian package.
 
-    Raises `UsageError` if the profile names no such kernel, and what `pipeline.apt` raises if the package
-    cannot be had.
+    Raises `UsageError` if the profile names no such kernel, and what `pipeline.debian.apt` raises if the
+    package cannot be had.
     """
     kernel = named(profile, kernel_name, arch)
     apt = PrivateApt(kernel.suite, arch.deb, max_age=MAX_AGE)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.arch import Arch, host_arch
-from pipeline.errors import CommandFailed, WorldError
-from pipeline.run import run
+from pipeline.core.arch import Arch, host_arch
+from pipeline.core.errors import CommandFailed, WorldError
+from pipeline.core.run import run
 
 Accel = Literal["auto", "kvm", "tcg"]
 #: Name of the virtio-serial port for results; ``pipeline/probes/init.c`` looks for it.

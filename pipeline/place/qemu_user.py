@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import paths, progress
-from pipeline.arch import Arch
-from pipeline.errors import ToolMissing, UsageError
+from pipeline.core import paths, progress
+from pipeline.core.arch import Arch
+from pipeline.core.errors import ToolMissing, UsageError
+from pipeline.core.run import running
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import decode_results, encode_jobs, for_emulation, longest
 from pipeline.place.watch import Watch, kept
-from pipeline.run import running
 
 PROBES = "/probes"
 QEMU = ".qemu"

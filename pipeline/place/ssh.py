@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import paths, progress
-from pipeline.arch import ARCHES
-from pipeline.errors import UsageError, WorldError
+from pipeline.core import paths, progress
+from pipeline.core.arch import ARCHES
+from pipeline.core.errors import UsageError, WorldError
+from pipeline.core.run import run, running
 from pipeline.place import BatchResult, Job, payload
 from pipeline.place.batch import decode_results, encode_jobs, longest
 from pipeline.place.watch import Watch, kept
-from pipeline.run import run, running
 
 PROBES = "/probes"
 #: What every connection is told: never ask, notice a dead line within 15 s, compress.

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import paths, progress
-from pipeline.arch import Arch
-from pipeline.errors import UsageError
+from pipeline.core import paths, progress
+from pipeline.core.arch import Arch
+from pipeline.core.errors import UsageError
+from pipeline.core.run import running
 from pipeline.place import BatchResult, Job, initramfs, machine
 from pipeline.place.batch import decode_results, encode_jobs, for_emulation
 from pipeline.place.kernel import KernelImage, machine_of
 from pipeline.place.watch import SILENCE, Watch, kept
-from pipeline.run import running
 
 #: Path in every root where the compiled probes lie, init and runner among them.
 PROBES = "/probes"

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core.progress import Step
 from pipeline.place import Job
-from pipeline.progress import Step
 
 #: Seconds beyond a job's own limit without a result that count as a hang.
 SILENCE = 20.0

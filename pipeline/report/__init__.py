@@ -11,9 +11,10 @@ from typing import Self
 
 import click
 
-from pipeline import evidence as ev
-from pipeline import store
-from pipeline.errors import UsageError
+from pipeline.core import store
+from pipeline.core.errors import UsageError
+from pipeline.signoff.document import FILE, write
+from pipeline.signoff.records import Evidence
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Reports:
     @classmethod
     def below(cls, outdir: Path) -> Self:
         """Where they are in ``outdir``, written or not."""
-        return cls(outdir / ev.FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
+        return cls(outdir / FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
 
 
 def check_writable(outdir: Path, what: str = "the report", option: str = "--out DIR") -> None:
@@ -61,7 +62,7 @@ def withdraw(outdir: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def write_all(evidence: ev.Evidence, outdir: Path, *, summary: bool = True) -> Reports:
+def write_all(evidence: Evidence, outdir: Path, *, summary: bool = True) -> Reports:
     """Write every rendering below ``outdir`` (each whole or not at all), print the summary table.
 
     ``evidence.json``, ``junit.xml``, ``report.md``, ``report.html``. Equal evidence gives equal bytes. With
@@ -71,7 +72,7 @@ def write_all(evidence: ev.Evidence, outdir: Path, *, summary: bool = True) -> R
     from pipeline.report import html, junit, markdown, terminal  # noqa: PLC0415
 
     reports = Reports.below(outdir)
-    ev.write(evidence, outdir)
+    write(evidence, outdir)
     store.write_atomically(reports.junit, junit.render(evidence))
     store.write_atomically(reports.markdown, markdown.render(evidence))
     store.write_atomically(reports.html, html.render(evidence))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding
+from pipeline.core.outcome import Finding
 from pipeline.report import view
+from pipeline.signoff.records import Evidence
 
 #: Lines of one delta on the page; all of them are in evidence.json.
 MOST_LINES = 200

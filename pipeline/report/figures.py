@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding, NotJudged
+from pipeline.core.outcome import Finding, NotJudged
 from pipeline.report import view
+from pipeline.signoff.records import Evidence
 
 SERIES = {
     "empty_ns": "empty loop",

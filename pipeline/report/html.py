@@ -8,11 +8,11 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding
+from pipeline.core.outcome import Finding
 from pipeline.report import abi, figures, plot, view
 from pipeline.report.terminal import printable
-from pipeline.waiver import cause_of
+from pipeline.signoff.records import Evidence
+from pipeline.signoff.waiver import cause_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.signoff.records import Evidence
 
 #: What XML 1.0 has no way to say (https://www.w3.org/TR/xml/#charsets).
 UNSAYABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

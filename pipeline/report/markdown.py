@@ -6,11 +6,11 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
 from pipeline.report import abi, figures, view
 from pipeline.report.terminal import printable
-from pipeline.waiver import cause_of
+from pipeline.signoff.records import Evidence
+from pipeline.signoff.waiver import cause_of
 
 
 def render(evidence: Evidence) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import click
 from tabulate import tabulate
 
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
 from pipeline.report import view
-from pipeline.waiver import cause_of
+from pipeline.signoff.records import Evidence
+from pipeline.signoff.waiver import cause_of
 
 COLOURS = {"PASS": "green", "WAIVED": "cyan", "MISSING": "yellow", "FAIL": "red", "ERROR": "magenta"}
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

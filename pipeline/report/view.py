@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.evidence import Evidence, PlaceRecord
-from pipeline.outcome import Finding, NotJudged, Outcome, worst
+from pipeline.core.outcome import Finding, NotJudged, Outcome, worst
+from pipeline.signoff.records import Evidence, PlaceRecord
 
 #: What each check asks, in words; the order is the report's. A check not named here is shown by its name.
 TITLES = {

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import baseline
-from pipeline.arch import ARCHES
-from pipeline.errors import ExitCode
-from pipeline.listing import Listing
-from pipeline.outcome import Target
+from pipeline.abi import baseline
+from pipeline.abi.listing import Listing
+from pipeline.core.arch import ARCHES
+from pipeline.core.errors import ExitCode
+from pipeline.core.outcome import Target
 from pipeline.profile import Profile
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts

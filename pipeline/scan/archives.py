@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from pipeline import rpmfile
-from pipeline.errors import EvidenceError, MalformedInput
-from pipeline.rpmpayload import Readable, decompressed
+from pipeline.core.errors import EvidenceError, MalformedInput
+from pipeline.rpm import package
+from pipeline.rpm.payload import Readable, decompressed
 
 RPM_MAGIC, ZIP_MAGIC, EMPTY_ZIP = b"\xed\xab\xee\xdb", b"PK\x03\x04", b"PK\x05\x06"
 AR_MAGIC, DEB_FIRST = b"!<arch>\n", b"debian-binary"
@@ -263,8 +263,8 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                 copy.write(chunk)
             copy.flush()
         try:
-            rpmfile.verify(path)
-            with rpmfile.payload(path) as found:
+            package.verify(path)
+            with package.payload(path) as found:
                 for member in found:
                     meter.member(member.name, member.size)
                     meter.add(member.size)

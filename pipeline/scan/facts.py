@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.arch import ARCHES
+from pipeline.core.arch import ARCHES
 from pipeline.elf import Elf, Import, Need
-from pipeline.elfimage import DF_1_PIE, DT_FLAGS_1, ET_DYN, ET_EXEC
+from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, ET_DYN, ET_EXEC
 
 #: e_type of what is no program and no DSO (gABI chapter 4)
 _OTHER_TYPES = {1: "an object file that is not linked yet", 4: "a core dump"}

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline import elf
-from pipeline.elfimage import MAGIC
-from pipeline.errors import EvidenceError
+from pipeline.core.errors import EvidenceError
+from pipeline.elf.image import MAGIC
 from pipeline.scan import archives
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts, facts_of

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from pipeline.arch import ARCHES
+from pipeline.abi.listing import PRIVATE, SIZED, Listing
+from pipeline.core.arch import ARCHES
 from pipeline.elf import BASE, UNVERSIONED
-from pipeline.listing import PRIVATE, SIZED, Listing
 from pipeline.scan.facts import Facts, Kind
 
 #: glibc can build them, and distributions take them from elsewhere all the same (libxcrypt since 2018).

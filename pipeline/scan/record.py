@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline import __version__, paths, store
-from pipeline.outcome import Frozen
+from pipeline import __version__
+from pipeline.core import paths, store
+from pipeline.core.outcome import Frozen
 from pipeline.scan import Scan, Scanned
 from pipeline.scan.judge import Judgement, Missing
 

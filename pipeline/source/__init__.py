@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline import paths
-from pipeline.apt import MIRROR, PrivateApt
-from pipeline.arch import host_arch
-from pipeline.errors import PipelineError, SourceUnreachable, UsageError
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import PipelineError, SourceUnreachable, UsageError
+from pipeline.core.progress import step, warn
+from pipeline.core.records import SourceRecord
+from pipeline.core.store import file_sha256
+from pipeline.debian.apt import MIRROR, PrivateApt
 from pipeline.profile import AptSource, Profile
-from pipeline.progress import step, warn
-from pipeline.records import SourceRecord
 from pipeline.source import archive, cache, download, vcs
 from pipeline.source.download import without_password
-from pipeline.store import file_sha256
 
 #: What --source accepts, for messages.
 FORMS = "tarball:FILE-or-URL[#sha256=HEX], git:REPOSITORY@REF, dir:PATH"

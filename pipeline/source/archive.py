@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import CommandFailed, SourceUnreachable, ToolMissing, UsageError
-from pipeline.run import run
+from pipeline.core.errors import CommandFailed, SourceUnreachable, ToolMissing, UsageError
+from pipeline.core.run import run
 
 
 def unpack(archive: Path, into: Path, *, topdir: str = "") -> Path:

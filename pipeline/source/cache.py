@@ -10,10 +10,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline import paths
-from pipeline.errors import HashMismatch
-from pipeline.progress import warn
-from pipeline.store import file_sha256
+from pipeline.core import paths
+from pipeline.core.errors import HashMismatch
+from pipeline.core.progress import warn
+from pipeline.core.store import file_sha256
 
 
 def place(sha256: str, file: str) -> Path:

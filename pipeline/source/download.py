@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from pipeline.errors import HashMismatch, SourceUnreachable
-from pipeline.progress import Step, step, warn
+from pipeline.core.errors import HashMismatch, SourceUnreachable
+from pipeline.core.progress import Step, step, warn
+from pipeline.core.store import file_sha256
 from pipeline.source import cache
-from pipeline.store import file_sha256
 
 #: seconds to connect, and between two bytes
 TIMEOUT = (10.0, 30.0)

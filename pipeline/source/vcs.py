@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline import paths
-from pipeline.errors import (
+from pipeline.core import paths
+from pipeline.core.errors import (
     CommandFailed,
     HashMismatch,
     NoSpace,
@@ -19,12 +19,12 @@ from pipeline.errors import (
     UsageError,
     is_disk_full,
 )
-from pipeline.progress import step
-from pipeline.run import Completed, run
+from pipeline.core.progress import step
+from pipeline.core.run import Completed, run
+from pipeline.core.store import digest, file_sha256, tree_sha256
 from pipeline.source import cache
 from pipeline.source.archive import check_tree
 from pipeline.source.download import without_password
-from pipeline.store import digest, file_sha256, tree_sha256
 
 #: Never copied and never part of an identity: a tree's history, or a worktree's pointer to it.
 NOT_SOURCE = (".git",)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import profile as profiles
-from pipeline.arch import arch
 from pipeline.check import Bench, PlaceCheck
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.core.records import BuildManifest, Built
 from pipeline.place import BatchResult, JobResult, PlaceFacts
 from pipeline.profile import Profile
-from pipeline.records import BuildManifest, Built
 
 REAL = PlaceFacts(
     place="host",

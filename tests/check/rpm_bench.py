@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import profile
-from pipeline.arch import arch
 from pipeline.check import Bench
-from pipeline.outcome import Finding, Outcome, Target
-from pipeline.records import BuildManifest, BuildMode, Built, FileRecord, SourceRecord
-from pipeline.store import file_sha256
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Finding, Outcome, Target
+from pipeline.core.records import BuildManifest, BuildMode, Built, FileRecord, SourceRecord
+from pipeline.core.store import file_sha256
 
 
 def built(

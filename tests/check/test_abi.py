@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import baseline, paths
 from pipeline import profile as profiles
-from pipeline.arch import host_arch
-from pipeline.baseline import Origin
-from pipeline.check import Bench, Question
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Origin
+from pipeline.check import Bench
 from pipeline.check import abi as checks
-from pipeline.outcome import Finding, Outcome
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Finding, Outcome, Question
+from pipeline.core.records import BuildManifest, Built
 from pipeline.profile import Profile
-from pipeline.records import BuildManifest, Built
 from tests.elf_fixtures import LD, LIBC, LOADER, LOADER_RSEQ, MODULE, RSEQ_NODES, Dso, release_root
 
 BEFORE, UPDATE, AFTER = "12.0", "12.0.z", "12.1"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.critical import RseqCritical
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 from tests.check.probe_kit import batch, bench, judge, outcome, said
 
 GOOD = {

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.check import Bench
 from pipeline.check.getcpu import THREADS, GetcpuMigration, GetcpuPath, GetcpuSteps
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
 CASE = "12.1/tunable=1"

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.check import Bench, PlaceCheck, StaticCheck
 from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, Matrix, Needs, starts
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.run import run
 from pipeline.place import BatchResult, JobResult
-from pipeline.run import run
 from tests.check import probe_kit
 from tests.check.probe_kit import REAL
 from tests.elf_fixtures import LD, RSEQ_SOURCE, Dso

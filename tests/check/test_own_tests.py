@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile
-from pipeline.arch import arch
 from pipeline.check import Bench
 from pipeline.check.own_tests import OwnTests
-from pipeline.outcome import Outcome, Target
-from pipeline.records import BuildManifest, Built
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Outcome, Target
+from pipeline.core.records import BuildManifest, Built
 
 ABI = {"elf/check-abi-ld": "PASS", "check-abi-libc": "PASS", "math/check-abi-libm": "PASS"}
 GREEN = {"nptl/tst-rseq": "PASS", **ABI}

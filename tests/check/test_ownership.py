@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.ownership import RseqOwn
-from pipeline.outcome import Outcome
+from pipeline.core.outcome import Outcome
 from tests.check.probe_kit import batch, bench, judge, outcome, said
 
 ON = {"asked": "0", "held": True, "same": "EBUSY", "same_wrong_signature": "EPERM", "own": "EINVAL"}

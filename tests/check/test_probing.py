@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.check import critical, getcpu, ownership, registration, secure, speed, static
 from pipeline.check.probing import ProbeCheck
-from pipeline.outcome import NotJudged, Outcome
+from pipeline.core.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 

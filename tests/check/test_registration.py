@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.registration import THREADS, RseqFallback, RseqRegistered, RseqTunable
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import Finding, NotJudged, Outcome
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
 Lines = list[dict[str, Any]]

@@ -18,9 +18,9 @@ from pipeline.check.rpm import (
     judge_program,
     provides,
 )  # fmt: skip
-from pipeline.outcome import Outcome
-from pipeline.records import Built
-from pipeline.rpmtools import Attempt, Transactions
+from pipeline.core.outcome import Outcome
+from pipeline.core.records import Built
+from pipeline.rpm.transaction import Attempt, Transactions
 from tests.check.rpm_bench import answers, bench, built, outcomes
 from tests.rpmwriter import write
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import profile as profiles
 from pipeline.check.secure import RseqSecure
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import batch, bench, judge, outcomes, said
 from tests.check.test_registration import GOOD, Lines, kernel, lines
 

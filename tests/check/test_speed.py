@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.check.speed import GetcpuSpeed, Ratio, Rule, compare
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import JobResult
 from tests.check.probe_kit import REAL, batch, bench, judge, outcomes, said
 

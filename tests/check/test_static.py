@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.check.static import KINDS, RseqStatic
-from pipeline.outcome import Finding, Outcome
+from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import batch, bench, judge, outcomes, said
 from tests.check.test_registration import GOOD, Change, Lines, kernel, lines
 

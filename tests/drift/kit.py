@@ -6,12 +6,12 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from pipeline import baseline
-from pipeline.arch import host_arch
-from pipeline.baseline import Origin
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Origin
 from pipeline.cli.drift import command
-from pipeline.errors import PipelineError
-from pipeline.outcome import Target
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import PipelineError
+from pipeline.core.outcome import Target
 from tests import rpmwriter
 from tests.elf_fixtures import LD, LIBC, LOADER, LOADER_RSEQ, RSEQ_SOURCE, Dso, release_root
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pipeline.drift.evr import Evr, rpmvercmp
+from pipeline.rpm.evr import Evr, rpmvercmp
 
 #: From rpm's own tests/rpmvercmp.at: the relation of the two.
 RPM_SAYS = """

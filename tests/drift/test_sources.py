@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import UsageError
 from pipeline.drift import sources
 from pipeline.drift.sources import RpmDirectory
-from pipeline.errors import UsageError
 
 GOOD = """schema = 1
 [[source]]

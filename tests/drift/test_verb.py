@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from pipeline import baseline, drift
+from pipeline import drift
+from pipeline.abi import baseline
+from pipeline.core.errors import UsageError, WorldError
+from pipeline.core.outcome import Target
 from pipeline.drift import history, timeline
 from pipeline.drift.record import SCHEMA_FILE, Sight, exit_code, schema_text
-from pipeline.errors import UsageError, WorldError
-from pipeline.outcome import Target
 from tests.drift import kit
 from tests.drift.kit import LD, LIBC, LOADER, LOADER_RSEQ, call
 
@@ -144,7 +145,7 @@ def test_of_several_sources_drift_counts_first(tmp_path: Path) -> None:
 
 def test_the_previous_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     days = iter(f"2026-01-{day:02}T06:00:00Z" for day in range(1, 29))
-    monkeypatch.setattr(drift, "now", lambda: next(days))
+    monkeypatch.setattr(drift, "timestamp", lambda: next(days))
     file = kit.sources(tmp_path, PREVIOUS)
     rpms = tmp_path / "rpms"
     kit.rpm(rpms, "1.el9")

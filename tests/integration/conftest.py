@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import engine as engines
-from pipeline.arch import host_arch
-from pipeline.engine import Engine
-from pipeline.errors import PipelineError
-from pipeline.image import BuildImage
-from pipeline.records import ImageRecord
-from pipeline.run import run
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import PipelineError
+from pipeline.core.records import ImageRecord
+from pipeline.core.run import run
+from pipeline.host import engine as engines
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 
 #: What a bare container runs in the place of every program: it prints what it sees as JSON. Run as
 #: ``true`` it does nothing, as a build image's does.

@@ -6,10 +6,11 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from pipeline import paths, profile
-from pipeline.arch import arch, host_arch
+from pipeline import profile
+from pipeline.core import paths
+from pipeline.core.arch import arch, host_arch
+from pipeline.core.run import run
 from pipeline.place import kernel
-from pipeline.run import run
 
 #: What the jobs of these tests do. Some wreck the machine: they run as its root.
 SOURCES = {

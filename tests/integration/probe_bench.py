@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.arch import Arch, host_arch
+from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench, PlaceCheck
 from pipeline.check.probing import PROBES
-from pipeline.outcome import Finding, NotJudged
+from pipeline.core import paths
+from pipeline.core.arch import Arch, host_arch
+from pipeline.core.outcome import Finding, NotJudged
+from pipeline.core.run import run
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import decode_results
 from pipeline.profile import Profile
-from pipeline.run import run
-from pipeline.workshop import WARNINGS, compiler, programs
 from tests.check.probe_kit import bench, profile
 
 #: The release of the stand-in profile that a distribution's own glibc is like, its opposite, and the one that

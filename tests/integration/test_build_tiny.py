@@ -14,18 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import build, paths, rpmbuild, rpmfile
-from pipeline import image as images
 from pipeline import profile as profiles
-from pipeline.arch import ARCHES, host_arch
-from pipeline.build import Options
-from pipeline.errors import CommandFailed, EvidenceError, ExitCode, UsageError
-from pipeline.image import BuildImage
-from pipeline.listing import listings
-from pipeline.outcome import Target
-from pipeline.records import Built
-from pipeline.run import run
-from pipeline.store import file_sha256
+from pipeline.abi.listing import listings
+from pipeline.build import builder as build
+from pipeline.build import rpmbuild
+from pipeline.build.builder import Options
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import CommandFailed, EvidenceError, ExitCode, UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.records import Built
+from pipeline.core.run import run
+from pipeline.core.store import file_sha256
+from pipeline.host import image as images
+from pipeline.host.image import BuildImage
+from pipeline.rpm import package
 from tests.tiny_kit import TREE, Tiny
 
 pytestmark = pytest.mark.integration
@@ -46,7 +49,7 @@ def half_written(state: Path) -> list[Path]:
 
 
 def names(built: Built) -> set[str]:
-    return {rpmfile.verify(built.rpms / r.file).name for r in built.manifest.rpms}
+    return {package.verify(built.rpms / r.file).name for r in built.manifest.rpms}
 
 
 def rseq_symbols(built: Built) -> set[str]:
@@ -108,7 +111,7 @@ def test_the_source_rpm_holds_everything_and_builds_without_us(tiny: Tiny, tmp_p
     headers = ["--define", f"kernel_headers {_headers(tmp_path)}"]  # as Debian has them in two directories
     run(["rpmbuild", "--rebuild", "--nodeps", "--define", f"_topdir {top}", *headers, srpm],
         log=tmp_path / "rebuild.log")  # fmt: skip
-    again = {rpmfile.verify(p).name for p in top.glob("RPMS/*/*.rpm")}
+    again = {package.verify(p).name for p in top.glob("RPMS/*/*.rpm")}
     assert again == PACKAGES
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.engine import Engine
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.run import run
+from pipeline.host.engine import Engine
 
 pytestmark = pytest.mark.integration
 

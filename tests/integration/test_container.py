@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import engine as engines
-from pipeline import paths
-from pipeline.arch import host_arch
 from pipeline.check.secure import RseqSecure
 from pipeline.check.static import RseqStatic
-from pipeline.engine import Engine
-from pipeline.errors import CommandFailed
-from pipeline.image import BuildImage
-from pipeline.outcome import Finding, Outcome
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import CommandFailed
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.records import ImageRecord
+from pipeline.core.run import run
+from pipeline.host import engine as engines
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 from pipeline.place import Job
 from pipeline.place.container import ContainerPlace
-from pipeline.records import ImageRecord
-from pipeline.run import run
 from tests.integration import probe_bench as kit
 from tests.integration.conftest import WITNESS
 

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import distgit, paths, rpmfile
-from pipeline.arch import host_arch
-from pipeline.build import Builder, Options
-from pipeline.distgit import DistGit
-from pipeline.errors import ExitCode, UsageError
-from pipeline.image import BuildImage
-from pipeline.listing import listings
-from pipeline.run import run
+from pipeline.abi.listing import listings
+from pipeline.build import distgit
+from pipeline.build.builder import Builder, Options
+from pipeline.build.distgit import DistGit
+from pipeline.build.workplace import Workplace
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.run import run
+from pipeline.host.image import BuildImage
+from pipeline.rpm import package
 from pipeline.source import FetchedSource
-from pipeline.workplace import Workplace
 from tests.distgit_kit import AUTOSETUP, BY_HAND, FOREIGN, TARBALL, DistGitKit
 from tests.tiny_kit import TREE, Tiny
 
@@ -162,7 +164,7 @@ def test_its_own_spec_is_used_where_its_requirements_are_met(tiny: Tiny, kit: Di
     assert {f.name for f in found.files} == {"nsswitch.conf"}
     target = tiny.target("1.0")
     entry = builder(tiny, kit, WITHDRAW).make(target)
-    names = {rpmfile.verify(p).nvr for p in (entry.path / "RPMS").glob(f"*.{host_arch().name}.rpm")}
+    names = {package.verify(p).nvr for p in (entry.path / "RPMS").glob(f"*.{host_arch().name}.rpm")}
     assert names == {"glibc-2.36-7", "glibc-doc-2.36-7"}
     assert builder(tiny, kit, WITHDRAW).make(target).reused
     text = (entry.path / "manifest.json").read_text()

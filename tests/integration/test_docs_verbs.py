@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import paths
-from pipeline.arch import host_arch
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.run import run
 from tests.scan import kit
 
 pytestmark = pytest.mark.integration

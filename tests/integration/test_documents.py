@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.image import BuildImage
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.run import run
+from pipeline.host.image import BuildImage
 from tests import small_world
 from tests.distgit_kit import APPLIED
 from tests.integration import test_docs_verbs

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.apt import PrivateApt
-from pipeline.arch import ARCHES
-from pipeline.run import run
+from pipeline.core.arch import ARCHES
+from pipeline.core.run import run
+from pipeline.debian.apt import PrivateApt
 from tests.drift.kit import call
 
 pytestmark = pytest.mark.integration

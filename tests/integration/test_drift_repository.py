@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline import paths
-from pipeline.run import run
+from pipeline.core import paths
+from pipeline.core.run import run
 from pipeline.source import download
 from tests import webserver
 from tests.drift import kit

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.arch import Arch, arch, host_arch
+from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench
 from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, Matrix, Needs
-from pipeline.outcome import Outcome
+from pipeline.core import paths
+from pipeline.core.arch import Arch, arch, host_arch
+from pipeline.core.outcome import Outcome
+from pipeline.core.run import run
 from pipeline.place import BatchResult, Place
 from pipeline.place.host import HostPlace
 from pipeline.place.qemu_user import QemuUserPlace
-from pipeline.run import run
-from pipeline.workshop import WARNINGS, compiler, programs
 from tests.check import probe_kit
 from tests.integration import probe_bench as kit
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
-from pipeline.apt import PrivateApt
-from pipeline.arch import ARCHES, Arch, host_arch
+from pipeline.abi.delta import Change
+from pipeline.abi.listing import PRIVATE, Entry, Listing, listing_of, listings
 from pipeline.check.abi_nodes import misplaced
-from pipeline.delta import Change
-from pipeline.listing import PRIVATE, Entry, Listing, listing_of, listings
-from pipeline.run import run
+from pipeline.core.arch import ARCHES, Arch, host_arch
+from pipeline.core.run import run
+from pipeline.debian.apt import PrivateApt
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import arch, host_arch
 from pipeline.check import PlaceCheck
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
@@ -17,7 +16,8 @@ from pipeline.check.registration import RseqFallback, RseqRegistered, RseqTunabl
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.arch import arch, host_arch
+from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place.host import HostPlace
 from tests.check.probe_kit import bench
 from tests.integration import probe_bench as kit

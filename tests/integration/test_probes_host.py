@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import host_arch
 from pipeline.check import PlaceCheck
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
@@ -19,8 +18,9 @@ from pipeline.check.registration import RseqRegistered, RseqTunable
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import KINDS, RseqStatic
-from pipeline.errors import PipelineError
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import PipelineError
+from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import Job
 from pipeline.place.batch import for_emulation
 from pipeline.place.host import HostPlace

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.arch import host_arch
+from pipeline.core.arch import host_arch
 from pipeline.place import Job
 from pipeline.place.batch import encode_jobs
 from pipeline.place.host import HostPlace

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import arch
 from pipeline.check import Bench, PlaceCheck
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
@@ -18,7 +17,8 @@ from pipeline.check.registration import RseqRegistered, RseqTunable
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
-from pipeline.outcome import Finding, NotJudged, Outcome
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import BatchResult
 from pipeline.place.vm import VmPlace
 from tests.check.probe_kit import bench

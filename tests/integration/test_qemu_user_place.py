@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import ARCHES, host_arch
-from pipeline.errors import ToolMissing, UsageError
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import ToolMissing, UsageError
 from pipeline.place import BatchResult, Job
 from pipeline.place.qemu_user import QemuUserPlace
 from tests.integration import machines

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import rpmfile
-from pipeline.errors import MalformedInput
-from pipeline.run import run
+from pipeline.core.errors import MalformedInput
+from pipeline.core.run import run
+from pipeline.rpm import package as rpmfile
 
 pytestmark = pytest.mark.integration
 

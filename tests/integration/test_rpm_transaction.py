@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import rpmfile, rpmtools
-from pipeline.arch import arch
 from pipeline.check import Bench
 from pipeline.check.rpm import PLAIN, RSEQ, Provides, Requires, Transaction, probe_rpms
-from pipeline.errors import WorldError
-from pipeline.outcome import Outcome
-from pipeline.records import BuildMode, Built
-from pipeline.run import run
+from pipeline.core.arch import arch
+from pipeline.core.errors import WorldError
+from pipeline.core.outcome import Outcome
+from pipeline.core.records import BuildMode, Built
+from pipeline.core.run import run
+from pipeline.rpm import package
+from pipeline.rpm import transaction as rpmtools
 from tests.check.rpm_bench import answers, bench, built, outcomes
 
 pytestmark = pytest.mark.integration
@@ -179,7 +180,7 @@ def test_the_right_releases(tmp_path: Path, machine: str) -> None:
 def test_the_requires_are_those_rpm_reads(tmp_path: Path) -> None:
     rpms = probe_rpms(bench({}, programs(tmp_path / "probes")))
     for rpm in (rpms.rseq, rpms.plain):
-        ours = sorted(str(d) for d in rpmfile.verify(rpm).requires)
+        ours = sorted(str(d) for d in package.verify(rpm).requires)
         assert ours == sorted(run(["rpm", "-qp", "--requires", rpm]).text.splitlines())
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.build import Options
-from pipeline.image import BuildImage
-from pipeline.records import BuildManifest
-from pipeline.run import run
+from pipeline.build.builder import Options
+from pipeline.core import paths
+from pipeline.core.records import BuildManifest
+from pipeline.core.run import run
+from pipeline.host.image import BuildImage
 from tests import redis_kit
 from tests.tiny_kit import Tiny
 

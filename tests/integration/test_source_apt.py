@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, profile, series, source
-from pipeline.apt import PrivateApt
-from pipeline.arch import ARCHES
+from pipeline import profile, source
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES
+from pipeline.debian.apt import PrivateApt
+from pipeline.source import series
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.image import BuildImage
+from pipeline.core import paths
+from pipeline.host.image import BuildImage
 from tests.tiny_kit import Tiny
 
 pytestmark = pytest.mark.integration

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import host_arch
-from pipeline.errors import WorldError
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import WorldError
+from pipeline.core.run import run, running
 from pipeline.place import BatchResult, Job
 from pipeline.place.ssh import SshPlace
-from pipeline.run import run, running
 from tests.integration import machines
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

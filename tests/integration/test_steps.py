@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, steps
-from pipeline.arch import host_arch
-from pipeline.build import NO_PATCH, WARNINGS
-from pipeline.errors import ExitCode
+from pipeline.build import stepwise
+from pipeline.build.builder import NO_PATCH, WARNINGS
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import ExitCode
 from tests.tiny_kit import DRIVER, TREE, Tiny
 
 pytestmark = pytest.mark.integration
@@ -82,16 +83,16 @@ def test_warnings_of_a_build_of_earlier_are_found_by_making_it_again(
     made = builder.make(tiny.target("1.0"))
     for log in (state / "logs").iterdir():  # another build of the target may be writing it
         log.write_text("x.c:1: warning: of another build\n")
-    heard = steps.warnings_of(builder, tiny.target("1.0"))
+    heard = stepwise.warnings_of(builder, tiny.target("1.0"))
     assert any('#warning "tell me"' in w for w in heard)
     assert not any("of another build" in w for w in heard)
     assert "once again" not in capsys.readouterr().err
     (made.path / WARNINGS).unlink()  # as the results of before
-    found = steps.warnings_of(builder, tiny.target("1.0"))
+    found = stepwise.warnings_of(builder, tiny.target("1.0"))
     assert found == heard, "ccache repeats what the compiler said"
     assert "once again" in capsys.readouterr().err
     assert not list(state.glob("again-*"))
-    assert steps.warnings_of(builder, tiny.target("1.0")) == found
+    assert stepwise.warnings_of(builder, tiny.target("1.0")) == found
     assert "once again" not in capsys.readouterr().err
 
 

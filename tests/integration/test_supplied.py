@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, supplied
-from pipeline.arch import ARCHES, host_arch
-from pipeline.build import read_manifest
-from pipeline.errors import ExitCode
-from pipeline.listing import listings
+from pipeline.abi.listing import listings
+from pipeline.build import supplied
+from pipeline.build.builder import read_manifest
+from pipeline.core import paths
+from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.errors import ExitCode
 from tests.tiny_kit import Tiny
 
 pytestmark = pytest.mark.integration

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import arch, host_arch
+from pipeline.core.arch import arch, host_arch
 from pipeline.place import BatchResult, Job
 from pipeline.place.batch import EMULATED
 from pipeline.place.vm import VmPlace

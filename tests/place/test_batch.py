@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import UsageError
+from pipeline.core.errors import UsageError
 from pipeline.place import Job
 from pipeline.place.batch import EMULATED, decode_results, encode_jobs, for_emulation, longest
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.engine import Engine
-from pipeline.errors import CommandFailed, ToolMissing
-from pipeline.image import BuildImage
+from pipeline.core import paths
+from pipeline.core.errors import CommandFailed, ToolMissing
+from pipeline.core.records import ImageRecord
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 from pipeline.place import Job
 from pipeline.place import container as container_module
 from pipeline.place.container import ContainerPlace
-from pipeline.records import ImageRecord
 
 JOB = Job("a", "12.0", ("/x",), timeout=1)
 DONE = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ToolMissing
+from pipeline.core.errors import ToolMissing
 from pipeline.place import Job
 from pipeline.place import host as host_module
 from pipeline.place.host import HostPlace

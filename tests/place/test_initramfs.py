@@ -43,7 +43,7 @@ def parse(raw: bytes) -> dict[str, Entry]:
 
 
 def release(root: Path) -> Path:
-    """A root as `pipeline.sysroot` leaves it, in small."""
+    """A root as `pipeline.rpm.sysroot` leaves it, in small."""
     for name, content in {
         "lib64/libc.so.6": b"libc",
         "lib64/libm.so.6": b"libm",

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, profile, store
-from pipeline.arch import arch
-from pipeline.errors import MalformedInput, SourceUnreachable, UsageError
+from pipeline import profile
+from pipeline.core import paths, store
+from pipeline.core.arch import arch
+from pipeline.core.errors import MalformedInput, SourceUnreachable, UsageError
 from pipeline.place import kernel
 
 MODULES = "lib/modules/6.1.0-test/kernel/drivers"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError, WorldError
+from pipeline.core.errors import UsageError, WorldError
 from pipeline.place import BatchResult, Job, ssh
 from pipeline.place.ssh import SshPlace
 from tests.place.test_initramfs import release

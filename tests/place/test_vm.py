@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arch import arch, host_arch
-from pipeline.errors import ToolMissing, UsageError, WorldError
+from pipeline.core.arch import arch, host_arch
+from pipeline.core.errors import ToolMissing, UsageError, WorldError
 from pipeline.place import BatchResult, Job, machine
 from pipeline.place import vm as vm_module
 from pipeline.place.kernel import KernelImage, from_path

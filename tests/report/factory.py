@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline import profile as profiles
-from pipeline import series
-from pipeline.arch import arch
-from pipeline.check import TUNABLE_STATES, Question, tunable_case
+from pipeline.check import TUNABLE_STATES, tunable_case
 from pipeline.check.static import KINDS
-from pipeline.evidence import Environment, Evidence, PlaceRecord, ProfileRecord, gather
-from pipeline.outcome import Finding, NotJudged, Outcome, Target
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
+from pipeline.core.records import BuildManifest, FileRecord, ImageRecord, SourceRecord
 from pipeline.profile import Profile, for_arch
-from pipeline.records import BuildManifest, FileRecord, ImageRecord, SourceRecord
-from pipeline.waiver import Waiver
+from pipeline.signoff.evidence import gather
+from pipeline.signoff.records import Environment, Evidence, PlaceRecord, ProfileRecord
+from pipeline.signoff.waiver import Waiver
+from pipeline.source import series
 
 CREATED = "2026-03-14T09:26:53Z"
 HOST = "host"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline import evidence as ev
 from pipeline.cli.report import command
-from pipeline.errors import EvidenceError, MalformedInput, UsageError
-from pipeline.evidence import Evidence
-from pipeline.outcome import Finding, Outcome, Target
+from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
+from pipeline.core.outcome import Finding, Outcome, Target
 from pipeline.report import figures, html, junit, markdown, plot, terminal, view, write_all
-from pipeline.waiver import Waiver
+from pipeline.signoff.document import read, write
+from pipeline.signoff.records import Evidence
+from pipeline.signoff.waiver import Waiver
 from tests.report.factory import Draft, draft, release_grade
 
 HOSTILE = "</pre><script>alert('x')</script>\x1b[31m & \"quoted\" `tick` | pipe \x00 ]]> $\\frac{1}{0}$"
@@ -86,7 +86,7 @@ def test_same_evidence_same_bytes(green: Evidence, tmp_path: Path) -> None:
     )
     for name in ("evidence", "junit", "markdown", "html"):
         assert getattr(one, name).read_bytes() == getattr(two, name).read_bytes(), name
-    again = ev.read(one.evidence)
+    again = read(one.evidence)
     assert html.render(again) == one.html.read_text()
 
 
@@ -395,7 +395,7 @@ def test_report_renders_again_and_gives_the_verdict(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     made = draft()
     made.spoil("abi.delta")
-    ev.write(made.evidence(), kept)
+    write(made.evidence(), kept)
     out = tmp_path / "out"
     code, output = run("--evidence", kept / "evidence.json", "--out", out)
     assert code == 1
@@ -408,16 +408,16 @@ def test_report_renders_again_and_gives_the_verdict(tmp_path: Path) -> None:
 def test_report_merges_runners(tmp_path: Path) -> None:
     files = []
     for machine in ("x86_64", "aarch64"):
-        files.append(ev.write(draft((machine,)).evidence(), tmp_path / machine))
+        files.append(write(draft((machine,)).evidence(), tmp_path / machine))
     code, output = run("--merge", *files, "--out", tmp_path / "out")
     assert code == 0
     assert "x86_64" in output
     assert "aarch64" in output
-    whole = ev.read(tmp_path / "out" / "evidence.json")
+    whole = read(tmp_path / "out" / "evidence.json")
     assert len(whole.targets) == 6
     other = draft(("x86_64",))
     other.spoil("abi.delta")
-    clash = ev.write(other.evidence(), tmp_path / "clash")
+    clash = write(other.evidence(), tmp_path / "clash")
     with pytest.raises(EvidenceError, match="two runners"):
         run("--merge", files[0], clash, "--out", tmp_path / "out2")
 

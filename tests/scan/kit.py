@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from pipeline import baseline
-from pipeline.arch import host_arch
-from pipeline.baseline import Origin
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Origin
+from pipeline.abi.listing import Listing, listing_of
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Target
+from pipeline.core.run import run
 from pipeline.elf import read
-from pipeline.listing import Listing, listing_of
-from pipeline.outcome import Target
-from pipeline.run import run
 
 ARCH = host_arch()
 NODE = "GLIBC_2.35"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline.errors import ExitCode
-from pipeline.run import run
+from pipeline.core.errors import ExitCode
+from pipeline.core.run import run
 from pipeline.scan.archives import Limits
 from pipeline.scan.inputs import Item, items
 from pipeline.scan.judge import Answer

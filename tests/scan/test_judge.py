@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile as profiles
+from pipeline.abi.listing import listing_of
+from pipeline.core.errors import ExitCode
+from pipeline.core.run import run
 from pipeline.elf import read
-from pipeline.errors import ExitCode
-from pipeline.listing import listing_of
-from pipeline.run import run
 from pipeline.scan import Scan, scan
 from pipeline.scan.judge import Answer, Judgement
 from tests.elf_fixtures import Dso

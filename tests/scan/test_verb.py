@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli.scan import command
-from pipeline.errors import UsageError
+from pipeline.core.errors import UsageError
 from pipeline.scan import record, sarif
 from tests.scan import kit
 

@@ -1,0 +1,306 @@
+"""Baselines: committed listings of a release's DSOs, with what they were made from.
+
+A baseline is a directory ``abi-baselines/<profile>/<release>/<arch>``: ``<name>.abilist`` for each DSO in a
+library directory, ``<directory>.abilists`` for all modules of a directory below it (gconv has 250), and
+``provenance.toml``. ``abi-baselines/upstream/<version>/<arch>`` holds whole version nodes of upstream glibc.
+Reading is strict: a file that is unsorted, cut short, unknown or missing is `MalformedInput`, never a
+smaller baseline.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from pipeline import __version__
+from pipeline.abi.listing import Entry, Listing, listings, parse_entry, render
+from pipeline.core import paths
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Frozen, Target
+from pipeline.core.records import FileRecord
+
+PROVENANCE = "provenance.toml"
+UPSTREAM = "upstream"
+SINGLE, BUNDLE = ".abilist", ".abilists"
+_SECTION = re.compile(r"\[([^\s\[\]]+)\]")
+_REMEDY = "make it again with `nox -s baseline` (see abi-baselines/README.md), or restore it from git"
+
+
+Kind = Literal["rpm", "deb", "build", "root"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where listings come from: see `Provenance`; ``name`` is its ``origin``."""
+
+    kind: Kind
+    name: str
+    inputs: tuple[FileRecord, ...] = ()
+    source: str = ""
+    builder: str = ""
+    note: str = ""
+
+
+class DsoRecord(Frozen):
+    """What a baseline says of a DSO beside its symbols: DT_SONAME ("" if none), lines of its listing."""
+
+    soname: str
+    lines: int
+
+
+class Provenance(Frozen):
+    """What a baseline was made from.
+
+    ``kind``: RPMs or debs from elsewhere, a build of this pipeline, or an extracted root. ``origin`` names
+    the release it is (an NVR), ``inputs`` its files. ``source`` and ``builder`` say what a build was made
+    from and how. ``nodes``: the version nodes the listings are restricted to (none: they are complete).
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    profile: str
+    release: str
+    arch: str
+    kind: Kind
+    origin: str
+    source: str = ""
+    builder: str = ""
+    note: str = ""
+    nodes: tuple[str, ...] = ()
+    made: date
+    tool: str
+    inputs: tuple[FileRecord, ...] = ()
+    dsos: dict[str, DsoRecord]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The committed listings of one target, by stable name, and their provenance."""
+
+    listings: Mapping[str, Listing]
+    provenance: Provenance
+
+
+def directory_of(target: Target) -> Path:
+    """Where the baseline of a target is committed."""
+    return paths.BASELINES / target.profile / target.release / target.arch
+
+
+def upstream_directory(version: str, arch: str) -> Path:
+    """Where whole nodes of upstream's release ``version`` (``2.35``) are committed."""
+    return paths.BASELINES / UPSTREAM / version / arch
+
+
+def make(
+    found: Mapping[str, Listing], target: Target, origin: Origin, nodes: tuple[str, ...] = ()
+) -> Baseline:
+    """A baseline of these listings; with ``nodes`` only of those nodes, and of the DSOs that have them.
+
+    Raises `MalformedInput` if there is no DSO in it, or one of another architecture.
+    """
+    for listing in found.values():
+        if listing.arch != target.arch:
+            raise MalformedInput(
+                f"{listing.path or listing.name} is for {listing.arch}, not for {target.arch}",
+                hint="give the packages of one architecture",
+            )
+    chosen = {
+        name: Listing(name, listing.soname, listing.arch, symbols)
+        for name, listing in sorted(found.items())
+        if (symbols := _restricted(listing.symbols, nodes)) or not nodes
+    }
+    if not chosen:
+        raise MalformedInput(f"{origin.name} has no DSO to list", hint="name the packages with the libraries")
+    provenance = Provenance(
+        profile=target.profile,
+        release=target.release,
+        arch=target.arch,
+        kind=origin.kind,
+        origin=origin.name,
+        source=origin.source,
+        builder=origin.builder,
+        note=origin.note,
+        nodes=nodes,
+        made=datetime.now(UTC).date(),
+        tool=f"glibc-backport-pipeline {__version__}",
+        inputs=origin.inputs,
+        dsos={n: DsoRecord(soname=x.soname, lines=len(x.symbols)) for n, x in chosen.items()},
+    )
+    return Baseline(chosen, provenance)
+
+
+def _restricted(symbols: frozenset[Entry], nodes: tuple[str, ...]) -> frozenset[Entry]:
+    return frozenset(e for e in symbols if e.node in nodes) if nodes else symbols
+
+
+def from_root(root: Path, target: Target, origin: Origin, nodes: tuple[str, ...] = ()) -> Baseline:
+    """`make` from the DSOs of a release extracted below ``root``."""
+    return make(listings(root), target, origin, nodes)
+
+
+# -- writing --------------------------------------------------------------------------------------------
+
+
+def files_of(found: Mapping[str, Listing]) -> dict[str, str]:
+    """The listings as files: name -> text."""
+    files: dict[str, str] = {}
+    for name, listing in sorted(found.items()):
+        directory, slash, _ = name.partition("/")
+        if slash:
+            text = files.get(directory + BUNDLE, "")
+            files[directory + BUNDLE] = f"{text}[{name}]\n{render(listing.symbols)}"
+        else:
+            files[name + SINGLE] = render(listing.symbols)
+    return files
+
+
+def write(baseline: Baseline, directory: Path) -> None:
+    """Put a baseline at ``directory`` in place of what is there; it appears all at once."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir(mode=0o755)
+        for name, text in files_of(baseline.listings).items():
+            (new / name).write_text(text)
+        (new / PROVENANCE).write_text(_toml(baseline.provenance))
+        if directory.exists():
+            directory.rename(old)
+        try:
+            new.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+
+
+def _toml(provenance: Provenance) -> str:
+    """Strings of JSON are strings of TOML, and so are the numbers and lists there are."""
+    data = provenance.model_dump(mode="json", by_alias=True)
+    inputs, dsos = data.pop("inputs"), data.pop("dsos")
+    lines = [f"{key} = {value if key == 'made' else _value(value)}" for key, value in data.items()]
+    for record in inputs:
+        lines += ["", "[[inputs]]", *(f"{key} = {_value(value)}" for key, value in record.items())]
+    lines += ["", "[dsos]"]
+    for name, record in dsos.items():
+        fields = ", ".join(f"{key} = {_value(value)}" for key, value in record.items())
+        lines.append(f"{_value(name)} = {{ {fields} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# -- reading --------------------------------------------------------------------------------------------
+
+
+def load(directory: Path) -> Baseline | None:
+    """The baseline in ``directory``, or None if there is no such directory. Raises `MalformedInput`."""
+    if not directory.is_dir():
+        return None
+    provenance = _read_provenance(directory / PROVENANCE)
+    found: dict[str, frozenset[Entry]] = {}
+    for file in sorted(directory.iterdir()):
+        if file.name == PROVENANCE:
+            continue
+        if file.suffix == SINGLE:
+            found[file.stem] = _read_entries(file, _lines(file), 1)
+        elif file.suffix == BUNDLE:
+            found.update(_read_bundle(file))
+        else:
+            raise MalformedInput(f"{file}: not a file of a baseline", hint=f"remove it, or {_REMEDY}")
+    for name in sorted(found.keys() ^ provenance.dsos.keys()):
+        where = "is not in it" if name in provenance.dsos else f"is not in {PROVENANCE}"
+        raise MalformedInput(f"{directory}: the listing of {name} {where}", hint=_REMEDY)
+    for name, record in provenance.dsos.items():
+        if len(found[name]) != record.lines:
+            raise MalformedInput(
+                f"{directory}: the listing of {name} has {len(found[name])} lines, {PROVENANCE} says "
+                f"{record.lines}",
+                hint=_REMEDY,
+            )
+    return Baseline(
+        {
+            name: Listing(name, provenance.dsos[name].soname, provenance.arch, entries)
+            for name, entries in sorted(found.items())
+        },
+        provenance,
+    )
+
+
+def load_target(target: Target) -> Baseline | None:
+    """The committed baseline of a target, or None. Raises `MalformedInput`, also if it is another's."""
+    baseline = load(directory_of(target))
+    if baseline is not None:
+        p = baseline.provenance
+        made_for = Target(profile=p.profile, release=p.release, arch=p.arch)
+        if made_for != target:
+            raise MalformedInput(f"{directory_of(target)}: made for {made_for}", hint=_REMEDY)
+        if p.nodes:
+            raise MalformedInput(
+                f"{directory_of(target)}: restricted to {', '.join(p.nodes)}, not complete", hint=_REMEDY
+            )
+    return baseline
+
+
+def _read_provenance(file: Path) -> Provenance:
+    try:
+        return Provenance.model_validate(tomllib.loads(file.read_text()))
+    except OSError as e:
+        raise MalformedInput(f"{file}: {e.strerror}", hint=_REMEDY) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise MalformedInput(f"{file} is not TOML: {e}", hint=_REMEDY) from None
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise MalformedInput(f"{file}: {key}: {first['msg']}", hint=_REMEDY) from None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        raise MalformedInput(f"{file}: {e}", hint=_REMEDY) from None
+    if text and not text.endswith("\n"):
+        raise MalformedInput(f"{file}:{text.count(chr(10)) + 1}: the last line has no end", hint=_REMEDY)
+    return text.split("\n")[:-1]
+
+
+def _read_entries(file: Path, lines: list[str], first: int) -> frozenset[Entry]:
+    """The entries of ``lines``, of which the first is line ``first`` of the file."""
+    previous = b""
+    entries: set[Entry] = set()
+    for number, line in enumerate(lines, first):
+        try:
+            entries.add(parse_entry(line))
+        except ValueError as e:
+            raise MalformedInput(f"{file}:{number}: {e}", hint=_REMEDY) from None
+        raw = line.encode()
+        if raw <= previous:
+            raise MalformedInput(f"{file}:{number}: out of order, or twice: {line!r}", hint=_REMEDY)
+        previous = raw
+    return frozenset(entries)
+
+
+def _read_bundle(file: Path) -> dict[str, frozenset[Entry]]:
+    lines = _lines(file)
+    heads = [n for n, line in enumerate(lines) if line.startswith("[")]
+    if not heads or heads[0] != 0:
+        raise MalformedInput(f"{file}:1: expected '[{file.stem}/NAME]'", hint=_REMEDY)
+    found: dict[str, frozenset[Entry]] = {}
+    for at, end in zip(heads, [*heads[1:], len(lines)], strict=True):
+        match = _SECTION.fullmatch(lines[at])
+        if not match or match[1].partition("/")[0] != file.stem or match[1] in found:
+            raise MalformedInput(
+                f"{file}:{at + 1}: expected '[{file.stem}/NAME]', each once, not {lines[at]!r}", hint=_REMEDY
+            )
+        found[match[1]] = _read_entries(file, lines[at + 1 : end], at + 2)
+    return found

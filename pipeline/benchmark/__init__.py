@@ -1,0 +1,1 @@
+"""Ratios the pipeline is held to, each measured in one run."""

@@ -1,0 +1,146 @@
+"""Ratios measured in one run: our three releases against one plain build, our listing against abidiff.
+
+Seconds depend on the machine and on what else it does; a ratio of two things done one after the other on
+the same machine is what is judged.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.abi.delta import delta
+from pipeline.abi.listing import Listing, listings
+from pipeline.build import rpmbuild
+from pipeline.build.builder import Builder, Options, make_all
+from pipeline.build.workplace import Workplace
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Target
+from pipeline.core.progress import step
+from pipeline.core.records import Built
+from pipeline.core.run import run
+from pipeline.profile import Profile
+from pipeline.source import FetchedSource, series
+
+#: Three releases may cost at most this many plain builds; abidiff at least this many of our listings.
+MOST_OVER_PLAIN = 1.8
+LEAST_OVER_ABIDIFF = 20.0
+#: Times our listing and delta are made for their median.
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``theirs`` and ``ours`` in seconds; ``ratio`` as named by ``meaning``, and whether it holds."""
+
+    meaning: str
+    theirs: float
+    ours: float
+    ratio: float
+    limit: str
+    holds: bool
+    #: further figures, shown and not judged
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def _fresh_state(near: Path) -> Iterator[None]:
+    """Results and compiler cache of the block start from nothing; sources are taken from the real state."""
+    with tempfile.TemporaryDirectory(dir=near, prefix="bench-") as fresh:
+        (Path(fresh) / "sources").symlink_to(near / "sources")
+        with paths.state_at(Path(fresh)):
+            yield
+
+
+def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, top: Path) -> float:
+    """Seconds of ``configure && make -jN && make install`` of one release's tree, without ccache or RPMs."""
+    machine = host_arch()
+    tree = source.unpack(top)
+    series.load(profile.name, profile.build_against).apply(tree)
+    build = top / "build"
+    build.mkdir()
+    cpus = len(os.sched_getaffinity(0))
+    here, headers = workplace.at("/build", top), workplace.kernel_headers(top, machine)
+    script = (
+        f"set -e; cd {here}/build; ../{tree.name}/configure --with-headers={headers} "
+        f"{' '.join(profile.configure)} CFLAGS='-g -O2' CXX=; make -j{cpus} CXX=; "
+        f"make -j{cpus} install install_root={here}/root CXX="
+    )
+    argv = ["sh", "-c", script]
+    log = paths.logs() / "bench-plain.log"
+    log.unlink(missing_ok=True)
+    start = time.monotonic()
+    with step("plain configure && make && make install") as at:
+        workplace.run(argv, mounts={"/build": top}, log=log, on_line=rpmbuild.show(at.at))
+    return time.monotonic() - start
+
+
+def build_ratio(profile: Profile, source: FetchedSource, options: Options) -> Ratio:
+    """Three releases, from an empty compiler cache to RPMs, over one plain build."""
+    builder = Builder(profile, source, options)
+    workplace = builder.workplace(host_arch())
+    state = paths.state()
+    with tempfile.TemporaryDirectory(dir=state, prefix="bench-") as top:
+        theirs = plain_build(profile, source, workplace, Path(top))
+    wanted = [Target(profile=profile.name, release=r.name, arch=host_arch().name) for r in profile.release]
+    with _fresh_state(state):
+        start = time.monotonic()
+        make_all(builder, wanted)
+        ours = time.monotonic() - start
+    ratio = ours / theirs
+    return Ratio(
+        meaning=f"{len(wanted)} releases as RPMs over one plain build",
+        theirs=theirs,
+        ours=ours,
+        ratio=ratio,
+        limit=f"at most {MOST_OVER_PLAIN}",
+        holds=ratio <= MOST_OVER_PLAIN,
+    )
+
+
+def _compare(first: Path, last: Path) -> tuple[float, dict[str, Listing], dict[str, Listing]]:
+    """Seconds of our listings of both releases and of the delta between them, and the listings."""
+    start = time.monotonic()
+    before, after = listings(first), listings(last)
+    delta(before, after)
+    return time.monotonic() - start, before, after
+
+
+def abi_ratio(built: Mapping[str, Built]) -> Ratio:
+    """abidiff on every pair of DSOs of the first and the last release, over our listing and delta of them.
+
+    The first round only brings the libraries into memory, for both sides alike. Ours, being short, is the
+    median of `ROUNDS` more; abidiff's, hundreds of processes, is one sum.
+    """
+    first, *_, last = built.values()
+    _compare(first.root, last.root)
+    rounds = []
+    for _ in range(ROUNDS):
+        seconds, before, after = _compare(first.root, last.root)
+        rounds.append(seconds)
+    ours = statistics.median(rounds)
+    start = time.monotonic()
+    with step("abidiff") as at:
+        for name, listing in before.items():
+            if name in after:
+                at.at(name)
+                pair = (first.root / listing.path, last.root / after[name].path)
+                run(["abidiff", *pair], success_codes=None)
+    theirs = time.monotonic() - start
+    ratio = theirs / ours
+    return Ratio(
+        meaning=f"abidiff over our listing and delta, {len(before)} pairs of DSOs",
+        theirs=theirs,
+        ours=ours,
+        ratio=ratio,
+        limit=f"at least {LEAST_OVER_ABIDIFF:.0f}",
+        holds=ratio >= LEAST_OVER_ABIDIFF,
+        figures={"fastest_seconds": min(rounds), "slowest_seconds": max(rounds)},
+    )

@@ -1,0 +1,1 @@
+"""From source and series to RPMs, in a container without network."""

@@ -1,0 +1,115 @@
+"""RPMs built elsewhere (a distribution's, Koji's) as a release to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.core.arch import Arch
+from pipeline.core.errors import EvidenceError, UsageError
+from pipeline.core.outcome import Target
+from pipeline.core.progress import warn
+from pipeline.core.records import BuildManifest, Built, file_record
+from pipeline.core.store import digest
+from pipeline.profile import Profile
+from pipeline.rpm import package
+from pipeline.rpm.sysroot import extract
+
+
+def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
+    """``RELEASE=DIR``, or ``DIR`` where exactly one ``--release`` says which; raises `UsageError`."""
+    release, equals, directory = text.partition("=")
+    if equals and not directory:
+        raise UsageError(f"--rpms {text}: which directory is it?", hint="write --rpms RELEASE=DIR")
+    if equals:
+        return release, Path(directory).expanduser()
+    if len(releases) == 1:
+        return releases[0], Path(text).expanduser()
+    raise UsageError(
+        f"--rpms {text}: which release is it?", hint="write --rpms RELEASE=DIR, or add one --release"
+    )
+
+
+def gather(
+    profile: Profile, theirs: Sequence[tuple[str, Path]], machines: Sequence[Arch]
+) -> dict[str, dict[str, Built]]:
+    """Architecture -> release -> what was supplied for it; an architecture that has nothing is left out.
+
+    Raises as `supplied`; `UsageError` if two directories hold the same release for one architecture,
+    `EvidenceError` if one holds nothing for any of ``machines``.
+    """
+    given: dict[str, dict[str, Built]] = {}
+    for release, directory in theirs:
+        found = {m.name: built for m in machines if (built := supplied(profile, release, directory, m))}
+        if not found:
+            raise EvidenceError(
+                f"{directory} holds no RPM for {' or '.join(m.name for m in machines)}",
+                hint="name a directory of RPMs of that architecture, or choose another --arch",
+            )
+        for name, built in found.items():
+            if release in given.setdefault(name, {}):
+                raise UsageError(
+                    f"two directories of --rpms hold {release} for {name}", hint="leave one of them out"
+                )
+            given[name][release] = built
+    return {m.name: given[m.name] for m in machines if m.name in given}
+
+
+def judged(given: Mapping[str, object], asked: Sequence[str], *, named: bool) -> tuple[str, ...]:
+    """The architectures of ``asked`` that packages were supplied for; the others are told.
+
+    ``named``: the user named them, and one that has no packages raises `EvidenceError`.
+    """
+    absent = [name for name in asked if name not in given]
+    if absent and named:
+        raise EvidenceError(
+            f"--arch {absent[0]}: no directory of --rpms holds packages for it",
+            hint="name one that does, or leave this --arch out",
+        )
+    if absent:
+        warn(f"{', '.join(absent)} is not judged: no directory of --rpms holds packages for it")
+    return tuple(name for name in asked if name in given)
+
+
+def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> Built | None:
+    """The release whose RPMs for ``machine`` lie in ``directory``; None if there is none for it.
+
+    Every package is verified (a truncated or altered one raises `MalformedInput`). `EvidenceError`: there is
+    no package glibc among them, or more than one.
+    """
+    profile.get(release)
+    if not directory.is_dir():
+        raise UsageError(f"--rpms {directory}: there is no such directory", hint="name a directory of RPMs")
+    read = [package.verify(p) for p in sorted(directory.glob("*.rpm"))]
+    fitting = [r for r in read if r.arch == machine.name and not r.is_source]
+    if not fitting:
+        if any(not r.is_source for r in read):
+            return None
+        raise EvidenceError(f"{directory} holds no binary RPM", hint="name a directory of RPMs")
+    own = [r for r in fitting if r.name == "glibc"]
+    if len(own) != 1:
+        found = ", ".join(r.path.name for r in own) or "none"
+        raise EvidenceError(
+            f"{directory} must hold one package glibc for {machine.name}, it holds: {found}",
+            hint="keep the packages of one build in one directory",
+        )
+    nvr = own[0].nvr
+    version = nvr.removeprefix("glibc-")
+    taken = [r.path for r in fitting if f"{r.version}-{r.release}" == version]
+    records = tuple(file_record(p) for p in taken)
+    source = next((r.path for r in read if r.is_source and r.nvr == nvr), None)
+    manifest = BuildManifest(
+        target=Target(profile=profile.name, release=release, arch=machine.name),
+        key=digest([r.sha256 for r in records])[:32],
+        nvr=nvr,
+        rpms=records,
+        srpm=file_record(source) if source else None,
+        mode="supplied",
+        place="elsewhere",
+        hermetic=False,
+        source=None,
+        patches=(),
+        image=None,
+        seconds=0.0,
+    )
+    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine))

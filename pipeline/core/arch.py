@@ -1,0 +1,52 @@
+"""What the pipeline must know of an architecture. The only table of its kind."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+from pipeline.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Arch:
+    """Names and constants of one architecture.
+
+    ``rseq_signature`` and ``rseq_syscall`` are from the kernel's user-space interface
+    (``asm/unistd.h``; the signature is glibc's ``RSEQ_SIG``). ``loader`` is the soname of ld.so,
+    ``interp`` the path programs name in PT_INTERP.
+    """
+
+    name: str
+    deb: str
+    triplet: str
+    elf_machine: int
+    loader: str
+    interp: str
+    qemu: str
+    rseq_signature: int
+    rseq_syscall: int
+
+
+ARCHES = {
+    a.name: a
+    for a in (
+        Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
+             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334),
+        Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
+             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 293),
+    )
+}  # fmt: skip
+
+
+def arch(name: str) -> Arch:
+    """The architecture called ``name``; raises `UsageError` for one nobody knows."""
+    try:
+        return ARCHES[name]
+    except KeyError:
+        raise UsageError(f"unknown architecture {name!r}", hint=f"known: {', '.join(ARCHES)}") from None
+
+
+def host_arch() -> Arch:
+    """The architecture this process runs on."""
+    return arch(platform.machine())

@@ -1,0 +1,164 @@
+"""Results under the hash of all their inputs.
+
+A result is a directory that appears all at once (rename), beside a record of the inputs it was made from.
+What is half-written has another name and is never taken for whole. One builder works on a result at a
+time; a second one waits and then finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline.core import paths
+from pipeline.core.errors import NoSpace, is_disk_full
+
+#: Raised when the meaning of stored results changes, so that old ones are not taken for new ones.
+FORMAT = 1
+INPUTS = "inputs.json"
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
+    """sha256 over names, kinds, executable bits and bytes of every file and link below ``root``.
+
+    Empty directories do not count, as git knows none. Raises OSError for what cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
+    total = hashlib.sha256()
+    for directory, dirs, files in os.walk(root, onerror=unreadable):
+        dirs[:] = sorted(d for d in dirs if d not in ignore)
+        links = [d for d in dirs if (Path(directory) / d).is_symlink()]
+        for name in sorted([f for f in files if f not in ignore] + links):
+            path = Path(directory) / name
+            where = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                total.update(f"l {where} {path.readlink()}\n".encode())
+            elif path.is_file():
+                mode = "x" if path.stat().st_mode & 0o111 else "-"
+                total.update(f"f{mode} {where} {file_sha256(path)}\n".encode())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A whole result: its directory, its key, and whether it was there already."""
+
+    path: Path
+    key: str
+    reused: bool
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.path / INPUTS).read_text())
+        return loaded
+
+
+def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
+    """The key (32 hexadecimal digits) of what these inputs make."""
+    return digest({"format": FORMAT, "kind": kind, "inputs": dict(inputs)})[:32]
+
+
+def peek(kind: str, inputs: Mapping[str, Any]) -> Entry | None:
+    """The result if it is there, without making it."""
+    key = key_of(kind, inputs)
+    final = paths.state() / kind / key
+    return Entry(final, key, True) if (final / INPUTS).is_file() else None
+
+
+def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Entry:
+    """The result of ``kind`` for ``inputs``; ``make(directory)`` fills it if it is not there yet.
+
+    If ``make`` raises, nothing appears and the error goes on. A full disk becomes `NoSpace`.
+    """
+    found = peek(kind, inputs)
+    if found:
+        return found
+    key = key_of(kind, inputs)
+    base = paths.state() / kind
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        with FileLock(base / f".{key}.lock"):
+            found = peek(kind, inputs)
+            if found:
+                return found
+            for stale in base.glob(f".{key}.tmp-*"):  # we hold the lock: nobody works on these
+                remove_tree(stale)
+            work = Path(tempfile.mkdtemp(prefix=f".{key}.tmp-", dir=base))
+            try:
+                work.chmod(0o755)
+                make(work)
+                (work / INPUTS).write_text(json.dumps(dict(inputs), indent=1, sort_keys=True) + "\n")
+                final = base / key
+                if final.exists():  # without its record, so not whole
+                    remove_tree(final)
+                work.rename(final)
+            except BaseException:
+                with suppress(OSError):  # what stays has a name nobody takes for whole
+                    remove_tree(work)
+                raise
+    except OSError as e:
+        if is_disk_full(e):
+            raise NoSpace(f"no space left in {base} while making {kind}") from e
+        raise
+    return Entry(base / key, key, False)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory, also one whose directories are not writable; nothing if it is not there."""
+    if not path.exists():
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        path.chmod(0o755)
+        for directory, dirs, _ in os.walk(path):
+            for name in dirs:
+                below = Path(directory, name)
+                if not below.is_symlink():
+                    below.chmod(0o755)
+        shutil.rmtree(path)
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
+            try:
+                f.write(raw)
+                f.flush()
+                os.fchmod(f.fileno(), 0o644)
+                Path(f.name).rename(path)
+            except BaseException:
+                Path(f.name).unlink(missing_ok=True)
+                raise
+    except OSError as e:
+        if is_disk_full(e):
+            raise NoSpace(f"no space left to write {path}", hint="free some space and run it again") from e
+        raise

@@ -1,0 +1,345 @@
+"""What the loader knows of an ELF file: its dynamic symbols with their versions, and what it needs.
+
+The formats are those of the gABI (chapter 5) and of the GNU extensions DT_GNU_HASH, DT_VERSYM, DT_VERDEF and
+DT_VERNEED. Section headers may be absent or wrong without changing an answer about what a file defines.
+Tables are unpacked in bulk and only when asked for, so that thousands of files can be read in seconds. A file
+that is not well formed raises `MalformedInput` and never yields half an answer.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from pipeline.elf.image import (
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_JMPREL,
+    DT_PLTRELSZ,
+    DT_RELA,
+    DT_RELASZ,
+    DT_SYMENT,
+    DT_SYMTAB,
+    DT_VERDEF,
+    DT_VERDEFNUM,
+    DT_VERNEED,
+    DT_VERNEEDNUM,
+    DT_VERSYM,
+    MAGIC,
+    Image,
+    text,
+)
+
+SHT_DYNSYM = 11
+SHN_UNDEF, SHN_ABS = 0, 0xFFF1
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_COMMON, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 5, 6, 10
+STV_DEFAULT, STV_INTERNAL, STV_HIDDEN, STV_PROTECTED = 0, 1, 2, 3
+VER_FLG_BASE, VER_FLG_WEAK = 1, 2
+#: A version index is 15 bits wide; the 16th is the hidden bit.
+MAX_VERSIONS = 0x7FFF
+#: Node names that a symbol outside any named version gets (``Base`` is what binutils' objdump prints).
+UNVERSIONED, BASE, LOCAL = "-", "Base", "Local"
+
+#: Files up to this many bytes are read, larger ones are mapped: only the pages that are needed come in.
+READ_WHOLE = 1 << 16
+
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_SYM = struct.Struct("<IBBHQQ")
+_VERDEF = struct.Struct("<HHHHIII")
+_VERDAUX = struct.Struct("<II")
+_VERNEED = struct.Struct("<HHIII")
+_VERNAUX = struct.Struct("<IHHII")
+_RELA = struct.Struct("<QQq")
+_HASH = struct.Struct("<2I")
+_GNU_HASH = struct.Struct("<4I")
+
+
+class Symbol(NamedTuple):
+    """A dynamic symbol.
+
+    ``version`` is its node ("-": the file has no versions, "Base": the file's base version, "Local": index
+    0); ``hidden`` is true for ``name@node``, false for the default version ``name@@node``. ``section`` is
+    st_shndx, ``value`` an address (an offset for TLS), ``size`` bytes.
+    """
+
+    name: str
+    version: str
+    hidden: bool
+    binding: int
+    type: int
+    visibility: int
+    section: int
+    value: int
+    size: int
+
+
+class Need(NamedTuple):
+    """The versions a file wants of one DSO; ``weak`` ones are not required to be there."""
+
+    file: str
+    versions: tuple[str, ...]
+    weak: frozenset[str]
+
+
+class Import(NamedTuple):
+    """A symbol a file wants from elsewhere.
+
+    ``version`` is the node it is bound to and ``file`` the DSO the linker found it in ("-" and "": none).
+    ``copied`` is the size in bytes of the program's own copy of a datum (a copy relocation; otherwise 0).
+    """
+
+    name: str
+    version: str
+    file: str
+    weak: bool
+    copied: int = 0
+
+
+class Elf(Image):
+    """One ELF file's dynamic symbols and versions; made by `read` or `parse`.
+
+    Tables are unpacked on first use and raise `MalformedInput` then.
+    """
+
+    @cached_property
+    def _definitions(self) -> dict[int, tuple[str, int]]:
+        """DT_VERDEF: index -> name and flags."""
+        found: dict[int, tuple[str, int]] = {}
+        if DT_VERDEF not in self.tags:
+            return found
+        count = self.tags.get(DT_VERDEFNUM, 0)
+        if count > MAX_VERSIONS:
+            raise self.malformed(f"{count} version definitions, more than {MAX_VERSIONS}")
+        at, end = self.window(self.tags[DT_VERDEF], "the version definitions")
+        for left in range(count, 0, -1):
+            _, flags, index, aux_count, _, aux, step = self.record(_VERDEF, at, end, "a version definition")
+            if not aux_count:
+                raise self.malformed("a version definition without a name")
+            name, _ = self.record(_VERDAUX, at + aux, end, "a version's name")
+            if index & MAX_VERSIONS in found:
+                raise self.malformed(f"two version definitions have the index {index & MAX_VERSIONS}")
+            found[index & MAX_VERSIONS] = (self.string(name), flags)
+            if not step and left > 1:
+                raise self.malformed(f"{left - 1} of {count} version definitions are missing")
+            at += step
+        return found
+
+    @cached_property
+    def nodes(self) -> frozenset[str]:
+        """The version nodes the file defines, with or without symbols (its base version is none)."""
+        return frozenset(name for name, flags in self._definitions.values() if not flags & VER_FLG_BASE)
+
+    @cached_property
+    def _requirements(self) -> tuple[tuple[Need, ...], dict[int, str], dict[int, str]]:
+        """DT_VERNEED, and index -> node and index -> DSO for the symbols that refer to it."""
+        needs: list[Need] = []
+        names: dict[int, str] = {}
+        files: dict[int, str] = {}
+        if DT_VERNEED not in self.tags:
+            return (), names, files
+        count = self.tags.get(DT_VERNEEDNUM, 0)
+        if count > MAX_VERSIONS:
+            raise self.malformed(f"{count} version requirements, more than {MAX_VERSIONS}")
+        at, end = self.window(self.tags[DT_VERNEED], "the version requirements")
+        total = 0
+        for left in range(count, 0, -1):
+            _, aux_count, file, aux, step = self.record(_VERNEED, at, end, "a version requirement")
+            total += aux_count
+            if total > MAX_VERSIONS:
+                raise self.malformed(f"more than {MAX_VERSIONS} required versions")
+            versions: list[str] = []
+            weak: set[str] = set()
+            aux += at
+            for aux_left in range(aux_count, 0, -1):
+                _, flags, index, name, aux_step = self.record(_VERNAUX, aux, end, "a required version")
+                versions.append(self.string(name))
+                names[index & MAX_VERSIONS] = versions[-1]
+                files[index & MAX_VERSIONS] = self.string(file)
+                if flags & VER_FLG_WEAK:
+                    weak.add(versions[-1])
+                if not aux_step and aux_left > 1:
+                    raise self.malformed(f"{aux_left - 1} of {aux_count} required versions are missing")
+                aux += aux_step
+            needs.append(Need(self.string(file), tuple(versions), frozenset(weak)))
+            if not step and left > 1:
+                raise self.malformed(f"{left - 1} of {count} version requirements are missing")
+            at += step
+        return tuple(needs), names, files
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """DT_VERNEED, in order."""
+        return self._requirements[0]
+
+    @cached_property
+    def _version_names(self) -> dict[int, str]:
+        """Version index -> the node's name, for definitions and requirements."""
+        names = dict(self._requirements[1])
+        for index, (name, flags) in self._definitions.items():
+            names[index] = BASE if flags & VER_FLG_BASE else name
+        names.setdefault(0, LOCAL)
+        names.setdefault(1, BASE)
+        return names
+
+    # -- symbols ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _symbol_count(self) -> int:
+        """How many dynamic symbols there are: no tag says it, the hash tables do."""
+        if DT_GNU_HASH in self.tags:
+            at, end = self.window(self.tags[DT_GNU_HASH], "the GNU hash table")
+            buckets, first, bloom, _ = self.record(_GNU_HASH, at, end, "the GNU hash table")
+            at += 16 + 8 * bloom
+            if at + 4 * buckets > end:
+                raise self.malformed("the GNU hash table's buckets go beyond their segment")
+            last = max(struct.unpack_from(f"<{buckets}I", self.data, at), default=0)
+            if last:
+                if last < first:
+                    raise self.malformed(f"the GNU hash table begins at symbol {first} and names {last}")
+                chains = at + 4 * buckets
+                return last + 1 + self._chain_length(chains + 4 * (last - first), end)
+        if DT_HASH in self.tags:
+            at, end = self.window(self.tags[DT_HASH], "the hash table")
+            return self.record(_HASH, at, end, "the hash table")[1]
+        return self._count_without_hash()
+
+    def _chain_length(self, at: int, end: int) -> int:
+        """Entries after the one at ``at`` up to the one with the lowest bit set, which ends a chain."""
+        length = 0
+        while at + 4 <= end:
+            if self.data[at] & 1:
+                return length
+            at += 4
+            length += 1
+        raise self.malformed("a chain of the GNU hash table has no end")
+
+    def _count_without_hash(self) -> int:
+        """A file that defines nothing has an empty GNU hash table, which does not count what it imports.
+
+        The section headers do, where they are there and agree with DT_SYMTAB; otherwise the symbols that
+        relocations name are all that matter.
+        """
+        if self._shentsize == _SHDR.size and self._shoff + self._shnum * _SHDR.size <= len(self.data):
+            table = self.data[self._shoff : self._shoff + self._shnum * _SHDR.size]
+            for section in _SHDR.iter_unpack(table):
+                if section[1] == SHT_DYNSYM and section[3] == self.tags[DT_SYMTAB]:
+                    return int(section[5] // _SYM.size)
+        top = 0
+        for address, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
+            length = self.tags.get(size, 0)
+            if address in self.tags and length:
+                raw = self.memory(self.tags[address], length, "the relocations")
+                whole = raw[: length // _RELA.size * _RELA.size]
+                top = max(top, max((info >> 32 for _, info, _ in _RELA.iter_unpack(whole)), default=0))
+        return top + 1
+
+    def _raw_symbols(self) -> Iterator[tuple[tuple[int, int, int, int, int, int], int]]:
+        """Symbol table entries with their version index and hidden bit (0 and none without versions)."""
+        if not self.dynamic:
+            return iter(())
+        if self.tags.get(DT_SYMENT, _SYM.size) != _SYM.size:
+            raise self.malformed(f"symbols of {self.tags[DT_SYMENT]} bytes, not {_SYM.size}")
+        count = self._symbol_count
+        table = self.memory(self.tags[DT_SYMTAB], count * _SYM.size, "the dynamic symbol table")
+        versions: tuple[int, ...] = (0,) * count
+        if DT_VERSYM in self.tags:
+            raw = self.memory(self.tags[DT_VERSYM], 2 * count, "the symbol versions")
+            versions = struct.unpack(f"<{count}H", raw)
+        pairs = zip(_SYM.iter_unpack(table), versions, strict=True)
+        next(pairs, None)  # the first symbol is the null symbol
+        return pairs
+
+    def _symbols(self, *, undefined: bool | None) -> tuple[Symbol, ...]:
+        strings, find = (self.strings, self.strings.find) if self.dynamic else (b"", b"".find)
+        names = self._version_names
+        versioned = DT_VERSYM in self.tags
+        symbols = []
+        for (name, info, other, section, value, size), index in self._raw_symbols():
+            if undefined is not None and undefined is not (section == SHN_UNDEF):
+                continue
+            end = find(b"\0", name)
+            if end < 0:
+                raise self.malformed(f"a symbol's name at {name:#x} lies outside the string table")
+            if versioned:
+                version = names.get(index & MAX_VERSIONS)
+                if version is None:
+                    raise self.malformed(
+                        f"symbol {text(strings[name:end])} has the version index {index & MAX_VERSIONS}, "
+                        "which is neither defined nor required"
+                    )
+            else:
+                version = UNVERSIONED
+            bare, hidden = text(strings[name:end]), index > MAX_VERSIONS
+            symbols.append(
+                Symbol(bare, version, hidden, info >> 4, info & 15, other & 3, section, value, size)
+            )
+        return tuple(symbols)
+
+    @cached_property
+    def defined(self) -> tuple[Symbol, ...]:
+        """The symbols defined here, in the table's order."""
+        return self._symbols(undefined=False)
+
+    @cached_property
+    def undefined(self) -> tuple[Symbol, ...]:
+        """The symbols wanted from elsewhere, in the table's order."""
+        return self._symbols(undefined=True)
+
+    @cached_property
+    def imports(self) -> tuple[Import, ...]:
+        """What the loader must find elsewhere, in the table's order.
+
+        That is every undefined symbol, and each datum that a program keeps its own copy of: the table shows
+        it as defined, but at a version that is required and not defined here.
+        """
+        found: list[Import] = []
+        names, files = self._requirements[1], self._requirements[2]
+        for (name, info, _, section, _, size), index in self._raw_symbols():
+            bare = index & MAX_VERSIONS
+            required = bare in files and bare not in self._definitions
+            if (section != SHN_UNDEF and not required) or info >> 4 == STB_LOCAL:
+                continue
+            version, file = (names[bare], files[bare]) if required else (UNVERSIONED, "")
+            copied = size if section != SHN_UNDEF else 0
+            found.append(Import(self.string(name), version, file, info >> 4 == STB_WEAK, copied))
+        return tuple(found)
+
+
+def parse(data: bytes, name: str) -> Elf:
+    """The ELF file in ``data``; ``name`` is what errors call it. Raises `MalformedInput`."""
+    return Elf(data, name)
+
+
+def read(path: str | os.PathLike[str], name: str = "") -> Elf:
+    """The ELF file at ``path`` (called ``name`` in errors, or else by its path).
+
+    Raises `MalformedInput` (`ForeignElf` for 32-bit and big-endian files) and OSError if it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _from_descriptor(descriptor, name or os.fspath(path))
+    finally:
+        os.close(descriptor)
+
+
+def read_if_elf(path: str | os.PathLike[str], name: str = "") -> Elf | None:
+    """As `read`, but None for a file that does not begin with the ELF magic."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.pread(descriptor, 4, 0) != MAGIC:
+            return None
+        return _from_descriptor(descriptor, name or os.fspath(path))
+    finally:
+        os.close(descriptor)
+
+
+def _from_descriptor(descriptor: int, name: str) -> Elf:
+    size = os.fstat(descriptor).st_size
+    if size > READ_WHOLE:
+        return Elf(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), name)
+    return Elf(os.pread(descriptor, size, 0), name)

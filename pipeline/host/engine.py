@@ -1,0 +1,215 @@
+"""The container engine, found by really running a container.
+
+Machines differ: podman's default runtime may refuse the machine's cgroups, its default limits may be above
+what the machine allows. So each way of calling an engine is tried with a real container, in the order of
+`WAYS`, until one runs; what failed is shown if none does. The way that ran last time is tried first, for a
+try is dear where every container is a copy of its image (an ordinary user without an overlay file system).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths, store
+from pipeline.core.errors import CommandFailed, NoSpace, PipelineError, ToolMissing
+from pipeline.core.run import Completed, run
+
+#: Limits that a root without CAP_SYS_RESOURCE may still set; podman's own defaults are higher.
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+
+#: (program, options before the verb, options of `run` and `build`), the plainest first.
+WAYS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("podman", (), ()),
+    ("podman", (), LIMITS),
+    ("podman", ("--runtime", "runc"), LIMITS),
+    ("podman", ("--runtime", "crun", "--cgroup-manager", "cgroupfs"), LIMITS),
+    ("docker", (), ()),
+)
+
+
+class NoEngine(ToolMissing):
+    """No way of running a container works here."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way of calling podman or docker that was seen to work."""
+
+    program: str
+    options: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.program, *self.options))
+
+    def call(self, *args: str | os.PathLike[str], timeout: float | None = None) -> Completed:
+        """Run an engine verb that starts no container."""
+        return run([self.program, *self.options, *args], timeout=timeout)
+
+    def image_id(self, name: str) -> str | None:
+        """The id (``sha256:…``) of a local image, None if there is none of that name."""
+        done = run(
+            [self.program, *self.options, "image", "inspect", "--format", "{{.Id}}", name],
+            success_codes=None,
+        )
+        if done.returncode:
+            return None
+        found = done.text.strip()
+        return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def run(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        mounts: Mapping[str, Path] | None = None,
+        read_only: Mapping[str, Path] | None = None,
+        in_memory: Mapping[str, int] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        log: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+        remedy: str = "",
+        network: bool = False,
+    ) -> Completed:
+        """Run ``argv`` in a new container; as `run_argv` and `pipeline.core.run.run` say.
+
+        A container is no child of ours: ending the engine's client leaves it running. So whatever ends this
+        call early (^C, a time limit) also ends the container, by its name.
+        """
+        name = f"pipeline-{uuid.uuid4().hex[:12]}"
+        if self.program == "docker" and os.geteuid() and mounts:  # its root's files would not be ours to move
+            argv = ["sh", "-c", _GIVE_BACK, shlex.join(mounts), *argv]
+        line = self.run_argv(
+            image, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env, name=name,
+            network=network,
+        )  # fmt: skip
+        try:
+            return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
+        except BaseException:
+            run([self.program, *self.options, "rm", "--force", name], success_codes=None, timeout=60)
+            raise
+
+    def run_argv(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        mounts: Mapping[str, Path] | None = None,
+        read_only: Mapping[str, Path] | None = None,
+        in_memory: Mapping[str, int] | None = None,
+        env: Mapping[str, str] | None = None,
+        network: bool = False,
+        workdir: str = "",
+        name: str = "",
+        extra: Sequence[str] = (),
+    ) -> list[str]:
+        """The command line of a container that is removed when it ends.
+
+        ``mounts`` (writable) and ``read_only`` map paths inside to directories outside; ``in_memory`` maps
+        directories that live and end with the container to their greatest size in bytes. Without
+        ``network`` there is none.
+        """
+        line = [self.program, *self.options, "run", "--rm", *self.limits]
+        line += ["--network", "host" if network else "none", "--security-opt", "label=disable"]
+        if self.program == "podman":
+            line += ["--log-driver", "none"]
+            if not network:  # podman hands the host's proxies, passwords and all, to every container
+                line += ["--http-proxy=false"]
+        if name:
+            line += ["--name", name]
+        if workdir:
+            line += ["--workdir", workdir]
+        for inside, outside in (mounts or {}).items():
+            line += ["--volume", f"{outside}:{inside}"]
+        for inside, outside in (read_only or {}).items():
+            line += ["--volume", f"{outside}:{inside}:ro"]
+        for inside, size in (in_memory or {}).items():
+            line += ["--tmpfs", f"{inside}:rw,exec,mode=755,size={size}"]
+        for key, value in (env or {}).items():
+            line += ["--env", f"{key}={value}"]
+        return [*line, *extra, image, *argv]
+
+    def build_argv(
+        self, directory: Path, tag: str, arguments: Mapping[str, str], *, network: bool
+    ) -> list[str]:
+        """The command line that builds an image from ``directory``/Containerfile."""
+        line = [
+            self.program,
+            *self.options,
+            "build",
+            *self.limits,
+            "--network",
+            "host" if network else "none",
+        ]
+        for key, value in arguments.items():
+            line += ["--build-arg", f"{key}={value}"]
+        return [*line, "--tag", tag, "--file", str(directory / "Containerfile"), str(directory)]
+
+
+#: Runs a program, then gives what it wrote to whoever has the directory: $0 are the directories, quoted.
+_GIVE_BACK = """"$@"; status=$?; eval "set -- $0"
+for d; do chown -R --reference="$d" "$d"; done; exit $status"""
+
+
+def candidates() -> Iterator[Engine]:
+    """The ways whose program is installed; PIPELINE_ENGINE (podman or docker) narrows them."""
+    wanted = os.environ.get("PIPELINE_ENGINE", "")
+    for program, options, limits in WAYS:
+        if (not wanted or program == wanted) and shutil.which(program):
+            yield Engine(program, options, limits)
+
+
+def importers() -> Iterator[Engine]:
+    """One way for each installed program, good enough to import an image (which runs nothing)."""
+    seen = set()
+    for engine in candidates():
+        if engine.program not in seen:
+            seen.add(engine.program)
+            yield engine
+
+
+def probe(image: str, program: str) -> Engine:
+    """The first way of ``program`` that really runs ``true`` in ``image``.
+
+    Raises `NoEngine` with what each way said.
+    """
+    said = []
+    known = paths.state() / f"engine-{program}"
+    before = known.read_text() if known.is_file() else ""
+    ways = [engine for engine in candidates() if engine.program == program]
+    for engine in sorted(ways, key=lambda way: repr(way) != before):
+        try:
+            engine.run(image, ["true"], timeout=120)
+        except NoSpace:
+            raise
+        except PipelineError as e:
+            said.append(f"  {engine}{' with lower limits' if engine.limits else ''}: {last_word(e)}")
+            continue
+        if repr(engine) != before:
+            with suppress(OSError):  # it only saves time
+                store.write_atomically(known, repr(engine))
+        return engine
+    raise no_engine("no way of running a container works here:\n" + "\n".join(said))
+
+
+def last_word(error: PipelineError) -> str:
+    """The last line of what a program said, or of our own message if it said nothing."""
+    words = error.tail if isinstance(error, CommandFailed) and error.tail else error.message
+    return words.strip().splitlines()[-1] if words.strip() else "no word"
+
+
+def no_engine(message: str) -> NoEngine:
+    """The error, with the remedies there are."""
+    return NoEngine(
+        message,
+        hint="install podman with `nox -s setup`, or build without a container (recorded as not hermetic): "
+        "`nox -s build verify -- --place host`",
+    )

@@ -1,0 +1,133 @@
+"""From a release's RPMs to its root: every package unpacked as one file system that programs run in.
+
+Nothing of it is ever run to make it: no scriptlet, no ldconfig (ld.so finds the libraries in its default
+directories without a cache).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from pipeline.core import store
+from pipeline.core.arch import Arch, arch
+from pipeline.core.errors import EvidenceError, MalformedInput
+from pipeline.rpm import package
+from pipeline.rpm.payload import inside
+
+#: what a place mounts or lays over the root, and what programs expect to be there
+EMPTY = ("dev", "probes", "proc", "root", "sys", "tmp")
+#: the links of a merged /usr, which a distribution's `filesystem` package has and glibc's do not
+MERGED = ("lib", "lib64", "bin", "sbin")
+
+
+def is_wanted(rpm: package.Rpm) -> bool:
+    """Whether a package belongs in the root: debug information, debug sources and source packages do not."""
+    return not rpm.is_source and not rpm.name.endswith(("-debuginfo", "-debugsource", "-debuginfo-common"))
+
+
+def architecture(rpms: Sequence[package.Rpm], expected: Arch | None) -> str:
+    """The one architecture of the packages (``noarch`` goes with any).
+
+    Raises `MalformedInput` naming the packages that are not for ``expected``, or that differ.
+    """
+    by_arch: dict[str, list[str]] = {}
+    for rpm in rpms:
+        if rpm.arch != "noarch":
+            by_arch.setdefault(rpm.arch, []).append(rpm.path.name)
+    hint = "give the packages of one release and one architecture"
+    if expected is not None:
+        for name, files in by_arch.items():
+            if name != expected.name:
+                raise MalformedInput(
+                    f"{', '.join(sorted(files))}: for {name}, expected {expected.name}", hint=hint
+                )
+        return expected.name
+    if len(by_arch) != 1:
+        listed = "; ".join(f"{a}: {', '.join(sorted(f))}" for a, f in sorted(by_arch.items()))
+        raise MalformedInput(
+            f"packages of several architectures in one release: {listed}"
+            if by_arch
+            else "no package for any architecture among: " + ", ".join(r.path.name for r in rpms),
+            hint=hint,
+        )
+    return next(iter(by_arch))
+
+
+def extract(rpms: Sequence[Path], machine: Arch | None = None) -> Path:
+    """The directory that holds all packages of one release as one root, made once for these very files.
+
+    ``machine`` is the architecture expected; None takes the one of the packages. Each package's digests
+    are checked first. Where /lib64 and its like are not in the packages but /usr/lib64 is, the links of a
+    merged /usr are made; where packages put files under /lib64 it stays a directory.
+
+    Raises `MalformedInput`: a damaged package, a wrong or mixed architecture, two versions of one package,
+    no loader where programs look for it. `EvidenceError` if there is no package at all.
+    """
+    if not rpms:
+        raise EvidenceError(
+            "there are no RPMs to make a root of", hint="`nox -s build` makes them, or name others by --rpms"
+        )
+    read = sorted((package.verify(path) for path in rpms), key=lambda r: (r.name, r.path.name))
+    wanted = [rpm for rpm in read if is_wanted(rpm)]
+    name = architecture(wanted, machine)
+    for one, two in pairwise(wanted):
+        if one.name == two.name:
+            raise MalformedInput(
+                f"{one.path.name} and {two.path.name} are the same package twice",
+                hint="keep the one that belongs to the release",
+            )
+    # the package with the links of a merged /usr must come before those with files below them
+    wanted.sort(key=lambda r: r.name != "filesystem")
+    inputs = {
+        "arch": name,
+        "rpms": [[r.name, store.file_sha256(r.path)] for r in wanted],
+        "layout": 1,  # raised when the root is laid out differently from the same packages
+    }
+
+    def make(directory: Path) -> None:
+        root = directory / "root"
+        root.mkdir(mode=0o755)
+        for rpm in wanted:
+            package.extract(rpm.path, root)
+        _complete(root)
+        _check_loader(root, name)
+
+    return store.produce("sysroot", inputs, make).path / "root"
+
+
+def _complete(root: Path) -> None:
+    for directory in EMPTY:
+        path = root / directory
+        if not path.is_symlink():
+            path.mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    for directory in MERGED:
+        path = root / directory
+        if not path.exists() and not path.is_symlink() and (root / "usr" / directory).is_dir():
+            path.symlink_to(f"usr/{directory}")
+
+
+def _check_loader(root: Path, name: str) -> None:
+    """The loader is an ELF file of the architecture, at the path that programs name in PT_INTERP."""
+    machine = arch(name)
+    where = inside(root, machine.interp)
+    if not where.is_file():
+        raise MalformedInput(
+            f"no package has {machine.interp}, so no program could start on this release",
+            hint="give all packages of the release, the one called glibc among them",
+        )
+    with where.open("rb") as file:
+        head = file.read(20)
+    if len(head) < 20 or not head.startswith(b"\x7fELF\x02\x01"):
+        raise MalformedInput(
+            f"{machine.interp} is no 64-bit little-endian ELF file", hint="fetch or build the packages again"
+        )
+    (found,) = struct.unpack_from("<H", head, 18)
+    if found != machine.elf_machine:
+        raise MalformedInput(
+            f"{machine.interp} is for ELF machine {found}, the package says {name} ({machine.elf_machine})",
+            hint="the build mixed architectures up; build the release again",
+        )

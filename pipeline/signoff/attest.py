@@ -1,0 +1,406 @@
+"""Attestations: in-toto statements for each RPM, signed in DSSE envelopes, and their verification.
+
+For each RPM there is ``NAME.intoto.jsonl`` with two envelopes, one a line: SLSA provenance v1 for the
+build, and an in-toto test result for the verdict, which names the sha256 of ``evidence.json``. Where several
+builds made an RPM of one name (the source RPM of two architectures) it is ``NAME.RELEASE-ARCH.intoto.jsonl``.
+Formats: in-toto attestation framework v1 (statement, test-result v0.1), SLSA v1.0, DSSE v1.0.0.
+
+Verification trusts nothing but the public key: signatures first, then what was signed is held against the
+RPMs and the evidence at hand. Files are compared with their canonical form, so that no byte is free to
+change, not even one that a lenient reader of base64 or JSON would overlook.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from pipeline.core import store
+from pipeline.core.errors import ExitCode, MalformedInput, UsageError
+from pipeline.core.outcome import Finding, Outcome, worst
+from pipeline.core.records import BuildManifest, FileRecord
+from pipeline.signoff.document import FILE, read
+from pipeline.signoff.records import Evidence
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+PAYLOAD = "application/vnd.in-toto+json"
+BUILD_TYPE = "urn:glibc-backport-pipeline:rpmbuild:v1"
+BUILDER = "urn:glibc-backport-pipeline"
+SUFFIX = ".intoto.jsonl"
+#: What test-result calls a verdict; nothing but PASS and WAIVED is anything but FAILED.
+RESULTS = {Outcome.PASS: "PASSED", Outcome.WAIVED: "WARNED"}
+
+#: What reading a file that is no attestation may raise.
+WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+
+PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it was signed: ``file`` names it, ``kind`` decides the exit code."""
+
+    file: str
+    kind: Literal["changed", "missing"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+def exit_code(problems: Sequence[Problem]) -> ExitCode:
+    """1 if anything was changed, 3 if something is merely absent, 0 if all is well."""
+    if any(p.kind == "changed" for p in problems):
+        return ExitCode.FAILED
+    return ExitCode.MISSING if problems else ExitCode.PASS
+
+
+# --- statements ------------------------------------------------------------------------------------------
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _descriptor(name: str, sha256: str, **more: object) -> Json:
+    """An in-toto resource descriptor."""
+    return {"name": name, "digest": {"sha256": sha256.removeprefix("sha256:")}, **more}
+
+
+def _statement(rpm: FileRecord, predicate_type: str, predicate: Json) -> Json:
+    return {
+        "_type": STATEMENT,
+        "subject": [_descriptor(rpm.file, rpm.sha256)],
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    }
+
+
+def provenance(evidence: Evidence, build: BuildManifest, rpm: FileRecord) -> Json:
+    """How the RPM was made: SLSA provenance v1."""
+    materials = [_descriptor(f"profile {evidence.profile.name}", evidence.profile.sha256)]
+    if build.source:
+        materials.append(_descriptor(build.source.origin, build.source.sha256))
+    materials += [_descriptor(p.file, p.sha256) for p in build.patches]
+    if build.image:
+        materials.append(_descriptor(f"build image on {build.image.base}", build.image.id))
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"command": evidence.command, "target": str(build.target)},
+            "internalParameters": {
+                "mode": build.mode,
+                "place": build.place,
+                "hermetic": build.hermetic,
+                "tools": build.image.tools if build.image else {},
+            },
+            "resolvedDependencies": materials,
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": {"glibc-backport-pipeline": evidence.tool}},
+            "metadata": {"invocationId": build.key},
+        },
+    }
+    return _statement(rpm, PROVENANCE, predicate)
+
+
+def test_result(evidence: Evidence, build: BuildManifest, rpm: FileRecord) -> Json:
+    """What the evidence says: in-toto test result v0.1, for the whole sign-off the RPM is part of."""
+    tests: dict[str, list[Finding]] = {}
+    for finding in evidence.findings:
+        tests.setdefault(f"{finding.check} {finding.target}", []).append(finding)
+    outcomes = {name: worst(f.outcome for f in found) for name, found in sorted(tests.items())}
+
+    def named(result: str) -> list[str]:
+        return [name for name, outcome in outcomes.items() if RESULTS.get(outcome, "FAILED") == result]
+
+    predicate = {
+        "result": RESULTS.get(evidence.verdict, "FAILED"),
+        "configuration": [
+            _descriptor(
+                FILE,
+                evidence.sha256,
+                annotations={
+                    "verdict": evidence.verdict.name,
+                    "release-grade": "yes" if evidence.release_grade else "no",
+                    "target": str(build.target),
+                    "created": evidence.created,
+                },
+            )
+        ],
+        "passedTests": named("PASSED"),
+        "warnedTests": named("WARNED"),
+        "failedTests": named("FAILED"),
+    }
+    return _statement(rpm, TEST_RESULT, predicate)
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def load_private(path: Path, password: Callable[[], str]) -> PrivateKey:
+    """An Ed25519 or ECDSA key from a PEM file; ``password`` is asked only if it is encrypted.
+
+    Raises `UsageError`.
+    """
+    raw = _key_bytes(path)
+    try:
+        try:
+            key = serialization.load_pem_private_key(raw, None)
+        except TypeError:  # encrypted
+            key = serialization.load_pem_private_key(raw, password().encode())
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise UsageError(f"{path} is not a private key in PEM that opens: {e}", hint=_HOW_TO) from None
+    if not isinstance(key, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
+        raise UsageError(f"{path} is neither an Ed25519 nor an ECDSA key", hint=_HOW_TO)
+    return key
+
+
+def load_public(path: Path) -> PublicKey:
+    """An Ed25519 or ECDSA public key from a PEM file; raises `UsageError`."""
+    try:
+        key = serialization.load_pem_public_key(_key_bytes(path))
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise UsageError(f"{path} is not a public key in PEM: {e}", hint=_HOW_TO) from None
+    if not isinstance(key, (ed25519.Ed25519PublicKey, ec.EllipticCurvePublicKey)):
+        raise UsageError(f"{path} is neither an Ed25519 nor an ECDSA key", hint=_HOW_TO)
+    return key
+
+
+_HOW_TO = (
+    "`openssl genpkey -algorithm ed25519 -out key.pem` makes one, "
+    "`openssl pkey -in key.pem -pubout -out pub.pem` its public half"
+)
+
+
+def _key_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise UsageError(f"the key {path} cannot be read: {e.strerror}", hint=_HOW_TO) from None
+
+
+def _key_id(key: PublicKey) -> str:
+    """sha256 of the key's SubjectPublicKeyInfo."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
+# --- envelopes -------------------------------------------------------------------------------------------
+
+
+def _encoded(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding of a payload."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD), PAYLOAD.encode(), len(payload), payload)
+
+
+def sign(statement: Json, key: PrivateKey) -> Json:
+    """A DSSE envelope around a statement."""
+    payload = _canonical(statement)
+    message = _encoded(payload)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        signature = key.sign(message)
+    else:
+        signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD,
+        "signatures": [{"keyid": _key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
+    }
+
+
+def opened(line: bytes, key: PublicKey) -> Json:
+    """The statement in a line that holds an envelope signed with ``key``.
+
+    Raises ValueError saying what is wrong; a line that is not in canonical form is wrong too.
+    """
+    envelope = json.loads(line)
+    if not isinstance(envelope, dict) or _canonical(envelope) != line:
+        raise ValueError("not an envelope as it was written")
+    if envelope.keys() != {"payload", "payloadType", "signatures"} or envelope["payloadType"] != PAYLOAD:
+        raise ValueError(f"not a DSSE envelope of {PAYLOAD}")
+    payload = _decoded(envelope["payload"])
+    signatures = envelope["signatures"]
+    if not isinstance(signatures, list) or len(signatures) != 1 or signatures[0].keys() != {"keyid", "sig"}:
+        raise ValueError("it must have exactly one signature")
+    if signatures[0]["keyid"] != _key_id(key):
+        raise ValueError(f"signed with another key ({str(signatures[0]['keyid'])[:16]}…)")
+    signature = _decoded(signatures[0]["sig"])
+    try:
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signature, _encoded(payload))
+        else:
+            key.verify(signature, _encoded(payload), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise ValueError("the signature does not fit: it was changed after signing") from None
+    statement = json.loads(payload)
+    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT:
+        raise ValueError("what was signed is not an in-toto statement")
+    return statement
+
+
+def _decoded(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("not base64")  # noqa: TRY004  # callers take ValueError for all that is wrong
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("not base64 in its only form")
+    return raw
+
+
+# --- writing and verifying -------------------------------------------------------------------------------
+
+
+def rpms_of(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord]]:
+    """Every RPM that was judged, source RPMs among them, with its build."""
+    return [(b, r) for b in evidence.builds for r in (*b.rpms, b.srpm) if r is not None]
+
+
+def _stems(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord, str]]:
+    """`rpms_of`, each with what its attestation is called before the suffix; no two are called the same."""
+    judged = rpms_of(evidence)
+    times = Counter(rpm.file for _, rpm in judged)
+    return [(b, r, r.file if times[r.file] == 1 else _qualified(r.file, str(b.target))) for b, r in judged]
+
+
+def _qualified(name: str, target: str) -> str:
+    """The attestation's name for an RPM whose own name several targets share."""
+    _, release, arch = target.split("/")
+    return f"{name}.{release}-{arch}"
+
+
+def write(evidence: Evidence, directory: Path, key: PrivateKey | None) -> list[Path]:
+    """Write the attestations of every RPM; returns their paths.
+
+    Without a key the bare statements are written as ``NAME.statements.jsonl``: something to sign elsewhere,
+    which `verify` does not accept.
+    """
+    written = []
+    for build, rpm, stem in _stems(evidence):
+        statements = [provenance(evidence, build, rpm), test_result(evidence, build, rpm)]
+        lines = [_canonical(s if key is None else sign(s, key)) for s in statements]
+        path = directory / f"{stem}{'.statements.jsonl' if key is None else SUFFIX}"
+        store.write_atomically(path, b"\n".join(lines) + b"\n")
+        written.append(path)
+    return written
+
+
+def verify(evidence_file: Path, attestations: Path, rpms: Path, key: PublicKey) -> list[Problem]:
+    """Everything that is not as it was signed; an empty list means that all of it is.
+
+    ``rpms`` is searched with its subdirectories: each RPM in it must have been judged, and each judged one
+    must be there.
+    """
+    problems: list[Problem] = []
+    signed: dict[str, tuple[str, str]] = {}
+    evidence_digests: dict[str, str] = {}
+    files = sorted(attestations.glob(f"*{SUFFIX}"))
+    if not files:
+        text = "there is no attestation; `report --attest --sign-key KEY` makes them"
+        problems.append(Problem(str(attestations), "missing", text))
+    for file in files:
+        try:
+            name, sha256, digest = _bundle(file, key)
+        except WRONG as e:
+            problems.append(Problem(file.name, "changed", str(e) or "not an attestation"))
+            continue
+        signed[file.name] = (name, sha256)
+        evidence_digests[file.name] = digest
+    problems += _check_evidence(evidence_file, evidence_digests, signed, {f.name for f in files})
+    problems += _check_rpms(rpms, signed, complete=len(signed) == len(files) and bool(files))
+    return problems
+
+
+def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str]:
+    """(RPM's name, its sha256, sha256 of the evidence) as signed; raises ValueError."""
+    raw = file.read_bytes()
+    lines = raw.split(b"\n")
+    if len(lines) != 3 or lines[2]:
+        raise ValueError(f"it must have two lines, not {len(lines) - 1}")
+    made, judged = (opened(line, key) for line in lines[:2])
+    if (made["predicateType"], judged["predicateType"]) != (PROVENANCE, TEST_RESULT):
+        raise ValueError("it must hold a provenance and a test result, in this order")
+    if made["subject"] != judged["subject"] or len(made["subject"]) != 1:
+        raise ValueError("its two statements are about different files")
+    subject = made["subject"][0]
+    name = str(subject["name"])
+    target = str(made["predicate"]["buildDefinition"]["externalParameters"]["target"])
+    if file.name not in (name + SUFFIX, _qualified(name, target) + SUFFIX):
+        raise ValueError(f"it is about {name}")
+    digests = [c["digest"]["sha256"] for c in judged["predicate"]["configuration"] if c["name"] == FILE]
+    if len(digests) != 1:
+        raise ValueError(f"its test result does not name one {FILE}")
+    return name, str(subject["digest"]["sha256"]), str(digests[0])
+
+
+def _check_evidence(
+    file: Path, digests: Mapping[str, str], signed: Mapping[str, tuple[str, str]], bundles: set[str]
+) -> list[Problem]:
+    if not file.is_file():
+        return [Problem(str(file), "missing", "there is no such file")]
+    here = store.file_sha256(file)
+    others = sorted(name for name, digest in digests.items() if digest != here)
+    if others:
+        was = digests[others[0]]
+        return [
+            Problem(
+                file.name,
+                "changed",
+                f"its sha256 is {here}; {others[0]} was signed for {was}"
+                + (f" (and {len(others) - 1} more)" if len(others) > 1 else ""),
+            )
+        ]
+    if not digests:
+        return []  # no signed statement speaks of it, which is a problem already named
+    try:
+        evidence = read(file)
+    except MalformedInput as e:
+        return [Problem(file.name, "changed", e.message)]
+    problems = []
+    for _, rpm, stem in _stems(evidence):
+        bundle = stem + SUFFIX
+        if bundle not in bundles:
+            problems.append(Problem(bundle, "missing", f"{rpm.file} was judged but has no attestation"))
+        elif bundle in signed and signed[bundle] != (rpm.file, rpm.sha256):
+            problems.append(Problem(bundle, "changed", "it and the evidence differ on the RPM's sha256"))
+    return problems
+
+
+def _check_rpms(directory: Path, signed: Mapping[str, tuple[str, str]], *, complete: bool) -> list[Problem]:
+    """Judged RPMs that are absent or changed; RPMs nobody judged, if all attestations could be read."""
+    if not directory.is_dir():
+        return [Problem(str(directory), "missing", "there is no such directory")]
+    judged: dict[str, set[str]] = {}
+    for name, sha256 in signed.values():
+        judged.setdefault(name, set()).add(sha256)
+    found: dict[str, list[Path]] = {}
+    for path in sorted(directory.rglob("*.rpm")):
+        found.setdefault(path.name, []).append(path)
+    problems = []
+    for name, wanted in sorted(judged.items()):
+        here = [store.file_sha256(path) for path in found.get(name, [])]
+        changed = [digest for digest in here if digest not in wanted]
+        for digest in changed:
+            text = f"its sha256 is {digest}; what was judged is {' or '.join(sorted(wanted))}"
+            problems.append(Problem(name, "changed", text))
+        for digest in sorted(wanted - set(here) if not changed else ()):
+            which = f" with sha256 {digest}" if len(wanted) > 1 else ""
+            problems.append(Problem(name, "missing", f"it was judged but is not below {directory}{which}"))
+    if complete:
+        for name in sorted(found.keys() - judged.keys()):
+            problems.append(Problem(name, "changed", "nobody judged this RPM"))
+    return problems

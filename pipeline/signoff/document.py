@@ -1,0 +1,86 @@
+"""Evidence as a file: its JSON Schema, writing, and reading that trusts nothing."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from pydantic import ValidationError
+
+from pipeline.core import paths, store
+from pipeline.core.errors import MalformedInput, UsageError
+from pipeline.signoff.recheck import recheck
+from pipeline.signoff.records import Evidence
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = paths.PACKAGE / "signoff" / "evidence.schema.json"
+FILE = "evidence.json"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of evidence, generated from the model."""
+    made = Evidence.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_bare(made)}
+
+
+def _bare(value: Any) -> Any:
+    """Without titles and descriptions: they are the docstrings' and would only follow them about."""
+    if isinstance(value, dict):
+        prose = ("title", "description")
+        return {k: _bare(v) for k, v in value.items() if k not in prose or not isinstance(v, str)}
+    return [_bare(v) for v in value] if isinstance(value, list) else value
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+
+
+def write(evidence: Evidence, directory: Path) -> Path:
+    """Write ``evidence.json`` atomically; returns its path."""
+    path = directory / FILE
+    store.write_atomically(path, evidence.to_json())
+    return path
+
+
+def read(path: Path) -> Evidence:
+    """Evidence from a file.
+
+    Raises `UsageError` if there is no such file and `MalformedInput` if it is not evidence, of another
+    schema version, or if its verdict does not follow from its findings.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no evidence at {path}",
+            hint="`nox -s verify` makes it; `--evidence FILE` names another",
+        ) from None
+    return parse(raw, str(path))
+
+
+def parse(raw: bytes, name: str) -> Evidence:
+    """As `read`, from bytes; ``name`` is what error messages call them."""
+    again = "make it anew with `nox -s verify`"
+    try:
+        data = json.loads(raw)
+    except ValueError as e:
+        raise MalformedInput(f"{name} is not JSON: {e}", hint=again) from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise MalformedInput(
+            f"{name} is evidence of schema version {version!r}; this pipeline reads {SCHEMA_VERSION}",
+            hint="read it with the version of the pipeline that wrote it, or make it anew",
+        )
+    wrong = next(iter(sorted(_validator().iter_errors(data), key=lambda e: e.json_path)), None)
+    if wrong is not None:
+        raise MalformedInput(f"{name}: {wrong.json_path}: {wrong.message[:300]}", hint=again)
+    try:
+        evidence = Evidence.model_validate(data)
+    except ValidationError as e:
+        raise MalformedInput(f"{name}: {e.errors()[0]['loc']}: {e.errors()[0]['msg']}", hint=again) from None
+    recheck(evidence, name)
+    return evidence

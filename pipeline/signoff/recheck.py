@@ -1,0 +1,53 @@
+"""Evidence that was read is worked out again: what does not follow from its findings is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Frozen, Outcome
+from pipeline.profile import available, load
+from pipeline.signoff.completeness import complete
+from pipeline.signoff.records import Evidence, ProfileRecord, profile_sha256
+from pipeline.signoff.verdict import grade_reasons, verdict
+from pipeline.signoff.waiver import cause_of
+
+
+def recheck(evidence: Evidence, name: str) -> None:
+    """Do the sums again; raises `MalformedInput` where they come out differently."""
+    kept, declined = complete(evidence.questions, evidence.findings, evidence.not_judged, evidence.places)
+    applied = {c for w in evidence.waivers if w.status == "applied" for c in w.causes}
+    wrong = ""
+    if not _as_shipped(evidence.profile):
+        wrong = f"its record of profile {evidence.profile.name} is not what that profile says"
+    elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
+        wrong = "its findings do not answer the questions it says were planned"
+    elif any(f.outcome is Outcome.WAIVED and cause_of(f) not in applied for f in evidence.findings):
+        wrong = "a finding is WAIVED, but no waiver it records covers it"
+    elif verdict(evidence.findings) is not evidence.verdict:
+        wrong = f"its verdict is {evidence.verdict.name}, its findings say {verdict(evidence.findings).name}"
+    else:
+        reasons = grade_reasons(
+            evidence.profile, evidence.builds, evidence.places, evidence.findings, evidence.not_judged
+        )
+        if reasons != evidence.grade_reasons or evidence.release_grade is not (not reasons):
+            wrong = "its release grade does not follow from what it records"
+    if wrong:
+        raise MalformedInput(f"{name} was changed or cut: {wrong}", hint="make it anew with `nox -s verify`")
+
+
+def _as_shipped(record: ProfileRecord) -> bool:
+    """False if the record claims to be of a profile that is here and says something else than that does.
+
+    Which patches a series has is not the profile's word, and may be another in another checkout.
+    """
+    if record.name not in available():
+        return True
+    profile = load(record.name)
+    if profile_sha256(profile) != record.sha256:
+        return True  # another version of it, of which nothing is known here
+    return ProfileRecord.of(profile).model_copy(update={"series": record.series}) == record
+
+
+def _sorted(records: Iterable[Frozen]) -> list[str]:
+    return sorted(r.model_dump_json() for r in records)

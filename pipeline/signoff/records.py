@@ -1,0 +1,183 @@
+"""The records a sign-off is made of: profile, places, environment, and the evidence that holds them all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from pipeline.core import store
+from pipeline.core.arch import arch as arch_named
+from pipeline.core.outcome import Finding, Frozen, NotJudged, OutcomeName, Question, Target
+from pipeline.core.records import BuildManifest, FileRecord, file_record
+from pipeline.place import BatchResult, PlaceFacts
+from pipeline.profile import Profile, available, for_arch, load
+from pipeline.signoff.waiver import WaiverRecord
+from pipeline.source import series
+
+
+class StepRecord(Frozen):
+    """What the profile says the public ABI gains from one release to the next, per architecture."""
+
+    before: str
+    after: str
+    added: dict[str, tuple[str, ...]]
+
+
+def profile_sha256(profile: Profile) -> str:
+    """sha256 of all a profile says."""
+    return store.digest(profile.model_dump(mode="json", by_alias=True))
+
+
+class ProfileRecord(Frozen):
+    """What a reader must know of the profile; the profile file itself is bound by ``sha256``.
+
+    ``shipped``: it is one that comes with the pipeline, as it comes. ``series``: for each release the sha256
+    of the patches it has when none is left out.
+    """
+
+    name: str
+    title: str
+    glibc: str
+    stand_in: str
+    releases: tuple[str, ...]
+    titles: dict[str, str]
+    arches: tuple[str, ...]
+    steps: tuple[StepRecord, ...]
+    sha256: str
+    shipped: bool
+    series: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, profile: Profile) -> Self:
+        return cls(
+            name=profile.name,
+            title=profile.title,
+            glibc=profile.glibc,
+            stand_in=profile.stand_in,
+            releases=tuple(r.name for r in profile.release),
+            titles={r.name: r.title for r in profile.release},
+            arches=tuple(profile.arches),
+            steps=tuple(
+                StepRecord(
+                    before=s.before,
+                    after=s.after,
+                    added={a: tuple(for_arch(s.added, arch_named(a))) for a in profile.arches},
+                )
+                for s in profile.step
+            ),
+            sha256=profile_sha256(profile),
+            shipped=profile.name in available()
+            and profile_sha256(load(profile.name)) == profile_sha256(profile),
+            series={
+                r.name: tuple(p.sha256 for p in series.load(profile.name, r.name).patches)
+                for r in profile.release
+                if (series.directory(profile.name) / f"{r.name}.series").is_file()
+            },
+        )
+
+
+class PlaceRecord(Frozen):
+    """A place as it was found (`PlaceFacts`), for one architecture, and the log that shows it.
+
+    ``came_up`` is false if it never answered: then it can decline nothing. ``kernel_image`` is the file
+    that was booted, where there was one.
+    """
+
+    place: str
+    arch: str
+    came_up: bool
+    kernel: str = ""
+    kernel_version: str = ""
+    machine: str = ""
+    cpus: int = 0
+    cpu_model: str = ""
+    rseq: str = ""
+    emulation: str = ""
+    trouble: str = ""
+    log: FileRecord | None = None
+    kernel_image: FileRecord | None = None
+    #: when it was observed (UTC); before this run's time if nothing has changed since
+    observed: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        place: str,
+        arch: str,
+        batch: BatchResult,
+        *,
+        kernel_image: Path | None = None,
+        observed: str = "",
+    ) -> Self:
+        """The record of what came back from a place."""
+        facts: PlaceFacts | None = batch.facts
+        return cls(
+            place=place,
+            arch=arch,
+            came_up=facts is not None,
+            kernel=facts.kernel if facts else "",
+            kernel_version=facts.kernel_version if facts else "",
+            machine=facts.machine if facts else "",
+            cpus=facts.cpus if facts else 0,
+            cpu_model=facts.cpu_model if facts else "",
+            rseq=facts.rseq if facts else "",
+            emulation=facts.emulation if facts else "",
+            trouble=batch.trouble,
+            log=file_record(batch.log) if batch.log and batch.log.is_file() else None,
+            kernel_image=file_record(kernel_image) if kernel_image else None,
+            observed=observed,
+        )
+
+
+class Environment(Frozen):
+    """The machine that ran the pipeline: operating system, its own kernel, tool versions by name."""
+
+    os: str
+    kernel: str = ""
+    machine: str = ""
+    python: str = ""
+    tools: dict[str, str] = Field(default_factory=dict)
+
+
+class Evidence(Frozen):
+    """All that was asked, seen and made, and what follows from it. Stored as ``evidence.json``.
+
+    ``created`` is UTC, ISO 8601 to the second. ``command`` is the command line that makes it again.
+    """
+
+    schema_version: Literal[1] = 1
+    tool: str
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    command: str
+    profile: ProfileRecord
+    targets: tuple[Target, ...]
+    environment: Environment
+    builds: tuple[BuildManifest, ...]
+    places: tuple[PlaceRecord, ...]
+    questions: tuple[Question, ...]
+    findings: tuple[Finding, ...]
+    not_judged: tuple[NotJudged, ...]
+    waivers: tuple[WaiverRecord, ...] = ()
+    verdict: OutcomeName
+    release_grade: bool
+    grade_reasons: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Canonical text: equal evidence gives equal bytes."""
+        data = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of ``evidence.json`` as `write` writes it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """Findings that are not green, the worst first."""
+        red = [f for f in self.findings if not f.outcome.green]
+        return tuple(sorted(red, key=lambda f: -f.outcome))

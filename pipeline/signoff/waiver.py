@@ -1,0 +1,162 @@
+"""Waivers: a named person accepts one cause of one red finding until a day.
+
+A waivers file (``--waivers FILE``) is TOML; each ``[[waiver]]`` names the finding (check, target, case and,
+if wanted, place) and its cause, either as the exact text it had under "seen" or as the beginning of the
+cause's sha256 that the report prints. A check that turns red for another cause stays red.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.core import store
+from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Finding, Frozen, Outcome
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Waiver(BaseModel):
+    """One entry of a waivers file. ``expires`` is the last day on which it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: Text
+    target: Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+$")]
+    case: str = ""
+    place: str | None = None
+    seen: str | None = None
+    cause: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")] | None = None
+    reason: Text
+    who: Text
+    expires: date
+
+    @model_validator(mode="after")
+    def _names_one_cause(self) -> Waiver:
+        if (self.seen is None) == (self.cause is None):
+            raise ValueError(
+                "needs either `seen` (the exact text) or `cause` (12 or more digits of its sha256)"
+            )
+        return self
+
+    def covers(self, finding: Finding) -> bool:
+        """Whether it is about this finding, by name and by cause."""
+        return (
+            (self.check, self.target, self.case) == (finding.check, str(finding.target), finding.case)
+            and self.place in (None, finding.place)
+            and (self.seen is None or self.seen == finding.seen)
+            and (self.cause is None or cause_of(finding).startswith(self.cause))
+        )
+
+
+class WaiverRecord(Frozen):
+    """What became of a waiver. ``causes`` are the sha256 of the causes it covers, ``was`` their outcomes."""
+
+    check: str
+    target: str
+    case: str
+    place: str | None
+    seen: str | None
+    cause: str | None
+    reason: str
+    who: str
+    expires: str
+    status: Literal["applied", "expired", "unused", "refused"]
+    note: str
+    causes: tuple[str, ...] = ()
+    was: tuple[str, ...] = ()
+
+
+def cause_of(finding: Finding) -> str:
+    """sha256 of what a finding says, wherever it was seen: the same cause on two kernels is one cause."""
+    return store.digest([finding.check, str(finding.target), finding.case, finding.expected, finding.seen])
+
+
+def load(file: Path) -> list[Waiver]:
+    """Waivers from a TOML file; raises `UsageError` naming file, entry, key and what was expected."""
+    try:
+        data = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"there is no waivers file {file}", hint="name one with `--waivers FILE`") from None
+    except OSError as e:
+        raise UsageError(
+            f"the waivers file {file} cannot be read: {e.strerror}", hint="name one with `--waivers FILE`"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+    unknown = sorted(set(data) - {"waiver"})
+    entries = data.get("waiver", [])
+    if unknown or not isinstance(entries, list):
+        raise UsageError(
+            f"{file}: {unknown[0] if unknown else 'waiver'}: only [[waiver]] tables are expected",
+            hint="CONTRIBUTING.md shows a waivers file",
+        )
+    waivers = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            waivers.append(Waiver.model_validate(entry))
+        except ValidationError as e:
+            lines = [
+                f"{file}: waiver {number}: {'.'.join(str(p) for p in x['loc']) or 'entry'}: {x['msg']}"
+                for x in e.errors()
+            ]
+            raise UsageError("\n".join(lines), hint="mend the keys named above") from None
+    return waivers
+
+
+def apply_waivers(
+    waivers: Sequence[Waiver], findings: Iterable[Finding], today: date, *, never: str
+) -> tuple[list[Finding], list[WaiverRecord]]:
+    """The findings with the waived ones marked, and what became of each waiver.
+
+    Only FAIL and MISSING are waived; an ERROR, and any finding of the check called ``never``, is not.
+    """
+    result = list(findings)
+    records = []
+    for waiver in waivers:
+        hit = [i for i, f in enumerate(result) if waiver.covers(f) and f.outcome is not Outcome.PASS]
+        open_ = [
+            i
+            for i in hit
+            if result[i].outcome in (Outcome.FAIL, Outcome.MISSING) and result[i].check != never
+        ]
+        status: Literal["applied", "expired", "unused", "refused"]
+        if not hit:
+            status, note = "unused", "no red finding has this cause: remove it"
+        elif waiver.expires < today:
+            status, note = "expired", f"not applied: it held until {waiver.expires}"
+        elif not open_:
+            outcomes = ", ".join(sorted({result[i].outcome.name for i in hit}))
+            status, note = "refused", f"not applied: the finding is {outcomes}, which no waiver covers"
+        else:
+            status, note = "applied", f"covers {len(open_)} finding{'s' if len(open_) > 1 else ''}"
+        records.append(
+            WaiverRecord(
+                check=waiver.check,
+                target=waiver.target,
+                case=waiver.case,
+                place=waiver.place,
+                seen=waiver.seen,
+                cause=waiver.cause,
+                reason=waiver.reason,
+                who=waiver.who,
+                expires=waiver.expires.isoformat(),
+                status=status,
+                note=note,
+                causes=tuple(sorted({cause_of(result[i]) for i in open_})) if status == "applied" else (),
+                was=tuple(sorted({result[i].outcome.name for i in open_})) if status == "applied" else (),
+            )
+        )
+        if status == "applied":
+            for i in open_:
+                text = (
+                    f"{result[i].outcome.name} waived by {waiver.who} until {waiver.expires}: {waiver.reason}"
+                )
+                result[i] = result[i].model_copy(update={"outcome": Outcome.WAIVED, "waiver": text})
+    return result, records

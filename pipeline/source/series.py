@@ -1,0 +1,198 @@
+"""Patch series: which patches make a release, applied exactly, and a lint over all of it.
+
+``patches/PROFILE/RELEASE.series`` names patch files of the same directory, one a line; ``#`` begins a
+comment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.errors import UsageError
+from pipeline.core.progress import warn
+from pipeline.core.records import PatchRecord
+from pipeline.core.run import run
+from pipeline.profile import Profile
+from pipeline.source import patchfile
+from pipeline.source.patchfile import Patch
+
+#: rejected lines of one hunk that are shown
+SHOWN = 40
+_FAILED = re.compile(r"^Hunk #(\d+) FAILED at (\d+)")
+_OFFSET = re.compile(r"^Hunk #(\d+) succeeded at (\d+) \(offset (-?\d+) lines?\)")
+_FILE = re.compile(r"^(?:checking|patching) (?:file|symbolic link) '?(.*?)'?$")
+
+
+@dataclass(frozen=True)
+class Series:
+    """The patches of one release, in order. ``path`` is the series file."""
+
+    profile: str
+    release: str
+    path: Path
+    patches: tuple[Patch, ...]
+
+    def patches_up_to(self, up_to: str | None) -> tuple[Patch, ...]:
+        """The patches up to and with the one called ``up_to`` (its file name, or its beginning); None: all.
+
+        Raises `UsageError` if there is none or more than one of that name.
+        """
+        if up_to is None:
+            return self.patches
+        exact = [n for n, patch in enumerate(self.patches) if patch.file == up_to]
+        found = exact or [n for n, patch in enumerate(self.patches) if patch.file.startswith(up_to)]
+        if len(found) != 1:
+            raise UsageError(
+                f"{self.path.name} has {'no' if not found else 'more than one'} patch {up_to!r}",
+                hint="it has: " + (", ".join(p.file for p in self.patches) or "none"),
+            )
+        return self.patches[: found[0] + 1]
+
+    def apply(self, tree: Path, *, up_to: str | None = None) -> tuple[PatchRecord, ...]:
+        """Apply the series to a pristine ``tree``; returns the records of what was applied.
+
+        An offset is warned of. Raises `UsageError` with patch file and line, target file and line, and the
+        rejected lines of every hunk that does not fit; the tree is then half patched.
+        """
+        chosen = self.patches_up_to(up_to)
+        for patch in chosen:
+            for note in apply_patch(patch, tree):
+                warn(note)
+        return tuple(patch.record for patch in chosen)
+
+
+def directory(profile: str) -> Path:
+    """Where the patches of a profile are."""
+    return paths.PATCHES / profile
+
+
+def read_names(path: Path) -> list[tuple[int, str]]:
+    """(line number, patch file) of a series file; raises `UsageError` if it cannot be read."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} does not exist, so there is no series for that release",
+            hint="write it: one patch file a line, or only a comment if the base is as it should be",
+        ) from None
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path} is not UTF-8: {e}", hint="save it as UTF-8") from None
+    lines = ((number, line.split("#", 1)[0].strip()) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, line) for number, line in lines if line]
+
+
+def load(profile_name: str, release: str, *, base: Path | None = None) -> Series:
+    """The series of a release, from ``base`` (the profile's own directory by default).
+
+    Raises `UsageError` naming file and line of what is wrong.
+    """
+    base = base or directory(profile_name)
+    path = base / f"{release}.series"
+    patches = []
+    for number, name in read_names(path):
+        if not (base / name).is_file() or Path(name).name != name:
+            raise UsageError(
+                f"{path}:{number}: there is no patch {name}", hint=f"correct the name, or put it in {base}"
+            )
+        patches.append(patchfile.read(base / name))
+    return Series(profile_name, release, path, tuple(patches))
+
+
+def apply_patch(patch: Patch, tree: Path) -> list[str]:
+    """Apply one patch with fuzz 0; returns a note for each hunk that fitted only at another line.
+
+    Raises `UsageError` as `Series.apply` does.
+    """
+    hunks = patch.hunks()
+    done = run(
+        ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--forward", "--batch", "--reject-file=-"],
+        cwd=tree,
+        stdin=patch.diff.encode(),
+        success_codes=None,
+        timeout=300,
+    )
+    said = done.text
+    by_target: dict[str, list[patchfile.Hunk]] = {}
+    for hunk in hunks:
+        by_target.setdefault(hunk.target, []).append(hunk)
+    notes: list[str] = []
+    failures: list[str] = []
+    target = ""
+    for line in said.splitlines():
+        if match := _FILE.match(line):
+            target = match[1]
+        elif match := _OFFSET.match(line):
+            hunk = by_target[target][int(match[1]) - 1]
+            notes.append(
+                f"{patch.path}:{hunk.line}: fits {target}:{match[2]} only, "
+                f"{match[3]} lines off; refresh the patch"
+            )
+        elif match := _FAILED.match(line):
+            hunk = by_target[target][int(match[1]) - 1]
+            failures.append(_rejected(patch, hunk, tree))
+    if done.returncode:
+        if not failures:  # a missing target, a patch that is applied already
+            words = " ".join((said + done.stderr.decode(errors="replace")).split())
+            first = next((h for h in hunks if not (tree / h.target).exists()), None)
+            if first is not None and first.start:
+                words = f"{first.target} does not exist in the tree"
+            failures = [f"{patch.path}:{(first or hunks[0]).line}: {words[:400]}"]
+        raise UsageError(
+            f"{patch.file} does not apply with fuzz 0\n" + "\n".join(failures),
+            hint="make the patch again on this source, or name the source it was made for; "
+            "`nox -s series -- --each` shows which patches apply",
+        )
+    return notes
+
+
+def _rejected(patch: Patch, hunk: patchfile.Hunk, tree: Path) -> str:
+    where = f"{hunk.target}:{hunk.start}"
+    if not (tree / hunk.target).exists():
+        where += " (no such file)"
+    shown = [f"    {line}" for line in hunk.lines[:SHOWN]]
+    if len(hunk.lines) > SHOWN:
+        shown.append(f"    … {len(hunk.lines) - SHOWN} more lines")
+    return "\n".join([f"{patch.path}:{hunk.line}: this hunk does not fit {where}:", *shown])
+
+
+def lint(profile: Profile, *, base: Path | None = None) -> list[str]:
+    """Everything that is wrong with the patches of a profile: ``FILE:LINE: what``; empty if nothing is.
+
+    Every release has a series, every series names patches that exist, each once; every patch is used; every
+    header is complete; every diff is whole, with little context and no blemish in what it adds.
+    """
+    base = base or directory(profile.name)
+    found: list[str] = []
+    used: set[str] = set()
+    for release in profile.release:
+        path = base / f"{release.name}.series"
+        try:
+            names = read_names(path)
+        except UsageError as e:
+            found.append(e.message)
+            continue
+        seen: set[str] = set()
+        for number, name in names:
+            if name in seen:
+                found.append(f"{path}:{number}: {name} is named twice")
+            elif not (base / name).is_file():
+                found.append(f"{path}:{number}: there is no patch {name}")
+            seen.add(name)
+        used |= seen
+    for path in sorted(base.glob("*.series")):
+        if path.stem not in profile.releases:
+            found.append(f"{path}: profile {profile.name} has no release {path.stem}")
+    for path in sorted(p for p in base.iterdir() if p.suffix != ".series") if base.is_dir() else []:
+        if path.suffix != ".patch":
+            found.append(f"{path}: neither a .patch nor a .series file")
+            continue
+        if path.name not in used:
+            found.append(f"{path}: no series uses it")
+        try:
+            found += patchfile.blemishes(patchfile.read(path))
+        except UsageError as e:
+            found.append(e.message)
+    return found

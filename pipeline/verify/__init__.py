@@ -1,0 +1,1 @@
+"""Every check asked on every place."""

@@ -1,0 +1,118 @@
+"""Observations are results too: what a place said of the same programs is not asked for twice.
+
+Only a whole batch whose every answer was green is kept; anything else is observed again. Kept is what the
+programs printed, never a verdict: the checks judge it anew each time. A place whose identity is not known
+for sure (a machine over ssh) is always asked.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.check import Bench
+from pipeline.core import store
+from pipeline.core.records import timestamp
+from pipeline.place import BatchResult, Job, Place
+from pipeline.place.batch import encode_jobs
+
+_ADAPTER: TypeAdapter[BatchResult] = TypeAdapter(BatchResult)
+BATCH, LOG = "batch.json", "place.log"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for one architecture; ``kernel_image`` is the file it boots, if it boots one.
+
+    ``identity`` is all of the place that could change what is seen there (JSON); None: it cannot be known.
+    """
+
+    place: Place
+    identity: Mapping[str, Any] | None = None
+    kernel_image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What came back from a site, when (UTC, ISO 8601), and whether it is from an earlier run."""
+
+    batch: BatchResult
+    at: str
+    inputs: Mapping[str, Any] | None
+    reused: bool = False
+
+
+def host_identity() -> dict[str, Any]:
+    """The running kernel and processor, for places that use them."""
+    cpu = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "kernel": platform.release(),
+        "version": platform.version(),
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+    }
+
+
+def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] | None:
+    """The key of an observation, None if it is not to be kept."""
+    if site.identity is None:
+        return None
+    return {
+        "place": site.place.name,
+        "identity": dict(site.identity),
+        "jobs": store.digest(encode_jobs(jobs).decode()),
+        "roots": {name: sorted(r.sha256 for r in b.manifest.rpms) for name, b in bench.built.items()},
+        "programs": bench.programs.parent.name,
+    }
+
+
+def observe(site: Site, bench: Bench, jobs: Sequence[Job], *, fresh: bool = False) -> Observation:
+    """Run the jobs at the site, or take what an earlier run of the very same saw there."""
+    inputs = inputs_of(site, bench, jobs)
+    if inputs is not None and not fresh and (found := _kept(inputs)):
+        return found
+    roots = {name: b.root for name, b in bench.built.items()}
+    batch = site.place.run_batch(roots, {"/probes": bench.programs}, jobs)
+    return Observation(batch, timestamp(), inputs)
+
+
+def _kept(inputs: Mapping[str, Any]) -> Observation | None:
+    """What an earlier run kept; None if there is none or it was damaged since: then it is asked again."""
+    found = store.peek("observation", inputs)
+    if found is None:
+        return None
+    file, log = found.path / BATCH, found.path / LOG
+    try:
+        batch = _ADAPTER.validate_json(file.read_bytes())
+        at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except (OSError, ValidationError):
+        return None
+    return Observation(replace(batch, log=log if log.exists() else None), timestamp(at), inputs, reused=True)
+
+
+def keep(observation: Observation) -> None:
+    """Keep an observation whose answers were all green, for the next run."""
+    batch = observation.batch
+    if observation.inputs is None or observation.reused or batch.trouble or batch.facts is None:
+        return
+
+    def make(into: Path) -> None:
+        (into / BATCH).write_bytes(_ADAPTER.dump_json(replace(batch, log=None)))
+        if batch.log and batch.log.is_file():
+            shutil.copyfile(batch.log, into / LOG)
+
+    if found := store.peek("observation", observation.inputs):  # `--fresh` replaces it
+        store.remove_tree(found.path)
+    store.produce("observation", observation.inputs, make)

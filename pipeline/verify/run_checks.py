@@ -1,0 +1,189 @@
+"""Every check on built RPMs: what is asked, where it is observed, and the evidence that comes of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.core.arch import Arch, arch
+from pipeline.core.errors import CommandFailed, EvidenceError, NoSpace, PipelineError
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
+from pipeline.core.progress import say, step
+from pipeline.core.records import Built, timestamp
+from pipeline.core.run import first_line
+from pipeline.place import BatchResult
+from pipeline.profile import Profile
+from pipeline.signoff import evidence
+from pipeline.signoff.records import Environment, Evidence, PlaceRecord
+from pipeline.signoff.waiver import Waiver
+from pipeline.verify.observe import Observation, Site, keep, observe
+
+#: Programs of the host that have a part in what is seen, and how they tell their version.
+TOOLS = {
+    "podman": ("podman", "--version"),
+    "runc": ("runc", "--version"),
+    "rpm": ("rpm", "--version"),
+    "qemu-system-x86_64": ("qemu-system-x86_64", "--version"),
+    "qemu-system-aarch64": ("qemu-system-aarch64", "--version"),
+    "qemu-aarch64-static": ("qemu-aarch64-static", "--version"),
+}
+
+
+#: Where the programs are if they could not be compiled.
+NOWHERE = Path("/nonexistent/probes")
+
+
+@dataclass
+class Notes:
+    """What is gathered while the checks go on. ``only``: releases and architectures that are asked about."""
+
+    only: frozenset[tuple[str, str]] | None = None
+    questions: list[Question] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    declined: list[NotJudged] = field(default_factory=list)
+    places: list[PlaceRecord] = field(default_factory=list)
+
+    def about(self, target: Target) -> bool:
+        """Whether a question about ``target`` is to be asked."""
+        return self.only is None or (target.judged, target.arch) in self.only
+
+
+def verify(
+    profile: Profile,
+    targets: Sequence[Target],
+    built: Mapping[str, Mapping[str, Built]],
+    *,
+    programs: Callable[[Arch], Path],
+    sites: Callable[[Arch, Path], Sequence[Site]],
+    static: Sequence[StaticCheck],
+    watched: Sequence[PlaceCheck],
+    command: str,
+    fresh: bool = False,
+    narrow: bool = False,
+    waivers: Sequence[Waiver] = (),
+) -> Evidence:
+    """Run every check and return the evidence.
+
+    ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
+    architecture and ``sites`` says where its programs are watched. ``fresh``: watch again what was watched.
+    ``narrow``: ask only what is asked of ``targets`` and of the steps that end in one of them, so that the
+    runs of several targets share no question and together ask all of them (`pipeline.signoff.merge`).
+    """
+    notes = Notes(only=frozenset((t.release, t.arch) for t in targets) if narrow else None)
+    for name, releases in built.items():
+        machine = arch(name)
+        try:
+            compiled, why = programs(machine), None
+        except CommandFailed as e:
+            if all(b.manifest.mode != "supplied" for b in releases.values()):
+                raise
+            compiled, why = NOWHERE, e  # packages that cannot be compiled against are a finding about them
+        bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=compiled)
+        with step(f"read packages and libraries ({name})") as at:
+            for check in static:
+                at.at(check.name)
+                ask_static(check, bench, notes)
+        for site in sites(machine, bench.programs):
+            if why is None:
+                watch(site, bench, watched, notes, fresh=fresh)
+            else:
+                not_watched(site, bench, watched, notes, why)
+    return evidence.gather(
+        profile=profile,
+        targets=targets,
+        command=command,
+        environment=environment(),
+        builds=[b.manifest for releases in built.values() for b in releases.values()],
+        places=notes.places,
+        questions=notes.questions,
+        findings=notes.findings,
+        not_judged=notes.declined,
+        waivers=waivers,
+    )
+
+
+def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
+    """One static check. Input that cannot be read is an ERROR of each of its questions, never a pass."""
+    questions = [q for q in check.questions(bench) if notes.about(q.target)]
+    notes.questions += questions
+    if not questions:
+        return
+    try:
+        notes.findings += [f for f in check.run(bench) if notes.about(f.target)]
+    except NoSpace:  # says nothing of what is judged, and there is no room for a report either
+        raise
+    except PipelineError as e:
+        outcome = Outcome.ERROR if isinstance(e, EvidenceError) else Outcome.MISSING
+        notes.findings += [unanswered(q, outcome, e) for q in questions]
+
+
+def unanswered(question: Question, outcome: Outcome, error: PipelineError) -> Finding:
+    """The finding of a question that the check could not come to."""
+    return Finding(
+        check=question.check,
+        target=question.target,
+        case=question.case,
+        place=question.place,
+        outcome=outcome,
+        expected="an answer",
+        seen=error.explained,
+    )
+
+
+def watch(
+    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, *, fresh: bool = False
+) -> None:
+    """All checks that watch programs, in one batch at one place."""
+    place = site.place
+    jobs = [job for check in checks for job in check.jobs(bench) if notes.about(bench.target(job.root))]
+    try:
+        seen = observe(site, bench, jobs, fresh=fresh)
+    except NoSpace:
+        raise
+    except PipelineError as e:
+        seen = Observation(BatchResult(facts=None, results={}, trouble=e.explained), timestamp(), None)
+    if seen.reused:
+        say(f"{place.name}: nothing changed since it was observed at {seen.at}")
+    batch = seen.batch
+    notes.places.append(
+        PlaceRecord.of(place.name, bench.arch.name, batch, kernel_image=site.kernel_image, observed=seen.at)
+    )
+    answers: list[Finding | NotJudged] = []
+    for check in checks:
+        questions = [q for q in check.questions(bench, place.name) if notes.about(q.target)]
+        notes.questions += questions
+        try:
+            answers += [a for a in check.judge(bench, place.name, batch) if notes.about(a.target)]
+        except EvidenceError as e:
+            answers += [unanswered(q, Outcome.ERROR, e) for q in questions]
+    findings = [a for a in answers if isinstance(a, Finding)]
+    notes.findings += findings
+    notes.declined += [a for a in answers if isinstance(a, NotJudged)]
+    if findings and all(f.outcome.green for f in findings):
+        keep(seen)
+
+
+def not_watched(
+    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, why: CommandFailed
+) -> None:
+    """Every question about running programs is an ERROR: there are no programs, for the reason given."""
+    batch = BatchResult(facts=None, results={}, trouble=why.message.splitlines()[0])
+    notes.places.append(PlaceRecord.of(site.place.name, bench.arch.name, batch, observed=timestamp()))
+    questions = [q for c in checks for q in c.questions(bench, site.place.name) if notes.about(q.target)]
+    notes.questions += questions
+    notes.findings += [unanswered(q, Outcome.ERROR, why) for q in questions]
+
+
+def environment() -> Environment:
+    """The machine that runs the pipeline."""
+    os_release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    return Environment(
+        os=os_release.get("PRETTY_NAME", platform.system()),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        python=platform.python_version(),
+        tools={name: words for name, argv in TOOLS.items() if (words := first_line(argv))},
+    )
