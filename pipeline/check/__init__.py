@@ -6,13 +6,15 @@ planned question gets a finding: one that the check did not answer is MISSING (`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from pipeline.abi.listing import Listing, listings
 from pipeline.core.arch import Arch
+from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, NotJudged, Question, Target
 from pipeline.core.records import Built
 from pipeline.place import BatchResult, Job
@@ -58,17 +60,27 @@ class Bench:
         return Target(profile=self.profile.name, release=release, arch=self.arch.name)
 
 
-class StaticCheck(Protocol):
+class Check:
+    """Base of all checks: one declaration, from which everything else about a check is made."""
+
+    declared: ClassVar[Declaration]
+
+    @property
+    def name(self) -> str:
+        return self.declared.name
+
+
+class StaticCheck(Check, ABC):
     """A check that needs no running program: it reads RPMs, ELF files and baselines."""
 
-    name: str
-
+    @abstractmethod
     def questions(self, bench: Bench) -> list[Question]: ...
 
+    @abstractmethod
     def run(self, bench: Bench) -> list[Finding]: ...
 
 
-class PlaceCheck(Protocol):
+class PlaceCheck(Check, ABC):
     """A check that watches programs run: it names its jobs and judges what came back.
 
     Job ids begin with the check's name and a slash. ``judge`` must cope with absent results (MISSING) and
@@ -76,10 +88,11 @@ class PlaceCheck(Protocol):
     the place's name; questions are planned before it has come up.
     """
 
-    name: str
-
+    @abstractmethod
     def questions(self, bench: Bench, place: str) -> list[Question]: ...
 
+    @abstractmethod
     def jobs(self, bench: Bench) -> list[Job]: ...
 
+    @abstractmethod
     def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]: ...

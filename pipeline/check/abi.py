@@ -23,14 +23,21 @@ from pipeline.check.abi_facts import (
     shown,
 )
 from pipeline.check.abi_nodes import Layout, WholeNodes
+from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.profile import Step
 
 
-class Baselines:
+class Baselines(StaticCheck):
     """Each built release exports exactly what its committed baseline lists, in every DSO."""
 
-    name = "abi.baseline"
+    declared = Declaration(
+        name="abi.baseline",
+        question=(
+            "Does every DSO export exactly its committed baseline, symbol by symbol, kinds and "
+            "sizes included?"
+        ),
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
@@ -64,10 +71,17 @@ class Baselines:
         )
 
 
-class Steps:
+class Steps(StaticCheck):
     """From one release to another, exactly the profile's symbols are added, in no other DSO, none is lost."""
 
-    name = "abi.delta"
+    declared = Declaration(
+        name="abi.delta",
+        question=(
+            "From release to release, is exactly the expected set added, and nothing removed or "
+            "changed in any DSO?"
+        ),
+        scope=Scope.STEP,
+    )
 
     def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
         return [

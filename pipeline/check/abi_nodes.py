@@ -14,19 +14,24 @@ from pipeline import elf
 from pipeline.abi import baseline
 from pipeline.abi.delta import Change, Delta
 from pipeline.abi.listing import Listing
-from pipeline.check import Bench
+from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Answer, answered, built_listings, changes, reference, remedy, shown
 from pipeline.core.arch import Arch
+from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.elf import Elf, Symbol
 
 _NODE = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 
 
-class WholeNodes:
+class WholeNodes(StaticCheck):
     """A node that a DSO gains over the profile's first release is upstream's whole node, where expected."""
 
-    name = "abi.node-whole"
+    declared = Declaration(
+        name="abi.node-whole",
+        question=("Is each version node a DSO gained upstream's whole set, and has no other DSO gained it?"),
+        scope=Scope.LATER,
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         first = bench.profile.release[0].name
@@ -139,13 +144,16 @@ def place_of(symbol: str) -> str:
     return PLACES[symbol][0] if symbol in PLACES else "data"
 
 
-class Layout:
+class Layout(StaticCheck):
     """The public rseq symbols are in ld.so alone, of the right size, where nobody can overwrite them.
 
     A release that does not export them has none of them at a public node of any DSO.
     """
 
-    name = "abi.rseq-layout"
+    declared = Declaration(
+        name="abi.rseq-layout",
+        question=("Are the symbols where they belong: size and offset in RELRO, flags in read-only data?"),
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         return [Question(check=self.name, target=bench.target(release)) for release in bench.built]

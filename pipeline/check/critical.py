@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 
 #: How long the counters are incremented, ms.
@@ -14,7 +15,11 @@ class RseqCritical(ProbeCheck):
     """More threads than CPUs increment per-CPU counters in rseq critical sections, through glibc's area
     where it is registered and through areas of their own where it is not; aborts must have been seen."""
 
-    name: str = "rseq.critical"
+    declared = Declaration(
+        name="rseq.critical",
+        question="Do real critical sections on glibc's area lose no increment under preemption?",
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-critical", str(DURATION))

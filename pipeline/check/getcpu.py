@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import (
@@ -16,6 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 
 #: Times each thread visits every CPU, and threads beside the main one.
@@ -27,8 +28,11 @@ NO_VDSO_GETCPU = ("aarch64",)
 class GetcpuMigration(ProbeCheck):
     """sched_getcpu gives the CPU a thread was just moved to, for every CPU; rseq or not."""
 
-    name: str = "getcpu.migration"
-    needs_rseq: ClassVar[bool] = False
+    declared = Declaration(
+        name="getcpu.migration",
+        question="Is `sched_getcpu` right on every CPU?",
+        needs=(Need.TWO_CPUS,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/getcpu-migrate", str(ROUNDS), str(THREADS))
@@ -59,7 +63,11 @@ class GetcpuPath(ProbeCheck):
     """With rseq on sched_getcpu reads the rseq area: a number no CPU has comes back from it. With rseq off
     the area says -2 and the answer is right, so it came from elsewhere."""
 
-    name: str = "getcpu.path"
+    declared = Declaration(
+        name="getcpu.path",
+        question="Does `sched_getcpu` read the rseq area when on, and not when off?",
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:
         return (f"{PROBES}/getcpu-path", bench.profile.rseq.tunable)
@@ -119,7 +127,13 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
 class GetcpuSteps(ProbeCheck):
     """Instructions and system calls of one call, PLT included, counted by single-stepping it."""
 
-    name: str = "getcpu.steps"
+    declared = Declaration(
+        name="getcpu.steps",
+        question=(
+            "How many instructions and system calls is one call (single-stepped, the same everywhere)?"
+        ),
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/step-count", f"{PROBES}/getcpu-once")

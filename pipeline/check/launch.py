@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import elf
-from pipeline.check import TUNABLE_STATES, Bench, tunable_case, tunable_env
+from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, StaticCheck, tunable_case, tunable_env
 from pipeline.check.probing import PROBES
+from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, MalformedInput
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
@@ -57,10 +58,14 @@ def _named(pairs: Pairs) -> str:
     return ", ".join(f"{node} of {dso}" for dso, node in sorted(pairs)) or "none"
 
 
-class Needs:
+class Needs(StaticCheck):
     """Only the program that uses the rseq symbols needs their node, and of ld.so alone."""
 
-    name = "launch.needs"
+    declared = Declaration(
+        name="launch.needs",
+        question="Does only the rseq program need the new node?",
+        scope=Scope.NEWEST,
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         target = bench.target(bench.profile.build_against)
@@ -115,10 +120,16 @@ def starts(bench: Bench) -> Iterator[Start]:
                 yield Start(program, release, state)
 
 
-class Matrix:
+class Matrix(PlaceCheck):
     """Each program on each release: started with the right result, or refused for the right reason."""
 
-    name = "launch.matrix"
+    declared = Declaration(
+        name="launch.matrix",
+        question=(
+            "Do programs built on the newest release start on each, and is the one that must not "
+            "start refused by the loader?"
+        ),
+    )
 
     def _question(self, bench: Bench, place: str, release: str, case: str) -> Question:
         return Question(check=self.name, target=bench.target(release), case=case, place=place)

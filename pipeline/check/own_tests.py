@@ -5,7 +5,8 @@ A wrapper that maps "unsupported" to success once hid that the rseq tests had st
 
 from __future__ import annotations
 
-from pipeline.check import Bench
+from pipeline.check import Bench, StaticCheck
+from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import Built
 
@@ -15,10 +16,15 @@ WORDS = {"PASS": Outcome.PASS, "FAIL": Outcome.FAIL, "XPASS": Outcome.FAIL}
 ABI = ("check-abi-ld", "check-abi-libc", "check-abi-libm")
 
 
-class OwnTests:
+class OwnTests(StaticCheck):
     """One question for each test the profile names and each library's ABI check."""
 
-    name = "glibc.tests"
+    declared = Declaration(
+        name="glibc.tests",
+        question="Do glibc's own rseq and sched tests and its ABI check pass in the build?",
+        release_grade=False,
+        when="the build ran them (`--check`)",
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         return [

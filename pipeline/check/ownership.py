@@ -16,6 +16,7 @@ from pipeline.check.probing import (
     verdict,
 )
 from pipeline.check.registration import MAX_CPU
+from pipeline.core.declaration import Declaration, Need
 
 #: What the kernel says while glibc holds the registration: to another area EINVAL (not EBUSY, which is for
 #: the same area again), to the same one with a wrong signature EPERM (kernel/rseq.c).
@@ -29,7 +30,13 @@ ACCEPTED = {
 class RseqOwn(ProbeCheck):
     """Registers, and if that succeeds gives back, an area of the program's own, in two threads."""
 
-    name: str = "rseq.own"
+    declared = Declaration(
+        name="rseq.own",
+        question=(
+            "Is a program's own registration refused when glibc holds it, and accepted when it does not?"
+        ),
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/own-registration",)

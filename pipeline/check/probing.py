@@ -6,12 +6,13 @@ never be taken for a good one.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pipeline.check import TUNABLE_STATES, Bench, tunable_case, tunable_env
+from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, tunable_case, tunable_env
+from pipeline.core.declaration import Need
 from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, Job, PlaceFacts
@@ -138,15 +139,13 @@ def told(error: str) -> None:
         raise Unanswered(Outcome.ERROR, f"asking the kernel failed: {error}")
 
 
-class ProbeCheck(ABC):
+class ProbeCheck(PlaceCheck):
     """One job and one question a release and tunable state.
 
-    ``needs_rseq``: the place must have rseq; with user-mode QEMU the question is refused by name, and where
-    the kernel or a filter refuses the call it is MISSING. ``program`` is the probe's command line.
+    One that needs rseq is refused by name with user-mode QEMU, and is MISSING where the kernel or a filter
+    refuses the call. ``program`` is the probe's command line.
     """
 
-    name: str
-    needs_rseq: ClassVar[bool] = True
     timeout: ClassVar[float] = 60.0
 
     @abstractmethod
@@ -183,7 +182,7 @@ class ProbeCheck(ABC):
 
     def refused(self, facts: PlaceFacts) -> str:
         """Why this place cannot answer by its nature; "" if it can."""
-        if self.needs_rseq and not facts.judges_rseq:
+        if Need.RSEQ in self.declared.needs and not facts.judges_rseq:
             return "user-mode QEMU has no rseq: what is seen there says nothing of it"
         return ""
 
@@ -230,7 +229,7 @@ class ProbeCheck(ABC):
             raise Unanswered(Outcome.MISSING, f"the place never came up ({batch.trouble or 'no facts'})")
         if facts.emulation != "user" and facts.machine != bench.arch.name:
             raise Unanswered(Outcome.ERROR, f"the place is {facts.machine}, not {bench.arch.name}")
-        if self.needs_rseq and facts.rseq != HAS_RSEQ:
+        if Need.RSEQ in self.declared.needs and facts.rseq != HAS_RSEQ:
             raise Unanswered(
                 Outcome.MISSING,
                 f"the place refuses rseq ({facts.rseq}): its kernel lacks it or a filter forbids it",

@@ -16,6 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.place import BatchResult, PlaceFacts
 
@@ -30,7 +31,13 @@ Lines = list[dict[str, Any]]
 class RseqRegistered(ProbeCheck):
     """Every thread is registered, or none is, and what glibc says of it agrees with the kernel."""
 
-    name: str = "rseq.registered"
+    declared = Declaration(
+        name="rseq.registered",
+        question=(
+            "Does the kernel (ptrace) have an rseq area for every thread when on, and for none when off?"
+        ),
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", f"{PROBES}/rseq-threads", str(THREADS))
@@ -146,8 +153,10 @@ def _libc_faults(
 class RseqTunable(ProbeCheck):
     """ld.so lists the tunable with its range and the value that holds."""
 
-    name: str = "rseq.tunable"
-    needs_rseq: ClassVar[bool] = False
+    declared = Declaration(
+        name="rseq.tunable",
+        question="Does `glibc.pthread.rseq` have the right default and bounds?",
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:
         return (bench.arch.interp, "--list-tunables")
@@ -166,8 +175,12 @@ class RseqTunable(ProbeCheck):
 class RseqFallback(ProbeCheck):
     """Under user-mode QEMU, which has no rseq: glibc says so and goes on without."""
 
-    name: str = "rseq.fallback"
-    needs_rseq: ClassVar[bool] = False
+    declared = Declaration(
+        name="rseq.fallback",
+        question=("Where rseq is not to be had, does every thread run without it, and does glibc say so?"),
+        release_grade=False,
+        only_at="qemu-user",
+    )
     #: The place whose nature this check is for.
     place: ClassVar[str] = "qemu-user"
 

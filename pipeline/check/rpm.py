@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pipeline.check import Bench
+from pipeline.check import Bench, StaticCheck
+from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, PipelineError
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import Built
@@ -112,10 +113,14 @@ def _verdict(good: bool) -> Outcome:
     return Outcome.PASS if good else Outcome.FAIL
 
 
-class Provides:
+class Provides(StaticCheck):
     """For each step of the profile, what the packages provide grows by exactly the nodes that are new."""
 
-    name = "rpm.provides"
+    declared = Declaration(
+        name="rpm.provides",
+        question="Do the packages' Provides differ by that one node?",
+        scope=Scope.STEP,
+    )
 
     def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
         return [
@@ -145,10 +150,14 @@ class Provides:
         return _answered(question, f"added: {_listed(new)}; removed: nothing", ask)
 
 
-class Requires:
+class Requires(StaticCheck):
     """A program that uses the symbols gets the Requires by itself; one that does not, does not."""
 
-    name = "rpm.requires"
+    declared = Declaration(
+        name="rpm.requires",
+        question="Does a program that uses the symbols get the right Requires by itself?",
+        scope=Scope.NEWEST,
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         target = bench.target(bench.profile.build_against)
@@ -178,10 +187,16 @@ class Requires:
         return _verdict(named == wanted), f"naming {bench.profile.rseq.node}: {_listed(named)}"
 
 
-class Transaction:
+class Transaction(StaticCheck):
     """rpm itself accepts the program's package on a release, or refuses it, for the one right reason."""
 
-    name = "rpm.transaction"
+    declared = Declaration(
+        name="rpm.transaction",
+        question=(
+            "Does a real rpm transaction accept that program where it must, and refuse it for "
+            "that reason alone where it must not?"
+        ),
+    )
 
     def questions(self, bench: Bench) -> list[Question]:
         return [

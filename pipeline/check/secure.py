@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 
 #: Who made the program AT_SECURE, as the tracer says it.
@@ -32,7 +33,14 @@ class RseqSecure(RseqRegistered):
     That the same words in the same environment are heard elsewhere is what `RseqRegistered` itself shows.
     """
 
-    name: str = "rseq.secure"
+    declared = Declaration(
+        name="rseq.secure",
+        question=(
+            "In a program that runs with more rights than its user (AT_SECURE), does the "
+            "release's default hold whatever the tunable says?"
+        ),
+        needs=(Need.RSEQ,),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", "--secure", f"{PROBES}/rseq-threads", str(THREADS))

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 from pipeline.place import Job, PlaceFacts
 from pipeline.profile import Speed
@@ -80,7 +81,14 @@ def compare(rule: Rule, ratio: Ratio) -> Outcome:
 class GetcpuSpeed(ProbeCheck):
     """One job a release measures all kinds in turns; each state of the tunable has its own rules."""
 
-    name: str = "getcpu.speed"
+    declared = Declaration(
+        name="getcpu.speed",
+        question=(
+            "How many nanoseconds is a call, against the alternatives in the same run (on real "
+            "hardware alone)?"
+        ),
+        needs=(Need.RSEQ, Need.TIME),
+    )
 
     def program(self, bench: Bench) -> tuple[str, ...]:
         return (f"{PROBES}/getcpu-speed", bench.profile.rseq.tunable)

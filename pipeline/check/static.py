@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 
 #: Ways of linking, as the gcc option without its dash.
@@ -41,7 +42,14 @@ class RseqStatic(RseqRegistered):
     has must tell the truth.
     """
 
-    name: str = "rseq.static"
+    declared = Declaration(
+        name="rseq.static",
+        question=(
+            "Does a program linked with `-static` or `-static-pie` against the release's libc.a "
+            "register, or not, in the same way?"
+        ),
+        needs=(Need.RSEQ,),
+    )
 
     def cases(self, bench: Bench) -> Sequence[Linked]:
         return [Linked(case.release, case.state, kind) for case in super().cases(bench) for kind in KINDS]
