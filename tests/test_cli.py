@@ -176,7 +176,7 @@ def test_help_lists_every_verb_and_an_unknown_one_is_wrong_use() -> None:
 
 def test_every_verb_has_a_module() -> None:
     for verb in cli.VERBS:
-        assert find_spec(f"pipeline.cli.{verb}") is not None, verb
+        assert find_spec(f"pipeline.cli.{verb.replace('-', '_')}") is not None, verb
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

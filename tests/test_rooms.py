@@ -13,7 +13,7 @@ from pipeline.core import paths
 #: From the ground up. ``profile`` is one module, the others are directories.
 ROOMS = (
     "core", "profile", "elf", "debian", "rpm", "abi", "source", "host", "place", "build", "check", "signoff",
-    "verify", "scan", "drift", "report", "benchmark", "cli", "__main__",
+    "verify", "scan", "drift", "report", "knownbad", "benchmark", "cli", "__main__",
 )  # fmt: skip
 
 

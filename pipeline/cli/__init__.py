@@ -18,7 +18,8 @@ from pipeline.core.errors import ExitCode, PipelineError, of_system_call
 from pipeline.core.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
-VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "bench", "clean")
+VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "known-bad", "bench",
+         "clean")  # fmt: skip
 
 #: Seconds within which several signals are one.
 SAME_MOMENT = 1.0
@@ -33,7 +34,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in VERBS:
             return None
-        command = import_module(f"pipeline.cli.{name}").command
+        command = import_module(f"pipeline.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -19,6 +19,8 @@ CHEAP = (
     "rpm-transactions",
     "warnings",
     "distgit",
+    "known-bad",
+    "trees",
     "logs",
 )
 ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quarantine", "image")

@@ -40,6 +40,20 @@ def state_at(directory: Path) -> Iterator[None]:
         _STATE.reset(token)
 
 
+#: what `logs_at` says
+_LOGS: ContextVar[Path | None] = ContextVar("logs", default=None)
+
+
+@contextmanager
+def logs_at(directory: Path) -> Iterator[None]:
+    """All logs of the block lie in ``directory``: work that goes on side by side shares no log."""
+    token = _LOGS.set(directory)
+    try:
+        yield
+    finally:
+        _LOGS.reset(token)
+
+
 def state() -> Path:
     """The directory all results live under (created on demand by the store)."""
     if chosen := _STATE.get():
@@ -56,7 +70,7 @@ def state() -> Path:
 
 def logs() -> Path:
     """Full logs of long commands, one file a command."""
-    return state() / "logs"
+    return _LOGS.get() or state() / "logs"
 
 
 def ccache(profile: str, arch: str) -> Path:

@@ -1,0 +1,140 @@
+"""Entries of the museum: one TOML file says what is wrong, where it happened, and which checks must see it.
+
+``tests/known-bad/NAME.toml``. README there describes the form; the schema is these classes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.core import paths
+from pipeline.core.arch import Arch
+from pipeline.core.errors import UsageError
+from pipeline.profile import Profile
+
+DIRECTORY = paths.REPO / "tests" / "known-bad"
+
+#: Which release of a profile is made wrong: its first, the one that exports while rseq is off, or the newest.
+Role = Literal["oldest", "update", "newest"]
+#: What a run that ends without a verdict counts as, beside the names of checks.
+REFUSED = "refused"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Change(_Model):
+    """A change of one source file: ``find`` (exactly ``count`` times) becomes ``replace``.
+
+    ``add`` makes a new file of that text, ``remove`` takes the file away. ``profiles`` narrows the change.
+    """
+
+    file: str
+    find: str = ""
+    replace: str = ""
+    count: int = 1
+    add: str = ""
+    remove: bool = False
+    profiles: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Change:
+        if sum((bool(self.find), bool(self.add), self.remove)) != 1:
+            raise ValueError("exactly one of find, add and remove")
+        return self
+
+
+class Edit(_Model):
+    """An edit of a built package: ``do`` names it; ``file`` is a path in the package called ``package``.
+
+    The file of an edit of an ELF file may be ``@loader``. All other keys are the edit's own.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    do: str
+    package: str = "glibc"
+    file: str = ""
+    arches: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The edit's own keys."""
+        return dict(self.model_extra or {})
+
+
+class Entry(_Model):
+    """One known-bad release.
+
+    ``expect`` names every check that must be red, and no other may be; `REFUSED`: the run must end with an
+    error about what is judged. Nothing expected: a good release, made by the same means, that must be green.
+    ``happened`` tells where it really happened. ``waits``: the check that sees it is not there yet.
+    """
+
+    title: str
+    happened: str = ""
+    profiles: Annotated[tuple[str, ...], Field(min_length=1)] = ("bookworm", "el9")
+    arches: Annotated[tuple[str, ...], Field(min_length=1)] = ("x86_64", "aarch64")
+    release: Role = "newest"
+    expect: tuple[str, ...] = ()
+    waits: str = ""
+    change: tuple[Change, ...] = ()
+    edit: tuple[Edit, ...] = ()
+    path: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Entry:
+        if bool(self.change) == bool(self.edit):
+            raise ValueError("an entry has either [[change]] (of the source) or [[edit]] (of a package)")
+        if list(self.expect) != sorted(set(self.expect)):
+            raise ValueError("expect: each check once, in order")
+        return self
+
+    @cached_property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def good(self) -> bool:
+        """Whether this is a control that must stay green."""
+        return not self.expect
+
+    def release_of(self, profile: Profile) -> str:
+        """The name of the release that is made wrong."""
+        if self.release == "newest":
+            return profile.build_against
+        if self.release == "oldest":
+            return profile.release[0].name
+        for release in profile.release:
+            if release.exports_rseq and not release.rseq_default:
+                return release.name
+        raise UsageError(f"profile {profile.name} has no release that exports and is off")
+
+    def fits(self, profile: Profile, machine: Arch) -> bool:
+        return profile.name in self.profiles and machine.name in self.arches
+
+
+def read(path: Path) -> Entry:
+    """One entry; raises `UsageError` naming file and key."""
+    try:
+        data = tomllib.loads(path.read_text())
+        return Entry.model_validate({**data, "path": path})
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path} is no entry: {e}", hint="correct the file") from None
+    except ValidationError as e:
+        wrong = "; ".join(f"{'.'.join(str(p) for p in x['loc']) or 'entry'}: {x['msg']}" for x in e.errors())
+        raise UsageError(f"{path}: {wrong}", hint="tests/known-bad/README.md has the form") from None
+
+
+def load(directory: Path = DIRECTORY) -> list[Entry]:
+    """All entries, good ones first, then by name; raises `UsageError`."""
+    found = [read(path) for path in sorted(directory.glob("*.toml"))]
+    if not found:
+        raise UsageError(f"{directory} has no entries", hint="run it in a checkout of the pipeline")
+    return sorted(found, key=lambda e: (not e.good, e.name))

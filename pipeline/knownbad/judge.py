@@ -1,0 +1,136 @@
+"""What the checks say of an entry: verify's own path over a release that was made wrong.
+
+A check is red if it gives any answer that is not green where the good release's is. What the good release
+lacks too (glibc's own tests that were not run) says nothing of an entry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.check import registry
+from pipeline.core.arch import Arch
+from pipeline.core.errors import EvidenceError, PipelineError, UsageError, WorldError
+from pipeline.core.outcome import Finding, Outcome, Target
+from pipeline.core.records import Built
+from pipeline.knownbad.entry import REFUSED, Entry
+from pipeline.profile import Profile
+from pipeline.verify.observe import Site
+from pipeline.verify.run_checks import verify
+
+#: check, target, case, place and kernel of a finding.
+Key = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What entries are judged on: the good releases of one architecture, and the places.
+
+    ``programs`` compiles the probes for a set of releases; ``sites`` says where they run.
+    """
+
+    profile: Profile
+    machine: Arch
+    good: Mapping[str, Built]
+    programs: Callable[[Mapping[str, Built]], Path]
+    sites: Callable[[Arch, Path], Sequence[Site]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was seen: check -> what it said first. ``known``: questions the good release does not answer.
+
+    ``trouble``: why nothing could be judged (the world's fault, not the entry's); "" if it was.
+    """
+
+    name: str
+    expected: tuple[str, ...]
+    seen: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    trouble: str = ""
+    note: str = ""
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Checks that should be red and are not."""
+        return tuple(c for c in self.expected if c not in self.seen)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """Checks that are red and should not be."""
+        return tuple(sorted(c for c in self.seen if c not in self.expected))
+
+    @property
+    def holds(self) -> bool:
+        return not (self.missed or self.more or self.trouble)
+
+
+def known_checks() -> frozenset[str]:
+    """The names of all checks, and `REFUSED`."""
+    return frozenset({*(c.name for c in registry.STATIC), *(c.name for c in registry.WATCHED), REFUSED})
+
+
+def answers(ground: Ground, release: str, built: Built, *, fresh: bool = False) -> list[Finding]:
+    """Every finding about one release, ``built`` in the place of the good one. Raises as `verify`."""
+    releases = {**ground.good, release: built}
+    releases = {r.name: releases[r.name] for r in ground.profile.release}
+    target = Target(profile=ground.profile.name, release=release, arch=ground.machine.name)
+    evidence = verify(
+        ground.profile,
+        [target],
+        {ground.machine.name: releases},
+        programs=lambda _: ground.programs(releases),
+        sites=ground.sites,
+        static=registry.STATIC,
+        watched=registry.WATCHED,
+        command="nox -s known-bad",
+        narrow=True,
+        fresh=fresh,
+    )
+    return list(evidence.findings)
+
+
+def unanswered(findings: Sequence[Finding]) -> frozenset[Key]:
+    """What a good release has no answer to. Raises `EvidenceError` if it is red."""
+    red = [f for f in findings if f.outcome in (Outcome.FAIL, Outcome.ERROR)]
+    if red:
+        words = "; ".join(dict.fromkeys(f"{f.check} ({f.target.release}): {f.seen[:200]}" for f in red))
+        raise EvidenceError(
+            f"a good release is red, so nothing can be learned from bad ones: {words}",
+            hint="`nox -s verify` shows it whole; fix that first",
+        )
+    return frozenset(f.key for f in findings if not f.outcome.green)
+
+
+def red(findings: Sequence[Finding], known: frozenset[Key]) -> dict[str, str]:
+    """Check -> what it said, of each check with an answer that is not green and not in ``known``."""
+    seen: dict[str, str] = {}
+    for finding in findings:
+        if not finding.outcome.green and finding.key not in known:
+            where = f" [{finding.case}]" if finding.case else ""
+            seen.setdefault(finding.check, f"{finding.outcome.name}{where}: {finding.seen}")
+    return seen
+
+
+def judge(
+    entry: Entry,
+    ground: Ground,
+    make: Callable[[], Built],
+    known: frozenset[Key],
+    *,
+    fresh: bool = False,
+) -> Judgement:
+    """Make the entry's release and ask every check. Never raises what an entry can be at fault for."""
+    start = time.monotonic()
+    expected, seen, trouble = entry.expect, {}, ""
+    try:
+        built = make()
+        seen = red(answers(ground, entry.release_of(ground.profile), built, fresh=fresh), known)
+    except EvidenceError as e:  # what is judged cannot be read: verify ends with this
+        seen = {REFUSED: e.message}
+    except (UsageError, WorldError, PipelineError) as e:
+        trouble = e.explained
+    return Judgement(entry.name, expected, seen, time.monotonic() - start, trouble)

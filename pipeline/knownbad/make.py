@@ -1,0 +1,44 @@
+"""From an entry to the release it describes: edited packages, or packages built from changed source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.build import supplied
+from pipeline.core import paths, store
+from pipeline.core.arch import Arch
+from pipeline.core.errors import EvidenceError
+from pipeline.core.records import Built
+from pipeline.knownbad import edits
+from pipeline.knownbad.entry import Entry
+from pipeline.profile import Profile
+
+_OWN = Path(__file__).parent
+
+
+def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
+    """The good release with the entry's edits, read as packages from elsewhere are.
+
+    Raises `UsageError` for an edit that does not fit, and what `supplied.supplied` raises.
+    """
+    inputs = {
+        "good": [r.sha256 for r in good.manifest.rpms],
+        "edits": [e.model_dump(mode="json") for e in entry.edit],
+        "arch": machine.name,
+        "code": [store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "rpmheader")],
+    }
+    made = store.produce("known-bad", inputs, lambda into: _write(entry, good, machine, into / "RPMS"))
+    built = supplied.supplied(profile, good.target.release, made.path / "RPMS", machine)
+    if built is None:
+        raise EvidenceError(f"{made.path} holds no package for {machine.name}")
+    return built
+
+
+def _write(entry: Entry, good: Built, machine: Arch, into: Path) -> None:
+    into.mkdir()
+    edits.apply(entry.edit, good, machine, into)
+
+
+def logs_of(name: str) -> Path:
+    """Where the logs of one entry's run are: entries are judged side by side."""
+    return paths.logs() / "known-bad" / name
