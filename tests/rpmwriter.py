@@ -127,6 +127,9 @@ def write(
             1035: [hashlib.sha256(i.data).hexdigest() if stat.S_ISREG(i.mode) else "" for i in listed],
             1036: [i.data.decode() if stat.S_ISLNK(i.mode) else "" for i in listed],
             1037: (0,) * len(listed),
+            1039: ["root"] * len(listed),
+            1040: ["root"] * len(listed),
+            5011: 8,
             1096: tuple(i.inode or 1000 + n for n, i in enumerate(listed)),
         }
     main |= tags or {}

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.arch import arch
 from pipeline.core.errors import EvidenceError, MalformedInput
 from pipeline.rpm import sysroot
-from tests.rpmwriter import DIR, LNK, REG, Item, write
+from tests.rpmwriter import DIR, LNK, REG, Item, cpio, write
 
 X86, ARM = arch("x86_64"), arch("aarch64")
 
@@ -64,7 +64,7 @@ def test_merged_usr_gets_its_links(tmp_path: Path, machine: str) -> None:
 
 def test_the_filesystem_package_comes_first(tmp_path: Path) -> None:
     links = [Item("/usr/lib64", DIR | 0o755), Item("/lib64", LNK | 0o777, b"usr/lib64")]
-    root = sysroot.extract([glibc(tmp_path), write(tmp_path, "filesystem", items=links)], X86)
+    root = sysroot.extract([glibc(tmp_path), write(tmp_path, "filesystem", items=links)], X86, judged=True)
     assert (root / "lib64").is_symlink()
     assert (root / "usr/lib64/ld-linux-x86-64.so.2").is_file()
 
@@ -117,6 +117,22 @@ def test_no_loader(tmp_path: Path) -> None:
 def test_the_same_package_twice(tmp_path: Path) -> None:
     with pytest.raises(MalformedInput, match="same package twice"):
         sysroot.extract([glibc(tmp_path), glibc(tmp_path, release="2")], X86)
+
+
+def test_packages_that_disagree_are_refused_unless_a_check_judges_them(tmp_path: Path) -> None:
+    other = write(tmp_path, "glibc-evil", items=[Item("/usr/lib64/libc.so.6", data=b"evil")])
+    one = write(tmp_path, "glibc-libs", items=[Item("/lib64/libc.so.6", data=b"good")])
+    with pytest.raises(MalformedInput, match=r"/usr/lib64/libc\.so\.6: different contents in glibc-evil and"):
+        sysroot.extract([glibc(tmp_path), one, other], X86)
+    assert sysroot.extract([glibc(tmp_path), one, other], X86, judged=True).is_dir()
+
+
+def test_a_payload_that_is_not_as_listed_is_refused(tmp_path: Path) -> None:
+    payload = cpio([Item("/lib64/libc.so.6", data=b"evil")])
+    listed = [Item("/lib64/libc.so.6", data=b"good")]
+    lies = write(tmp_path, "glibc-libs", items=listed, payload=payload, compressor="none")
+    with pytest.raises(MalformedInput, match=r"glibc-libs.*: /lib64/libc\.so\.6: sha256 .* in the payload"):
+        sysroot.extract([glibc(tmp_path), lies], X86)
 
 
 def test_no_package(tmp_path: Path) -> None:

@@ -354,7 +354,8 @@ def built(entry: Entry) -> Built:
                 f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
                 hint=f"remove {entry.path} and run `nox -s build` again",
             )
-    return Built(manifest=manifest, rpms=directory, root=extract([directory / r.file for r in manifest.rpms]))
+    root = extract([directory / r.file for r in manifest.rpms], judged=True)
+    return Built(manifest=manifest, rpms=directory, root=root)
 
 
 def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = None) -> None:

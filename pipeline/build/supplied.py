@@ -112,4 +112,4 @@ def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> 
         image=None,
         seconds=0.0,
     )
-    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine))
+    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine, judged=True))

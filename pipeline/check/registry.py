@@ -11,6 +11,7 @@ from pipeline.check import (
     launch,
     own_tests,
     ownership,
+    packages,
     registration,
     rpm,
     secure,
@@ -21,6 +22,7 @@ from pipeline.check import (
 STATIC: tuple[StaticCheck, ...] = (
     *abi.CHECKS,
     *rpm.CHECKS,
+    *packages.CHECKS,
     *launch.STATIC_CHECKS,
     own_tests.OwnTests(),
 )

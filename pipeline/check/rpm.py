@@ -19,13 +19,13 @@ from pipeline.core.records import Built
 from pipeline.profile import Step, for_arch
 from pipeline.rpm import package as rpmfile
 from pipeline.rpm import transaction
+from pipeline.rpm.header import Dependency
+from pipeline.rpm.inventory import OWN
 from pipeline.rpm.sysroot import is_wanted
 
 RSEQ, PLAIN = "launch-rseq", "launch-plain"
 #: What a system without development tools has of glibc; the vendor's glibc requires a langpack.
 RUNTIME = ("glibc", "glibc-common", "glibc-minimal-langpack", "glibc-gconv-extra")
-#: Stands for a package's own version and release, in which any two releases differ.
-OWN = "VERSION-RELEASE"
 
 _BUILD = "`nox -s build` makes the packages and the test programs"
 
@@ -90,7 +90,7 @@ def provides(built: Built) -> Counter[str]:
         versions = {own} if rpm.epoch is None else {own, f"{rpm.epoch}:{own}"}
         for provided in rpm.provides:
             version = OWN if provided.version in versions else provided.version
-            counted[str(rpmfile.Dependency(provided.name, provided.flags, version))] += 1
+            counted[str(Dependency(provided.name, provided.flags, version))] += 1
     return counted
 
 

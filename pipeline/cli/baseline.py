@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,23 +17,25 @@ from pipeline.abi import baseline
 from pipeline.abi.baseline import Baseline, Origin
 from pipeline.abi.delta import Delta, delta
 from pipeline.build.builder import Builder
+from pipeline.check.packages import inventory_path, make_inventory
 from pipeline.cli.options import Choice, choice_options
-from pipeline.core import paths
+from pipeline.core import paths, store
 from pipeline.core.arch import arch
 from pipeline.core.errors import ExitCode, MalformedInput, UsageError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
-from pipeline.rpm import package, sysroot
+from pipeline.rpm import inventory, package, sysroot
 from pipeline.source.download import download, without_password
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user named to list: at most one of the three."""
+    """What the user named to list: at most one of the three. ``addresses``: where the RPMs were named."""
 
-    rpms: tuple[str, ...]
+    rpms: tuple[Path, ...]
+    addresses: tuple[str, ...]
     debs: tuple[Path, ...]
     root: Path | None
     origin: str
@@ -74,11 +77,13 @@ def command(
     With --from-rpm, --from-deb or --from-root one release and one architecture must be named. A baseline that
     differs from what would be written is shown as a delta and kept, unless --force is given.
     """
-    given = Given(rpms, debs, root, origin, note)
+    given = Given(tuple(Path(r) for r in rpms), rpms, debs, root, origin, note)
+    texts: dict[Path, str] = {}
     if given.kinds > 1:
         raise UsageError("name only one of --from-rpm, --from-deb and --from-root")
     if nodes and not upstream:
         raise UsageError("--node is for --upstream", hint="a baseline of a release is always complete")
+    given = replace(given, rpms=tuple(_local(where) for where in rpms))
     if upstream:
         target = Target(profile=baseline.UPSTREAM, release=upstream, arch=_the_one(choice.arches, "--arch"))
         arch(target.arch)
@@ -90,12 +95,14 @@ def command(
         _the_one(choice.arches, "--arch")
         (target,) = choice.targets(profile)
         wanted = {baseline.directory_of(target): _given(given, target, ())}
+        texts = _texts_of_rpms(given, target)
     else:
-        wanted = _from_builds(choice, note)
+        wanted, texts = _from_builds(choice, note)
     refused = [path for path, made in wanted.items() if not _put(made, path, force)]
+    refused += [path for path, text in texts.items() if not put_text(path, text, force=force)]
     if refused:
         raise UsageError(
-            f"{len(refused)} of {len(wanted)} baselines differ and were kept",
+            f"{len(refused)} of {len(wanted) + len(texts)} baselines differ and were kept",
             hint="look at the deltas above; if they are meant, run it again with --force",
         )
     return ExitCode.PASS
@@ -126,6 +133,28 @@ def _put(made: Baseline, directory: Path, force: bool) -> bool:
     return True
 
 
+def put_text(file: Path, text: str, *, force: bool) -> bool:
+    """Write a text that is committed unless another is there; True if it is there now. Says what happened."""
+    where = file.relative_to(paths.BASELINES)
+    old = file.read_text() if file.is_file() else None
+    if old is not None and _facts(old) == _facts(text):
+        say(f"{where}: no difference, kept as it is")
+        return True
+    if old is not None:
+        lines = difflib.unified_diff(_facts(old), _facts(text), str(where), "new", n=1, lineterm="")
+        click.echo("\n".join(lines))
+        if not force:
+            return False
+    store.write_atomically(file, text)
+    say(f"{where}: written")
+    return True
+
+
+def _facts(text: str) -> list[str]:
+    """The lines but the first, which names what it was made from."""
+    return text.splitlines()[1:]
+
+
 # -- where listings come from ---------------------------------------------------------------------------
 
 
@@ -149,18 +178,22 @@ def _given(given: Given, target: Target, nodes: tuple[str, ...]) -> Baseline:
 
 def _of_rpms(given: Given, target: Target) -> tuple[Path, Origin]:
     """The root of RPMs whose digests were verified."""
-    files = [_local(where) for where in given.rpms]
+    files = given.rpms
     root = sysroot.extract(files, arch(target.arch))
-    nvrs = sorted({package.read(file).nvr for file in files})
-    glibc = [nvr for nvr in nvrs if nvr.startswith("glibc-2")]
     origin = Origin(
         "rpm",
-        ", ".join(glibc or nvrs),
+        _name_of(given),
         tuple(file_record(file) for file in files),
-        source=", ".join(without_password(w) for w in given.rpms if "://" in w),
+        source=", ".join(without_password(w) for w in given.addresses if "://" in w),
         note=given.note,
     )
     return root, origin
+
+
+def _name_of(given: Given) -> str:
+    """What release the RPMs are, by the name and version of glibc's own package."""
+    nvrs = sorted({package.read(file).nvr for file in given.rpms})
+    return ", ".join([nvr for nvr in nvrs if nvr.startswith("glibc-2")] or nvrs)
 
 
 def _local(where: str) -> Path:
@@ -199,15 +232,26 @@ def _of_debs(given: Given) -> Iterator[tuple[Path, Origin]]:
         yield Path(scratch), Origin("deb", ", ".join(origins), inputs, note=given.note)
 
 
-def _from_builds(choice: Choice, note: str) -> dict[Path, Baseline]:
+def _texts_of_rpms(given: Given, target: Target) -> dict[Path, str]:
+    """The inventory of the RPMs that were named."""
+    if not given.rpms:
+        return {}
+    made = make_inventory(given.rpms, _name_of(given))
+    return {inventory_path(target, foreign=True): inventory.render(made)}
+
+
+def _from_builds(choice: Choice, note: str) -> tuple[dict[Path, Baseline], dict[Path, str]]:
     """Baselines of the chosen targets' builds, built first where they are not."""
     profile, _ = choice.profile()
     builder = Builder(profile, source.fetch(profile, choice.source or None), choice.build)
-    return {
-        baseline.directory_of(target): baseline.from_root(made.root, target, origin_of(made, note))
-        for target in choice.targets(profile)
-        for made in [builder.build(target)]
-    }
+    listed: dict[Path, Baseline] = {}
+    texts: dict[Path, str] = {}
+    for target in choice.targets(profile):
+        made = builder.build(target)
+        listed[baseline.directory_of(target)] = baseline.from_root(made.root, target, origin_of(made, note))
+        packages = make_inventory([made.rpms / r.file for r in made.manifest.rpms], made.manifest.nvr)
+        texts[inventory_path(target)] = inventory.render(packages)
+    return listed, texts
 
 
 def origin_of(made: Built, note: str = "") -> Origin:

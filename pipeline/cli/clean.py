@@ -17,6 +17,8 @@ CHEAP = (
     "observation",
     "probe-rpm",
     "rpm-transactions",
+    "rpm-installation",
+    "rpm-payload",
     "warnings",
     "distgit",
     "known-bad",

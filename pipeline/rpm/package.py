@@ -1,8 +1,8 @@
 """Reads RPM packages without rpm: their metadata, whether they are whole, and their files.
 
 The format is rpm's version 3/4 file: a lead (96 bytes), a signature header padded to eight bytes, the main
-header, and a compressed cpio archive. Tag and flag numbers are those of rpm's ``rpmtag.h`` and ``rpmds.h``;
-``docs/manual/format_*.md`` in rpm's source describes the layout.
+header, and a compressed cpio archive. Tag and flag numbers are those of rpm's ``rpmtag.h`` and
+``rpmfiles.h``; ``docs/manual/format_*.md`` in rpm's source describes the layout.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -18,59 +18,50 @@ from pathlib import Path
 
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.rpm import payload as rpmpayload
+from pipeline.rpm import scripts
+from pipeline.rpm.header import REMEDY, Dependency, Header, exactly, read_header
 from pipeline.rpm.payload import Listed, Member
+from pipeline.rpm.scripts import Script
 
 LEAD = struct.Struct(">4sBBHH66sHH16x")
 LEAD_MAGIC = b"\xed\xab\xee\xdb"
-HEADER = struct.Struct(">8sII")
-HEADER_MAGIC = b"\x8e\xad\xe8\x01\x00\x00\x00\x00"
-ENTRY = struct.Struct(">IIII")
-#: rpm's own limits (lib/header.c): more is refused before memory is taken for it
-MAX_ENTRIES = 0xFFFF
-MAX_STORE = 256 << 20
 
 SIG_LONGSIZE, SIG_SHA256, SIG_SIZE, SIG_MD5 = 270, 273, 1000, 1004
 NAME, VERSION, RELEASE, EPOCH, ARCH, SOURCERPM = 1000, 1001, 1002, 1003, 1022, 1044
 FILEINODES = 1096
 FILESIZES, FILEMODES, FILEDIGESTS, FILELINKTOS, FILEFLAGS = 1028, 1030, 1035, 1036, 1037
+FILERDEVS, FILEUSERNAME, FILEGROUPNAME, FILEVERIFYFLAGS = 1033, 1039, 1040, 1045
+FILECAPS, FILEDIGESTALGO = 5010, 5011
 DIRINDEXES, BASENAMES, DIRNAMES, LONGFILESIZES = 1116, 1117, 1118, 5008
 PAYLOADFORMAT, PAYLOADCOMPRESSOR, PAYLOADDIGEST, PAYLOADDIGESTALGO = 1124, 1125, 5092, 5093
+#: digest of the payload before it was compressed (rpm 4.16 and later write it)
+PAYLOADDIGESTALT = 5097
+PREFIXES = 1098
 #: (names, flags, versions)
 PROVIDES = (1047, 1112, 1113)
 REQUIRES = (1049, 1048, 1050)
 OBSOLETES = (1090, 1114, 1115)
+#: the other relations by rpm's name for them
+RELATIONS = {
+    "conflicts": (1054, 1053, 1055),
+    "recommends": (5046, 5048, 5047),
+    "suggests": (5049, 5051, 5050),
+    "supplements": (5052, 5054, 5053),
+    "enhances": (5055, 5057, 5056),
+    "orders": (5035, 5037, 5036),
+}
 
-SENSE_LESS, SENSE_GREATER, SENSE_EQUAL = 2, 4, 8
 FILE_GHOST = 64
 #: rpm's numbers of hash algorithms are those of OpenPGP (RFC 9580, 9.5)
-HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}
-
-_REMEDY = "fetch or build the package again; `rpm -Kv FILE` shows what rpm makes of it"
-
-
-@dataclass(frozen=True, order=True)
-class Dependency:
-    """One provided, required or obsoleted name; ``version`` is "" where none is named."""
-
-    name: str
-    flags: int = 0
-    version: str = ""
-
-    def __str__(self) -> str:
-        """As ``rpm -qp --provides`` prints it: ``glibc = 2.34-28.el9_0``."""
-        sense = "".join(
-            sign
-            for bit, sign in ((SENSE_LESS, "<"), (SENSE_GREATER, ">"), (SENSE_EQUAL, "="))
-            if self.flags & bit
-        )
-        return f"{self.name} {sense} {self.version}" if sense and self.version else self.name
+HASHES = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """One file of the package's list: absolute path, mode (``st_mode``), size in bytes, hexadecimal digest
-    ("" for what is no regular file), the target of a symbolic link, rpm's file flags, and a number that
-    hard links share (0: not known)."""
+    ("" for what is no regular file), the target of a symbolic link, rpm's file flags, a number that hard
+    links share (0: not known), owner and group by name, capabilities as text (``cap_net_raw=ep``), what
+    ``rpm -V`` looks at (all bits set: everything), and the numbers of a device."""
 
     path: str
     mode: int
@@ -79,6 +70,11 @@ class FileEntry:
     link: str
     flags: int
     inode: int = 0
+    owner: str = ""
+    group: str = ""
+    capabilities: str = ""
+    verified: int = 0xFFFFFFFF
+    device: int = 0
 
     @property
     def is_regular(self) -> bool:
@@ -93,7 +89,10 @@ class FileEntry:
 @dataclass(frozen=True)
 class Rpm:
     """A package's metadata. ``epoch`` is None where the package has none; ``source_rpm`` "" in a source
-    package. ``payload_offset`` and ``size`` (of the whole file as the package states it) are in bytes."""
+    package. ``relations`` are those beside Provides, Requires and Obsoletes (`RELATIONS`).
+    ``payload_digest_alt`` is of the payload before compression ("" if not stated), ``file_hash`` the
+    algorithm of the files' digests. ``payload_offset`` and ``size`` (of the whole file as the package states
+    it) are in bytes."""
 
     path: Path
     name: str
@@ -105,11 +104,16 @@ class Rpm:
     provides: tuple[Dependency, ...]
     requires: tuple[Dependency, ...]
     obsoletes: tuple[Dependency, ...]
+    relations: Mapping[str, tuple[Dependency, ...]]
+    scripts: tuple[Script, ...]
+    prefixes: tuple[str, ...]
     files: tuple[FileEntry, ...]
     compressor: str
     header_sha256: str
     payload_digest: str
     payload_hash: str
+    payload_digest_alt: str
+    file_hash: str
     payload_offset: int
     size: int
 
@@ -126,90 +130,6 @@ class Rpm:
         return not self.source_rpm
 
 
-class _Header:
-    """A header's index and store, values decoded on demand."""
-
-    def __init__(self, raw: bytes, entries: int, where: str) -> None:
-        self.raw = raw
-        self.where = where
-        self._store = memoryview(raw)[HEADER.size + ENTRY.size * entries :]
-        self._index: dict[int, tuple[int, int, int]] = {}
-        for n in range(entries):
-            tag, kind, offset, count = ENTRY.unpack_from(raw, HEADER.size + ENTRY.size * n)
-            if offset > len(self._store) or count > len(self._store):
-                raise self._bad(tag)
-            self._index[tag] = (kind, offset, count)
-
-    def _bad(self, tag: int) -> MalformedInput:
-        return MalformedInput(f"{self.where}: entry of tag {tag} makes no sense", hint=_REMEDY)
-
-    def numbers(self, tag: int) -> tuple[int, ...]:
-        """The integers of a tag, () if it is not there."""
-        if tag not in self._index:
-            return ()
-        kind, offset, count = self._index[tag]
-        code = {1: "B", 2: "B", 3: "H", 4: "I", 5: "Q"}.get(kind)
-        if code is None:
-            raise self._bad(tag)
-        try:
-            return struct.unpack_from(f">{count}{code}", self._store, offset)
-        except struct.error:
-            raise self._bad(tag) from None
-
-    def strings(self, tag: int) -> tuple[str, ...]:
-        """The strings of a tag, () if it is not there."""
-        if tag not in self._index:
-            return ()
-        kind, offset, count = self._index[tag]
-        if kind not in (6, 8, 9):
-            raise self._bad(tag)
-        # only as far as the strings can reach: splitting the whole rest would be quadratic over all tags
-        found: list[str] = []
-        raw = self._store.obj
-        assert isinstance(raw, bytes)
-        position = len(raw) - len(self._store) + offset
-        for _ in range(1 if kind == 6 else count):
-            end = raw.find(b"\0", position)
-            if end < 0:
-                raise self._bad(tag)
-            found.append(raw[position:end].decode(errors="surrogateescape"))
-            position = end + 1
-        return tuple(found)
-
-    def string(self, tag: int, default: str | None = None) -> str:
-        values = self.strings(tag)
-        if values:
-            return values[0]
-        if default is None:
-            raise MalformedInput(f"{self.where}: tag {tag} is missing", hint=_REMEDY)
-        return default
-
-    def number(self, tag: int) -> int | None:
-        values = self.numbers(tag)
-        return values[0] if values else None
-
-    def dependencies(self, tags: tuple[int, int, int]) -> tuple[Dependency, ...]:
-        names, flags, versions = self.strings(tags[0]), self.numbers(tags[1]), self.strings(tags[2])
-        if not len(names) == len(flags) == len(versions):
-            raise self._bad(tags[0])
-        return tuple(Dependency(n, f, v) for n, f, v in zip(names, flags, versions, strict=True))
-
-
-def _exactly(file: BufferedReader, count: int, where: str) -> bytes:
-    data = file.read(count)
-    if len(data) != count:
-        raise MalformedInput(f"{where}: the file ends in the middle of it", hint=_REMEDY)
-    return data
-
-
-def _header(file: BufferedReader, where: str) -> _Header:
-    intro = _exactly(file, HEADER.size, where)
-    magic, entries, store = HEADER.unpack(intro)
-    if magic != HEADER_MAGIC or entries > MAX_ENTRIES or store > MAX_STORE:
-        raise MalformedInput(f"{where}: does not begin like a header", hint=_REMEDY)
-    return _Header(intro + _exactly(file, ENTRY.size * entries + store, where), entries, where)
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
@@ -221,7 +141,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         ) from e
 
 
-def _files(header: _Header) -> tuple[FileEntry, ...]:
+def _files(header: Header) -> tuple[FileEntry, ...]:
     names, dirs, indexes = header.strings(BASENAMES), header.strings(DIRNAMES), header.numbers(DIRINDEXES)
     sizes = header.numbers(LONGFILESIZES) or header.numbers(FILESIZES)
     columns = (
@@ -231,28 +151,38 @@ def _files(header: _Header) -> tuple[FileEntry, ...]:
         header.strings(FILELINKTOS) or ("",) * len(names),
         header.numbers(FILEFLAGS) or (0,) * len(names),
         header.numbers(FILEINODES) or (0,) * len(names),
+        header.strings(FILEUSERNAME) or ("",) * len(names),
+        header.strings(FILEGROUPNAME) or ("",) * len(names),
+        header.strings(FILECAPS) or ("",) * len(names),
+        header.numbers(FILEVERIFYFLAGS) or (0xFFFFFFFF,) * len(names),
+        header.numbers(FILERDEVS) or (0,) * len(names),
     )
     if any(len(c) != len(names) for c in (*columns, indexes)) or any(i >= len(dirs) for i in indexes):
-        raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=_REMEDY)
+        raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=REMEDY)
     rows = zip(names, indexes, *columns, strict=True)
     return tuple(FileEntry(dirs[i] + name, *rest) for name, i, *rest in rows)
 
 
-def _parse(file: BufferedReader, path: Path) -> tuple[Rpm, _Header, _Header]:
-    lead = _exactly(file, LEAD.size, f"{path}: lead")
+def _hash(header: Header, tag: int, default: int, what: str) -> str:
+    number = header.number(tag) or default
+    if number not in HASHES:
+        raise MalformedInput(f"{what} digest algorithm {number} is not known", hint=REMEDY)
+    return HASHES[number]
+
+
+def _parse(file: BufferedReader, path: Path) -> tuple[Rpm, Header, Header]:
+    lead = exactly(file, LEAD.size, f"{path}: lead")
     if not lead.startswith(LEAD_MAGIC):
         raise MalformedInput(f"{path} is not an RPM package", hint="name RPM files (*.rpm)")
-    signature = _header(file, f"{path}: signature header")
-    _exactly(file, -len(signature.raw) % 8, f"{path}: signature header")
-    main = _header(file, f"{path}: header")
+    signature = read_header(file, f"{path}: signature header")
+    exactly(file, -len(signature.raw) % 8, f"{path}: signature header")
+    main = read_header(file, f"{path}: header")
     offset = file.tell()
     form = main.string(PAYLOADFORMAT, "cpio")
     if form != "cpio":
-        raise MalformedInput(f"{path}: payload format {form!r} is not known (cpio is)", hint=_REMEDY)
+        raise MalformedInput(f"{path}: payload format {form!r} is not known (cpio is)", hint=REMEDY)
     payload_digests = main.strings(PAYLOADDIGEST)
-    hash_number = main.number(PAYLOADDIGESTALGO) or 8
-    if hash_number not in HASHES:
-        raise MalformedInput(f"{path}: payload digest algorithm {hash_number} is not known", hint=_REMEDY)
+    payload_hash = _hash(main, PAYLOADDIGESTALGO, 8, f"{path}: payload")
     stated = signature.number(SIG_LONGSIZE) or signature.number(SIG_SIZE)
     rpm = Rpm(
         path=path,
@@ -265,12 +195,17 @@ def _parse(file: BufferedReader, path: Path) -> tuple[Rpm, _Header, _Header]:
         provides=main.dependencies(PROVIDES),
         requires=main.dependencies(REQUIRES),
         obsoletes=main.dependencies(OBSOLETES),
+        relations={kind: found for kind, tags in RELATIONS.items() if (found := main.dependencies(tags))},
+        scripts=scripts.read(main),
+        prefixes=main.strings(PREFIXES),
         files=_files(main),
         # rpm leaves the tag out for gzip in very old packages only; "identity" and "none" mean none
         compressor=main.string(PAYLOADCOMPRESSOR, "gzip"),
         header_sha256=signature.string(SIG_SHA256, ""),
         payload_digest=payload_digests[0] if payload_digests else "",
-        payload_hash=HASHES[hash_number],
+        payload_hash=payload_hash,
+        payload_digest_alt=main.string(PAYLOADDIGESTALT, ""),
+        file_hash=_hash(main, FILEDIGESTALGO, 1, f"{path}: file"),
         payload_offset=offset,
         size=offset - len(main.raw) + stated if stated else 0,
     )
@@ -300,16 +235,16 @@ def verify(path: Path) -> Rpm:
             raise MalformedInput(
                 f"{path} is {actual} bytes long, and states {rpm.size}: "
                 + ("cut off" if actual < rpm.size else "something was added"),
-                hint=_REMEDY,
+                hint=REMEDY,
             )
         if not rpm.header_sha256 or not rpm.payload_digest:
             missing = "header" if not rpm.header_sha256 else "payload"
-            raise MalformedInput(f"{path} carries no sha256 digest of its {missing}", hint=_REMEDY)
+            raise MalformedInput(f"{path} carries no sha256 digest of its {missing}", hint=REMEDY)
         header = hashlib.sha256(main.raw).hexdigest()
         if header != rpm.header_sha256:
             raise MalformedInput(
                 f"{path}: header has sha256 {header}, the signature header says {rpm.header_sha256}: altered",
-                hint=_REMEDY,
+                hint=REMEDY,
             )
         file.seek(rpm.payload_offset)
         payload = hashlib.file_digest(file, rpm.payload_hash).hexdigest()
@@ -317,7 +252,7 @@ def verify(path: Path) -> Rpm:
             raise MalformedInput(
                 f"{path}: payload has {rpm.payload_hash} {payload}, the header says {rpm.payload_digest}: "
                 "cut off or altered",
-                hint=_REMEDY,
+                hint=REMEDY,
             )
     return rpm
 

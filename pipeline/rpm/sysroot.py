@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.core import store
 from pipeline.core.arch import Arch, arch
 from pipeline.core.errors import EvidenceError, MalformedInput
-from pipeline.rpm import package
+from pipeline.rpm import coherence, package
 from pipeline.rpm.payload import inside
 
 #: what a place mounts or lays over the root, and what programs expect to be there
@@ -56,15 +56,18 @@ def architecture(rpms: Sequence[package.Rpm], expected: Arch | None) -> str:
     return next(iter(by_arch))
 
 
-def extract(rpms: Sequence[Path], machine: Arch | None = None) -> Path:
+def extract(rpms: Sequence[Path], machine: Arch | None = None, *, judged: bool = False) -> Path:
     """The directory that holds all packages of one release as one root, made once for these very files.
 
-    ``machine`` is the architecture expected; None takes the one of the packages. Each package's digests
+    ``machine`` is the architecture expected; None takes the one of the packages. ``judged``: checks look for
+    what the packages disagree about (`pipeline.check.packages`); otherwise that is refused here, for what is
+    unpacked would not be what rpm installs. Each package's digests
     are checked first. Where /lib64 and its like are not in the packages but /usr/lib64 is, the links of a
     merged /usr are made; where packages put files under /lib64 it stays a directory.
 
     Raises `MalformedInput`: a damaged package, a wrong or mixed architecture, two versions of one package,
-    no loader where programs look for it. `EvidenceError` if there is no package at all.
+    no loader where programs look for it, and (unless ``judged``) packages with different things at one path
+    or with a payload that is not as its header says. `EvidenceError` if there is no package at all.
     """
     if not rpms:
         raise EvidenceError(
@@ -79,6 +82,8 @@ def extract(rpms: Sequence[Path], machine: Arch | None = None) -> Path:
                 f"{one.path.name} and {two.path.name} are the same package twice",
                 hint="keep the one that belongs to the release",
             )
+    if not judged:
+        _refuse_disagreement(wanted)
     # the package with the links of a merged /usr must come before those with files below them
     wanted.sort(key=lambda r: r.name != "filesystem")
     inputs = {
@@ -96,6 +101,17 @@ def extract(rpms: Sequence[Path], machine: Arch | None = None) -> Path:
         _check_loader(root, name)
 
     return store.produce("sysroot", inputs, make).path / "root"
+
+
+def _refuse_disagreement(rpms: Sequence[package.Rpm]) -> None:
+    found = coherence.conflicts(rpms)
+    found += [f"{r.path.name}: {fault}" for r in rpms for fault in coherence.payload_faults(r.path)]
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise MalformedInput(
+            f"rpm would not install what these packages hold: {found[0]}{more}",
+            hint="give the packages of one build; `nox -s verify -- --rpms RELEASE=DIR` names all that is wrong",
+        )
 
 
 def _complete(root: Path) -> None:

@@ -7,11 +7,13 @@ package is run. rpm needs no root: for an ordinary user it takes a user namespac
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch, host_arch
@@ -19,6 +21,8 @@ from pipeline.core.errors import NoSpace, WorldError, says_disk_full
 from pipeline.core.run import run
 from pipeline.rpm import SOURCE_DATE_EPOCH
 
+#: Where rpm keeps its database below the root it installs into.
+DATABASE = "/var/lib/rpm"
 SPEC = paths.SPECS / "probe.spec"
 #: What rpm says when the machine, not a package, is the reason.
 _MACHINE = re.compile(
@@ -131,37 +135,117 @@ def transactions(base: Sequence[Path], programs: Mapping[str, Path], machine: Ar
     return _read(json.loads((entry.path / "transactions.json").read_text()))
 
 
-def _read(data: dict[str, dict[str, object] | None]) -> Transactions:
-    def attempt(fields: object) -> Attempt:
-        assert isinstance(fields, dict)
-        return Attempt(**{**fields, "unmet": tuple(fields["unmet"])})
+@dataclass(frozen=True)
+class Installation:
+    """All packages of a release in one transaction into an empty root.
 
+    ``tested`` is rpm's word on dependencies, and on conflicts where those are met; ``installed`` the
+    transaction that was carried out, without the check of dependencies where they were not met; ``verified``
+    what ``rpm -Va`` says of the installed files, a line each, [] if all are as the packages say.
+    """
+
+    tested: Attempt
+    installed: Attempt
+    verified: tuple[str, ...]
+
+
+def installation(packages: Sequence[Path], light: Sequence[Path], machine: Arch) -> Installation:
+    """Try ``packages`` in one transaction and carry out that of ``light`` (those without debug information).
+
+    Stored under the hash of the packages and rpm's version. Raises as `transactions`.
+    """
+    inputs = {
+        "packages": sorted(store.file_sha256(p) for p in packages),
+        "light": sorted(store.file_sha256(p) for p in light),
+        "arch": machine.name,
+        "host": host_arch().name,
+        "rpm": version(),
+        "options": list(_options(machine)),
+        "as": os.geteuid() == 0,  # who is not root cannot give files to others, so less is verified
+    }
+
+    def make(directory: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="rpm-root-") as scratch:
+            done = _install_all(Path(scratch), packages, light, machine)
+        (directory / "installation.json").write_text(json.dumps(asdict(done), indent=1) + "\n")
+
+    entry = store.produce("rpm-installation", inputs, make)
+    data = json.loads((entry.path / "installation.json").read_text())
+    return Installation(_attempt(data["tested"]), _attempt(data["installed"]), tuple(data["verified"]))
+
+
+def _install_all(
+    scratch: Path, packages: Sequence[Path], light: Sequence[Path], machine: Arch
+) -> Installation:
+    install = _installer(scratch, machine)
+    tested = install(packages, test=True)
+    if not tested.accepted and tested.unmet and not tested.other:
+        # rpm looks for conflicts only where dependencies are met
+        again = install(packages, test=True, dependencies=False)
+        tested = Attempt(False, tested.unmet, f"{tested.said}\n{again.said}".strip(), again.other)
+    installed = install(light, dependencies=False)
+    lines: tuple[str, ...] = ()
+    if installed.accepted:
+        done = run(
+            ["rpm", "--root", scratch / "root", "--dbpath", DATABASE, "-Va", "--nodeps", "--noscripts"],
+            env={"HOME": str(scratch / "home")},
+            success_codes=None,
+        )
+        said = _DEBIAN.sub("", (done.stderr + done.stdout).decode(errors="replace"))
+        lines = tuple(line.strip() for line in said.splitlines() if line.strip())
+    return Installation(tested, installed, lines)
+
+
+def _attempt(fields: object) -> Attempt:
+    assert isinstance(fields, dict)
+    return Attempt(**{**fields, "unmet": tuple(fields["unmet"])})
+
+
+def _read(data: dict[str, dict[str, object] | None]) -> Transactions:
     programs = data["programs"]
     assert programs is not None
     return Transactions(
-        attempt(data["base"]),
-        attempt(data["forced"]) if data["forced"] else None,
-        {name: attempt(fields) for name, fields in programs.items()},
+        _attempt(data["base"]),
+        _attempt(data["forced"]) if data["forced"] else None,
+        {name: _attempt(fields) for name, fields in programs.items()},
     )
 
 
 def _options(machine: Arch) -> Sequence[str]:
     """Signatures are not asked for: an empty root has no keys (digests are still checked)."""
     foreign = ["--ignorearch"] if machine != host_arch() else []
-    return ["--dbpath", "/var/lib/rpm", "--nosignature", "--noscripts", "--noplugins", *foreign]
+    return ["--dbpath", DATABASE, "--nosignature", "--noscripts", "--noplugins", *foreign]
 
 
 def _carry_out(
     scratch: Path, base: Sequence[Path], programs: Mapping[str, Path], machine: Arch
 ) -> Transactions:
+    install = _installer(scratch, machine)
+    first = install(base)
+    forced = None if first.accepted else install(base, dependencies=False)
+    done = Transactions(first, forced, {})
+    if done.installed:
+        # a program that is refused leaves nothing behind, so the next one meets the same root
+        done = Transactions(first, forced, {name: install([p]) for name, p in programs.items()})
+    return done
+
+
+class _Install(Protocol):
+    def __call__(
+        self, packages: Sequence[Path], *, dependencies: bool = True, test: bool = False
+    ) -> Attempt: ...
+
+
+def _installer(scratch: Path, machine: Arch) -> _Install:
+    """What installs packages into the root below ``scratch``, which is made; raises as `transactions`."""
     root, home = scratch / "root", scratch / "home"
     root.mkdir()
     home.mkdir()
 
-    def install(packages: Sequence[Path], *, dependencies: bool = True) -> Attempt:
+    def install(packages: Sequence[Path], *, dependencies: bool = True, test: bool = False) -> Attempt:
         done = run(
             ["rpm", "--root", root, *_options(machine), "--define", "_flush_io 0", "--install",
-             *([] if dependencies else ["--nodeps"]), *packages],
+             *([] if dependencies else ["--nodeps"]), *(["--test"] if test else []), *packages],
             env={"HOME": str(home)},
             success_codes=None,
         )  # fmt: skip
@@ -185,10 +269,4 @@ def _carry_out(
             )
         return Attempt(done.returncode == 0, unmet, said, other)
 
-    first = install(base)
-    forced = None if first.accepted else install(base, dependencies=False)
-    done = Transactions(first, forced, {})
-    if done.installed:
-        # a program that is refused leaves nothing behind, so the next one meets the same root
-        done = Transactions(first, forced, {name: install([p]) for name, p in programs.items()})
-    return done
+    return install

@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.check import StaticCheck
 from pipeline.check.rpm import (
-    OWN,
     Provides,
     Requires,
     Transaction,
@@ -20,6 +19,7 @@ from pipeline.check.rpm import (
 )  # fmt: skip
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import Built
+from pipeline.rpm.inventory import OWN
 from pipeline.rpm.transaction import Attempt, Transactions
 from tests.check.rpm_bench import answers, bench, built, outcomes
 from tests.rpmwriter import write

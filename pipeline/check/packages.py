@@ -1,0 +1,248 @@
+"""Are the packages themselves right: whole, free of conflicts, installable together, and as committed?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from pipeline.abi import baseline
+from pipeline.check import Bench, StaticCheck
+from pipeline.check.abi_facts import Answer, answered, remedy, shown
+from pipeline.check.rpm import NotThere, is_foreign
+from pipeline.core import paths, store
+from pipeline.core.declaration import Declaration
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Finding, Outcome, Question, Target
+from pipeline.core.records import Built
+from pipeline.rpm import coherence, inventory, transaction
+from pipeline.rpm import package as rpmfile
+from pipeline.rpm.inventory import Inventory
+from pipeline.rpm.sysroot import is_wanted
+
+#: Raised when `coherence.payload_faults` compares more than it did.
+READER = 1
+
+
+def inventory_path(target: Target, *, foreign: bool = False) -> Path:
+    """Where the inventory of a target's packages is committed, beside the baseline of its ABI.
+
+    ``foreign``: of packages that another maker's spec made, which hold other files.
+    """
+    name = f"{target.arch}.supplied.packages" if foreign else f"{target.arch}.packages"
+    return baseline.directory_of(target).with_name(name)
+
+
+def make_inventory(rpms: Sequence[Path], origin: str) -> Inventory:
+    """The inventory of packages, without those of debug information and sources. Raises `MalformedInput`."""
+    read = [rpmfile.verify(path) for path in rpms]
+    return Inventory(inventory.of(rpm for rpm in read if is_wanted(rpm)), origin)
+
+
+def all_rpms(built: Built) -> list[rpmfile.Rpm]:
+    """Every binary package of a release, those with debug information too. Raises `EvidenceError`."""
+    found = [rpmfile.read(built.rpms / record.file) for record in built.manifest.rpms]
+    if not found:
+        raise NotThere(f"{built.target} has no RPMs", hint="`nox -s build` makes them")
+    return [rpm for rpm in found if not rpm.is_source]
+
+
+class _EachRelease(StaticCheck):
+    """One question for each release."""
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, self.expected, partial(self._unless_absent, bench, question))
+            for question in self.questions(bench)
+        ]
+
+    expected: str
+
+    def _unless_absent(self, bench: Bench, question: Question) -> Answer:
+        try:
+            return self.ask(bench, question.target.release)
+        except NotThere as e:
+            return Answer(Outcome.MISSING, self.expected, e.explained)
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        raise NotImplementedError
+
+
+def _judged(expected: str, seen: str, faults: Sequence[str], measures: dict[str, int]) -> Answer:
+    """PASS without faults, else FAIL with all of them."""
+    text = shown(faults) if faults else seen
+    return Answer(Outcome.FAIL if faults else Outcome.PASS, expected, text, measures=dict(measures))
+
+
+class Payload(_EachRelease):
+    """Each package's digests are right, and its payload holds exactly what its header lists."""
+
+    declared = Declaration(
+        name="rpm.payload",
+        question="Are each package's digests right, and does its payload hold exactly what its header lists?",
+    )
+    expected = "header and payload have their digests; members, modes, sizes, digests and links as listed"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        built = bench.built[release]
+        rpms = all_rpms(built)
+        faults = [f"{rpm.path.name}: {fault}" for rpm in rpms for fault in payload_faults(rpm.path)]
+        files = sum(len(rpm.files) for rpm in rpms)
+        seen = f"{len(rpms)} packages with {files} files, all as listed"
+        return _judged(self.expected, seen, faults, {"packages": len(rpms), "files": files})
+
+
+def payload_faults(path: Path) -> list[str]:
+    """`coherence.payload_faults` with the package's own digests, looked at once for each file."""
+
+    def make(directory: Path) -> None:
+        try:
+            rpmfile.verify(path)
+            faults = coherence.payload_faults(path)
+        except MalformedInput as e:  # it is what the package says that is wrong
+            faults = [e.message]
+        (directory / "faults.json").write_text(json.dumps(faults) + "\n")
+
+    inputs = {"rpm": store.file_sha256(path), "reader": READER}
+    entry = store.produce("rpm-payload", inputs, make)
+    found: list[str] = json.loads((entry.path / "faults.json").read_text())
+    return found
+
+
+class Conflicts(_EachRelease):
+    """No two packages of a release have different things at one path."""
+
+    declared = Declaration(
+        name="rpm.conflicts", question="Does no path have different contents in two packages of a release?"
+    )
+    expected = "one content, mode and owner for each path, whichever package it is taken from"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        rpms = all_rpms(bench.built[release])
+        paths_ = {coherence.installed_path(f.path) for rpm in rpms for f in rpm.files}
+        return _judged(
+            self.expected, f"{len(paths_)} paths, no conflict", coherence.conflicts(rpms),
+            {"packages": len(rpms), "paths": len(paths_)},
+        )  # fmt: skip
+
+
+class Install(_EachRelease):
+    """rpm takes all packages of a release in one transaction, and finds installed what they say."""
+
+    declared = Declaration(
+        name="rpm.install",
+        question="Does rpm install all packages of a release together, and find each file as it should be?",
+    )
+    expected = "accepted in one transaction, but for other makers' packages; `rpm -Va` finds no difference"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        built = bench.built[release]
+        rpms = all_rpms(built)
+        light = [rpm.path for rpm in rpms if is_wanted(rpm)]
+        done = transaction.installation([rpm.path for rpm in rpms], light, bench.arch)
+        return judge_installation(done, self.expected, *_unmet_expected(bench, release, rpms))
+
+
+def _unmet_expected(bench: Bench, release: str, rpms: Sequence[rpmfile.Rpm]) -> tuple[frozenset[str], str]:
+    """Names that the release may need from other packages, and who says so."""
+    committed = _comparable(bench, release)
+    if committed is not None:
+        return inventory.outside(committed.packages), "the committed inventory"
+    return inventory.outside(inventory.of(r for r in rpms if is_wanted(r))), "the packages themselves"
+
+
+def judge_installation(
+    done: transaction.Installation, expected: str, outside: frozenset[str], says: str
+) -> Answer:
+    """Faults of one transaction; ``outside``: what other packages are to provide, as ``says`` has it."""
+    faults: list[str] = []
+    allowed: list[str] = []
+    for unmet in done.tested.unmet:
+        name = unmet.partition(" is needed by ")[0]
+        known = name in outside or name.split(" ")[0] in outside
+        (allowed if known else faults).append(unmet)
+    faults += done.tested.other.splitlines()
+    if not done.tested.accepted and not done.tested.unmet and not done.tested.other:
+        faults.append(f"refused: {done.tested.said}")
+    if not done.installed.accepted:
+        faults += [line for line in done.installed.said.splitlines() if line not in faults]
+        faults = faults or ["refused without a word"]
+    faults += [f"rpm -Va: {line}" for line in done.verified]
+    seen = "accepted and verified"
+    if allowed:
+        seen += f"; from other packages, as {says} say{'s' if says.startswith('the c') else ''}: "
+        seen += ", ".join(sorted({u.partition(" is needed by ")[0] for u in allowed}))
+    return _judged(expected, seen, faults, {"unmet": len(done.tested.unmet), "differ": len(done.verified)})
+
+
+def _path_for(bench: Bench, release: str) -> Path:
+    return inventory_path(bench.target(release), foreign=is_foreign(bench.built[release]))
+
+
+def _comparable(bench: Bench, release: str) -> Inventory | None:
+    """The committed inventory of the same maker's packages, if any. Raises `MalformedInput`."""
+    return inventory.load(_path_for(bench, release))
+
+
+class _Committed(_EachRelease):
+    """The packages compared with the committed inventory, both ways.
+
+    Packages of another maker hold other files by another spec: they are compared with an inventory that was
+    made from that maker's RPMs, and are not asked where there is none (so no release grade).
+    """
+
+    files: bool
+    expected = "a committed inventory that can be read"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [q for q in super().questions(bench) if self._is_asked(bench, q.target.release)]
+
+    def _is_asked(self, bench: Bench, release: str) -> bool:
+        return not is_foreign(bench.built[release]) or _path_for(bench, release).exists()
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        target = bench.target(release)
+        file = _path_for(bench, release)
+        committed = _comparable(bench, release)
+        if committed is None:
+            return Answer(
+                Outcome.MISSING, "a committed inventory of the packages",
+                f"there is no {_shown_path(file)}; {remedy(target)}",
+            )  # fmt: skip
+        rpms = [rpm for rpm in all_rpms(bench.built[release]) if is_wanted(rpm)]
+        found = inventory.of(rpms)
+        faults = inventory.difference(committed.packages, found, files=self.files)
+        facts = sum(fact.startswith("/") is self.files for lines in found.values() for fact in lines)
+        what = "files" if self.files else "relations and scriptlets"
+        answer = _judged(
+            f"{what} of {len(committed.packages)} packages as committed (from {committed.origin})",
+            f"{facts} {what}, no difference", faults, {"packages": len(found), "facts": facts},
+        )  # fmt: skip
+        return Answer(answer.outcome, answer.expected, answer.seen, (_shown_path(file),), answer.measures)
+
+
+def _shown_path(path: Path) -> str:
+    return str(path.relative_to(paths.BASELINES.parent))
+
+
+class Files(_Committed):
+    declared = Declaration(
+        name="rpm.files",
+        question="Are the packages' files, modes, owners, links, flags and capabilities as committed?",
+    )
+    files = True
+
+
+class Metadata(_Committed):
+    declared = Declaration(
+        name="rpm.metadata",
+        question="Are relations to other packages, scriptlets and triggers as committed?",
+    )
+    files = False
+
+
+CHECKS: tuple[StaticCheck, ...] = (Payload(), Conflicts(), Install())

@@ -1,0 +1,170 @@
+"""Real packages by rpmbuild, wrong in one way each; rpm itself is the oracle of what the checks say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline.check.packages import Conflicts, Install, Payload, make_inventory
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.records import Built
+from pipeline.core.run import run
+from tests.check.rpm_bench import bench, built
+from tests.rpmwriter import REG, Item, cpio, write
+
+pytestmark = pytest.mark.integration
+
+PASS, FAIL = Outcome.PASS, Outcome.FAIL
+SPEC = r"""
+%global debug_package %{nil}
+%global __os_install_post %{nil}
+%global _build_id_links none
+Name: glibc
+Version: 2.36
+Release: 12.0
+Summary: Small packages in the place of the GNU libc's
+License: LGPL-2.1-or-later
+Requires: glibc-common = %{version}-%{release}
+@MAIN@
+%description
+Small.
+%package common
+Summary: Something beside it
+Requires: glibc = %{version}-%{release}
+@COMMON@
+%description common
+Something.
+%install
+mkdir -p %{buildroot}/etc/conf.d %{buildroot}/usr/share %{buildroot}/usr/bin
+echo main > %{buildroot}/etc/main.conf
+: > %{buildroot}/etc/cache
+echo x > %{buildroot}/usr/share/x
+echo y > %{buildroot}/usr/share/y
+ln %{buildroot}/usr/share/y %{buildroot}/usr/share/z
+ln -s x %{buildroot}/usr/share/link
+@INSTALL@
+%post -p /sbin/ldconfig
+%files
+%dir /etc/conf.d
+%config(noreplace) /etc/main.conf
+%ghost /etc/cache
+/usr/share/[xz]
+/usr/share/y
+/usr/share/link
+@FILES@
+%files common
+@COMMON_FILES@
+"""
+PROVIDES_SHELL = "Provides: /sbin/ldconfig"
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_STATE", str(tmp_path / "state"))
+
+
+def packages(directory: Path, **parts: str) -> Built:
+    """Release 12.0, its spec with the given parts."""
+    text = SPEC
+    for name in ("MAIN", "COMMON", "INSTALL", "FILES", "COMMON_FILES"):
+        text = text.replace(f"@{name}@", parts.get(name, PROVIDES_SHELL if name == "MAIN" else ""))
+    directory.mkdir(exist_ok=True)
+    spec = directory / "glibc.spec"
+    spec.write_text(text)
+    run(["rpmbuild", "-bb", "--define", f"_topdir {directory}/top", spec], env={"HOME": str(directory)})
+    return release(sorted(directory.glob("top/RPMS/*/*.rpm")))
+
+
+def release(rpms: Sequence[Path]) -> Built:
+    return built("12.0", rpms, machine=host_arch().name)
+
+
+def ask(check: Payload | Conflicts | Install, of: Built) -> Finding:
+    (finding,) = check.run(bench({"12.0": of}, Path("/nowhere"), host_arch().name))
+    return finding
+
+
+def test_what_rpmbuild_makes_is_right(tmp_path: Path) -> None:
+    made = packages(tmp_path / "a")
+    for check in (Payload(), Conflicts(), Install()):
+        assert ask(check, made).outcome is PASS, ask(check, made).seen
+    inventory = make_inventory([made.rpms / r.file for r in made.manifest.rpms], "x").packages["glibc"]
+    assert {
+        "/etc/main.conf: file 0644 root:root config noreplace",
+        "/etc/cache: file 0644 root:root ghost",
+        "/etc/conf.d: dir 0755 root:root",
+        "/usr/share/link: link root:root -> x",
+        "provides glibc = VERSION-RELEASE",
+        "requires glibc-common = VERSION-RELEASE",
+        "requires /sbin/ldconfig (interp, post)",
+        "script post /sbin/ldconfig",
+    } <= inventory
+    assert not any("rpmlib" in fact for fact in inventory)
+
+
+@pytest.mark.parametrize(
+    ("install", "files", "rpm_refuses"),
+    [
+        ("echo other > %{buildroot}/usr/bin/tool", "/usr/bin/tool", True),
+        ("echo main > %{buildroot}/usr/bin/tool", "%attr(0700, root, root) /usr/bin/tool", True),
+        ("ln -s other %{buildroot}/usr/bin/tool", "/usr/bin/tool", True),
+        (
+            "echo main > %{buildroot}/usr/bin/tool; chmod 755 %{buildroot}/usr/bin/tool",
+            "/usr/bin/tool",
+            False,
+        ),
+    ],
+)
+def test_two_packages_at_one_path(tmp_path: Path, install: str, files: str, rpm_refuses: bool) -> None:
+    """What is called a conflict is what rpm calls one."""
+    made = packages(
+        tmp_path / "a",
+        INSTALL="echo main > %{buildroot}/usr/bin/tool; chmod 755 %{buildroot}/usr/bin/tool",
+        FILES="/usr/bin/tool",
+    )
+    theirs = packages(tmp_path / "b", INSTALL=install, COMMON_FILES=files)
+    both = tmp_path / "both"
+    both.mkdir()
+    chosen = [
+        next(made.rpms.glob("glibc-2*")).rename(both / "glibc.rpm"),
+        next(theirs.rpms.glob("glibc-common*")).rename(both / "common.rpm"),
+    ]
+    mixed = release(chosen)
+    expected = FAIL if rpm_refuses else PASS
+    assert ask(Conflicts(), mixed).outcome is expected
+    installed = ask(Install(), mixed)
+    assert installed.outcome is expected, installed.seen
+    if rpm_refuses:
+        assert "file /usr/bin/tool" in installed.seen
+        assert "conflicts" in installed.seen
+        assert "/usr/bin/tool: " in ask(Conflicts(), mixed).seen
+
+
+def test_a_release_that_cannot_be_installed(tmp_path: Path) -> None:
+    version = packages(tmp_path / "a", MAIN=f"{PROVIDES_SHELL}\nRequires: glibc-common = 9.9")
+    finding = ask(Install(), version)
+    assert finding.outcome is FAIL
+    assert "glibc-common = 9.9 is needed by glibc-2.36-12.0" in finding.seen
+    conflicting = packages(tmp_path / "b", COMMON="Conflicts: glibc", MAIN=PROVIDES_SHELL)
+    finding = ask(Install(), conflicting)
+    assert finding.outcome is FAIL
+    assert "conflicts with" in finding.seen
+
+
+def test_what_other_packages_provide_is_said(tmp_path: Path) -> None:
+    finding = ask(Install(), packages(tmp_path / "a", MAIN=f"{PROVIDES_SHELL}\nRequires: kernel-headers"))
+    assert finding.outcome is PASS
+    assert "kernel-headers" in finding.seen
+
+
+def test_a_payload_that_rpm_would_not_unpack(tmp_path: Path) -> None:
+    """The header lists another content: rpm refuses, and so does the check that needs no rpm."""
+    listed = [Item("/usr/bin/tool", REG | 0o755, b"good")]
+    payload = cpio([Item("/usr/bin/tool", REG | 0o755, b"evil")])
+    lies = release([write(tmp_path, "glibc", arch=host_arch().name, items=listed, payload=payload,
+                          compressor="none", tags={1021: "linux"})])  # fmt: skip
+    assert "/usr/bin/tool: sha256" in ask(Payload(), lies).seen
+    assert ask(Install(), lies).outcome is FAIL
