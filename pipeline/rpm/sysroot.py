@@ -110,7 +110,7 @@ def _refuse_disagreement(rpms: Sequence[package.Rpm]) -> None:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise MalformedInput(
             f"rpm would not install what these packages hold: {found[0]}{more}",
-            hint="give the packages of one build; `nox -s verify -- --rpms RELEASE=DIR` names all that is wrong",
+            hint="give the packages of one build; `nox -s verify -- --rpms RELEASE=DIR` names every fault",
         )
 
 
