@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import MalformedInput
-from pipeline.rpm.package import ENTRY, HEADER, HEADER_MAGIC
+from pipeline.rpm.header import ENTRY, HEADER, HEADER_MAGIC
 
 #: Types of values in a header.
 INT8, INT16, INT32, INT64, STRING, BINARY, STRINGS, I18N = 2, 3, 4, 5, 6, 7, 8, 9
