@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,3 +157,34 @@ class DistGitKit:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message=tests")
         return self.git("rev-parse", "HEAD")
+
+
+def split(kit: DistGitKit, into: Path, algorithm: str = "") -> Path:
+    """The kit's files in SPECS/ and SOURCES/, with .glibc.metadata if there is an algorithm."""
+    for name in ("SPECS", "SOURCES"):
+        (into / name).mkdir(parents=True)
+    for file in kit.directory.iterdir():
+        if file.is_file() and file.name not in ("sources", ".gitignore"):
+            shutil.copy(file, into / ("SPECS" if file.suffix == ".spec" else "SOURCES"))
+    if algorithm:
+        digest = hashlib.new(algorithm, kit.tarball.read_bytes()).hexdigest()
+        (into / ".glibc.metadata").write_text(f"{digest} SOURCES/{TARBALL}\n")
+    return into
+
+
+def source_rpm(kit: DistGitKit, work: Path) -> Path:
+    """A real source RPM of the kit, made by rpmbuild."""
+    spec = re.sub(r"^Patch3.*$", "", (kit.directory / "glibc.spec").read_text(), flags=re.MULTILINE)
+    kit.write("glibc.spec", spec)
+    run(
+        ["rpmbuild", "-bs", "--nodeps", "--define", f"_topdir {work}", "--define",
+         f"_sourcedir {kit.directory}", kit.directory / "glibc.spec"]
+    )  # fmt: skip
+    return next((work / "SRPMS").glob("*.src.rpm"))
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import distgit
+from pipeline.build import checkout, distgit
 from pipeline.build.distgit import DistGit, TheirPatch
 from pipeline.core import store
 from pipeline.core.errors import HashMismatch, SourceUnreachable, UsageError
@@ -22,24 +22,24 @@ def kit(tmp_path: Path) -> DistGitKit:
 
 
 def test_a_release_is_named_by_the_option_or_beside_it() -> None:
-    assert distgit.parse("9.0.z=/a/b", ()) == ("9.0.z", "/a/b")
-    assert distgit.parse("https://x/y?a=b@c9s", ("9.1",)) == ("9.1", "https://x/y?a=b@c9s")
+    assert checkout.parse("9.0.z=/a/b", ()) == ("9.0.z", "/a/b")
+    assert checkout.parse("https://x/y?a=b@c9s", ("9.1",)) == ("9.1", "https://x/y?a=b@c9s")
     for releases in ((), ("9.0", "9.1")):
         with pytest.raises(UsageError, match="which release") as failed:
-            distgit.parse("/a/b", releases)
+            checkout.parse("/a/b", releases)
         assert "--distgit RELEASE=" in failed.value.hint
 
 
 def test_a_directory_is_copied_and_says_its_commit(kit: DistGitKit) -> None:
     commit = kit.git("rev-parse", "HEAD")
-    found = distgit.fetch(str(kit.directory))
+    found = checkout.fetch(str(kit.directory))
     assert found.origin == f"distgit:glibc (commit {commit})"
-    assert list(found.tarballs) == [TARBALL]
+    assert list(found.digests or ()) == [TARBALL]
     names = {p.name for p in found.directory.iterdir()}
     assert names == {p.name for p in kit.directory.iterdir() if not p.name.startswith(".")}
-    assert distgit.fetch(str(kit.directory)).directory == found.directory
+    assert checkout.fetch(str(kit.directory)).directory == found.directory
     kit.write("nsswitch.conf", "hosts: dns\n")
-    changed = distgit.fetch(str(kit.directory))
+    changed = checkout.fetch(str(kit.directory))
     assert changed.origin == f"distgit:glibc (commit {commit}, changed since)"
     assert changed.directory != found.directory
 
@@ -49,7 +49,7 @@ def test_a_commit_that_git_will_not_tell_is_not_passed_over(
 ) -> None:
     """Of another user's checkout git says nothing, unless that user is trusted."""
     (kit.directory / ".git" / "HEAD").write_text("damaged\n")
-    assert distgit.fetch(str(kit.directory)).origin == "distgit:glibc (commit not known)"
+    assert checkout.fetch(str(kit.directory)).origin == "distgit:glibc (commit not known)"
     assert "is not known: fatal:" in " ".join(capfd.readouterr().err.split())
 
 
@@ -57,13 +57,13 @@ def test_a_directory_that_is_no_repository_is_taken_too(tmp_path: Path) -> None:
     (tmp_path / "unpacked").mkdir()
     (tmp_path / "unpacked" / "glibc.spec").write_text("Name: glibc\n")
     (tmp_path / "unpacked" / "sources").write_text("")
-    assert distgit.fetch(str(tmp_path / "unpacked")).origin == "distgit:unpacked"
+    assert checkout.fetch(str(tmp_path / "unpacked")).origin == "distgit:unpacked"
 
 
 def test_a_commit_of_a_repository(kit: DistGitKit) -> None:
     commit = kit.git("rev-parse", "HEAD")
     kit.write("nsswitch.conf", "hosts: dns\n")  # what is not committed is not in it
-    found = distgit.fetch(f"{kit.directory}@c9s")
+    found = checkout.fetch(f"{kit.directory}@c9s")
     assert found.origin == f"distgit:{kit.directory}@c9s (commit {commit})"
     assert (found.directory / "nsswitch.conf").read_text() == "hosts: files\n"
     assert not (found.directory / TARBALL).exists()
@@ -71,18 +71,18 @@ def test_a_commit_of_a_repository(kit: DistGitKit) -> None:
 
 def test_what_cannot_be_had(kit: DistGitKit, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such directory, and it names no commit"):
-        distgit.fetch(str(tmp_path / "nothing"))
+        checkout.fetch(str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match="no commit, tag or branch c10s"):
-        distgit.fetch(f"{kit.directory}@c10s")
+        checkout.fetch(f"{kit.directory}@c10s")
     with pytest.raises(SourceUnreachable, match="cannot be read"):
-        distgit.fetch(f"{tmp_path / 'nothing'}@c9s")
+        checkout.fetch(f"{tmp_path / 'nothing'}@c9s")
 
 
 @pytest.mark.parametrize("name", ["glibc.spec", "sources"])
 def test_a_checkout_that_lacks_what_makes_it_one(kit: DistGitKit, name: str) -> None:
     (kit.directory / name).unlink()
     with pytest.raises(UsageError, match=f"has no .*{name}"):
-        distgit.fetch(str(kit.directory))
+        checkout.fetch(str(kit.directory))
 
 
 def test_a_file_that_changes_while_it_is_copied(kit: DistGitKit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,19 +93,19 @@ def test_a_file_that_changes_while_it_is_copied(kit: DistGitKit, monkeypatch: py
 
     monkeypatch.setattr(store, "file_sha256", changing)
     with pytest.raises(HashMismatch, match="sources changed while it was read"):
-        distgit.fetch(str(kit.directory))
+        checkout.fetch(str(kit.directory))
 
 
 def test_sources_as_dist_gits_write_them() -> None:
     line = f"SHA512 (glibc-2.34.tar.xz) = {'a' * 128}"
-    assert distgit.read_sources(f"{line}\n\n", "x") == {"glibc-2.34.tar.xz": "a" * 128}
+    assert checkout.read_sources(f"{line}\n\n", "x") == {"glibc-2.34.tar.xz": "a" * 128}
     for wrong in (
         f"{'a' * 32}  glibc-2.34.tar.xz",
         "SHA512 (glibc-2.34.tar.xz) = 12",
         f"SHA512 (../x) = {'a' * 128}",
     ):
         with pytest.raises(UsageError, match=r"x: sources:2: .* is not 'SHA512") as failed:
-            distgit.read_sources(f"{line}\n{wrong}\n", "x")
+            checkout.read_sources(f"{line}\n{wrong}\n", "x")
         assert "sha512sum --tag" in failed.value.hint
 
 
@@ -173,7 +173,19 @@ def made(tmp_path: Path) -> DistGit:
         )
     spec.write_text("spec")
     archive.write_text("tar")
-    return DistGit("distgit:x", spec, archive, "1" * 64, "glibc-2.36", tuple(patches), False, "why", (), ())
+    return DistGit(
+        "distgit:x",
+        spec,
+        archive,
+        "1" * 64,
+        "glibc-2.36",
+        tuple(patches),
+        False,
+        "why",
+        "its sha512 is listed",
+        (),
+        (),
+    )
 
 
 def test_a_series_can_stop_half_way(made: DistGit) -> None:
@@ -190,7 +202,8 @@ def test_the_sign_off_says_what_it_was_built_from(made: DistGit) -> None:
     assert made.record.kind == "distgit"
     assert made.record.pinned is False
     assert made.record.origin == (
-        "distgit:x, glibc-2.36.tar.xz; built with specs/glibc.spec (why); a.patch with fuzz 2"
+        "distgit:x, glibc-2.36.tar.xz (its sha512 is listed); built with specs/glibc.spec (why); "
+        "a.patch with fuzz 2"
     )
     assert "built with its own spec (why)" in replace(made, own=True).record.origin
 

@@ -153,7 +153,7 @@ def test_interrupt_ends_the_whole_group(tmp_path: Path, presses: int) -> None:
     """A second, impatient ^C during the grace period must not leave anything behind either."""
     pid_file = tmp_path / "pid"
     driver = (
-        "import sys; from pipeline import run\n"
+        "import sys; from pipeline.core import run\n"
         f"run.GRACE_SECONDS = {0.5 if presses == 1 else 60}\n"
         "run.run(['sh', '-c', sys.argv[1], 'sh', sys.argv[2]])"
     )

@@ -172,3 +172,18 @@ def test_our_spec_applies_others_as_theirs_did() -> None:
     assert "%define autopatch(vqp:m:M:)" in text
     assert "%{__patch} -p0 --suffix '.a b' --fuzz=1 < %{PATCH1} \\\n" in text
     assert "echo 'Patch #2 (a%%.patch)'" in text
+
+
+def test_a_list_in_quotes_is_one_command_and_hides_no_patch() -> None:
+    """RHEL's %prep writes three hundred locales with one echo."""
+    head, end, _ = NEWER.partition("echo pipeline: here ends prep")
+    locales = "".join(f"l{n}_XX\n" for n in range(300))
+    text = f"{head}set +x\nchmod +x scripts/a\necho 'aa_DJ\n{locales}' > SUPPORTED.spec\nrm x\n{end}\n"
+    found = specfile.parse(PREAMBLE + text, "x")
+    assert len(found.applied) == 3
+    commands = specfile.commands(found.further)
+    assert [c.split()[0] for c in commands] == ["chmod", "echo", "rm"]
+    assert "l299_XX" in commands[1]
+    # what is grouped for people to read was looked through line by line before: no patch is lost in quotes
+    hidden = text.replace("rm x\n", "true # it's not what it seems\n/usr/bin/patch -p1 < /src/c.patch\n")
+    assert [a.file for a in specfile.parse(PREAMBLE + hidden, "x").applied][-1] == "c.patch"

@@ -79,7 +79,7 @@ Licence: LGPL-2.1-or-later
 DRIVER = """
 import sys
 from pathlib import Path
-from pipeline import paths
+from pipeline.core import paths
 paths.PATCHES = Path(sys.argv.pop(1))
 from pipeline.cli import main
 main()

@@ -11,8 +11,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.build import distgit, rpmbuild, scratch, sharedcache
-from pipeline.build.distgit import Checkout, DistGit
+from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
+from pipeline.build.checkout import Checkout
+from pipeline.build.distgit import DistGit
 from pipeline.build.rpmbuild import Ingredients
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
@@ -22,7 +23,6 @@ from pipeline.core.lanes import Piece, lane_event, side_by_side
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
 from pipeline.core.records import BuildManifest, BuildMode, Built, PatchRecord, file_record
-from pipeline.core.run import run
 from pipeline.core.store import Entry, file_sha256
 from pipeline.host import image as images
 from pipeline.host.image import BuildImage
@@ -105,8 +105,8 @@ class Builder:
             )  # fmt: skip
             found.patches_up_to(self.options.up_to)
             say(f"{target}: {found.record.origin}")
-            for note in found.notes:
-                warn(note)
+            if found.further:
+                warn(_what_else_prep_does(target, found.further))
             self._read[at] = found
         return self._read[at]
 
@@ -294,6 +294,15 @@ def log_of(target: Target) -> Path:
     return paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
 
 
+def _what_else_prep_does(target: Target, commands: Sequence[str]) -> str:
+    """One line on the commands of a dist-git's %prep that our spec does not run; all of them in a log."""
+    log = paths.logs() / f"prep-{target.profile}-{target.release}-{target.arch}.log"
+    store.write_atomically(log, "\n".join(commands) + "\n")
+    names = ", ".join(dict.fromkeys(c.split()[0] for c in commands))
+    count = f"{len(commands)} more command{'s'[: len(commands) > 1]}"
+    return f"{target}: its %prep has {count}, which specs/glibc.spec does not run ({names}); all of it: {log}"
+
+
 def _nvr(rpms: Sequence[Path]) -> str:
     """Name, version and release of the package glibc that another's spec made; raises `CommandFailed`."""
     for path in rpms:
@@ -312,15 +321,7 @@ def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
         return source.file, source.topdir
     tree = source.unpack(into / "source")
     packed = into / "source" / f"{tree.name}.tar"
-    order = [
-        "--sort=name",
-        f"--mtime=@{SOURCE_DATE_EPOCH}",
-        "--owner=0",
-        "--group=0",
-        "--numeric-owner",
-        "--mode=u=rwX,go=rX",  # as trees are compared: of a mode only the executable bit counts
-    ]
-    run(["tar", "-C", tree.parent, *order, "--exclude=.git", "-cf", packed, tree.name])
+    tarball.pack(tree, packed, tree.name)
     return packed, tree.name
 
 

@@ -1,4 +1,4 @@
-"""A distribution's dist-git as input: a spec, its patches, and the tarball its file ``sources`` names.
+"""A distribution's spec, patches and tarball as input (`pipeline.build.checkout` has the layouts).
 
 rpm itself reads the spec, where the build will run; its series takes the place of ours for one release. It is
 built with its own spec where the place has that spec's BuildRequires, else with ours and its patches.
@@ -6,46 +6,34 @@ built with its own spec where the place has that spec's BuildRequires, else with
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.build import tarball
+from pipeline.build.checkout import ALGORITHMS, SPEC, Checkout, digest_of
 from pipeline.build.rpmbuild import Ingredients
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch
-from pipeline.core.errors import CommandFailed, HashMismatch, UsageError
-from pipeline.core.progress import warn
+from pipeline.core.errors import CommandFailed, UsageError
 from pipeline.core.records import PatchRecord, SourceRecord
 from pipeline.core.run import Completed, run
 from pipeline.profile import Profile
 from pipeline.rpm import SOURCE_DATE_EPOCH
 from pipeline.rpm import spec as specfile
 from pipeline.rpm.spec import Application
-from pipeline.source import FetchedSource, vcs
-from pipeline.source.download import without_password
+from pipeline.source import FetchedSource
+from pipeline.source.branch import Branch
 
-SPEC = "glibc.spec"
-_RELEASE = re.compile(r"^[0-9][0-9a-z.]*$")
-_ENTRY = re.compile(r"^SHA512 \(([^()/]+)\) = ([0-9a-f]{128})$")
+#: patch(1)'s options for the commits of a branch, which fit as they are.
+_EXACT = ("-p1", "--fuzz=0", "-s")
 _HEAD_NOISE = re.compile(r"^(From [0-9a-f]|commit |Author|Commit|Date|From:|Reviewed-by|Index: |=+$)")
 _DIFF = re.compile(r"^(diff |index |--- |\+\+\+ |@@ |---$)")
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """What the user named, copied: ``origin`` says where it is from; ``tarballs`` maps names to sha512."""
-
-    directory: Path
-    origin: str
-    tarballs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,8 @@ class TheirPatch:
 @dataclass(frozen=True)
 class DistGit:
     """A dist-git as rpm reads it at one place. ``own``: it is built with its own spec; ``why`` says why or
-    why not; ``files`` is everything else its own spec declares.
+    why not; ``files`` is everything else its own spec declares. ``vouched``: what says that ``archive`` is
+    the right one. ``further``: the commands of %prep that our spec does not run.
     """
 
     origin: str
@@ -71,7 +60,8 @@ class DistGit:
     patches: tuple[TheirPatch, ...]
     own: bool
     why: str
-    notes: tuple[str, ...]
+    vouched: str
+    further: tuple[str, ...]
     files: tuple[Path, ...]
 
     def patches_up_to(self, up_to: str) -> tuple[TheirPatch, ...]:
@@ -93,7 +83,9 @@ class DistGit:
         """What a sign-off says of it; a dist-git is never what the profile pins."""
         spec = f"built with {'its own spec' if self.own else 'specs/glibc.spec'} ({self.why})"
         fuzzy = [f"{p.record.file} with fuzz {p.applied.fuzz}" for p in self.patches if p.applied.fuzz]
-        origin = "; ".join([f"{self.origin}, {self.archive.name}", spec, *fuzzy])
+        origin = "; ".join([f"{self.origin}, {self.archive.name} ({self.vouched})", spec, *fuzzy])
+        if self.further:
+            origin += f"; not run: what else its %prep does ({_counted(self.further)})"
         return SourceRecord(kind="distgit", origin=origin, sha256=self.archive_sha256, pinned=False)
 
     def identity(self, up_to: str) -> dict[str, Any]:
@@ -160,104 +152,6 @@ class DistGit:
                 )
 
 
-def parse(text: str, releases: Sequence[str]) -> tuple[str, str]:
-    """``RELEASE=WHERE``, or ``WHERE`` where exactly one ``--release`` says which; raises `UsageError`."""
-    release, equals, where = text.partition("=")
-    if equals and _RELEASE.match(release):
-        return release, where
-    if len(releases) == 1:
-        return releases[0], text
-    raise UsageError(
-        f"--distgit {text}: which release does it build?",
-        hint="write --distgit RELEASE=DIR-or-URL@REF, or add one --release",
-    )
-
-
-def fetch(where: str) -> Checkout:
-    """The checkout ``DIR``, or commit ``REF`` of the repository ``URL@REF``, as files of our own.
-
-    Raises `UsageError` for one without spec or ``sources``, `SourceUnreachable`.
-    """
-    path = Path(where).expanduser()
-    if path.is_dir():
-        return _checkout(_keep(path), f"distgit:{path.resolve().name}{_commit_of(path)}")
-    repository, _, ref = where.rpartition("@")
-    if not repository or not re.match(r"^\w[\w./+-]*$", ref) or ".." in ref:
-        raise UsageError(
-            f"--distgit {without_password(where)}: there is no such directory, and it names no commit",
-            hint="write a directory, or REPOSITORY@REF, REF being a commit id, a tag or a branch",
-        )
-    commit = vcs.fetch_commit(repository, ref)
-    work = paths.state() / "sources"
-    with tempfile.TemporaryDirectory(dir=work, prefix=".distgit-") as unpacked:
-        run(["tar", "-xf", commit.archive, "-C", unpacked, "--no-same-owner"])
-        kept = _keep(next(Path(unpacked).iterdir()))
-    return _checkout(kept, f"distgit:{commit.origin.removeprefix('git:')}")
-
-
-def _commit_of(directory: Path) -> str:
-    """The commit a directory has checked out, and whether it was changed since; "" if it has none."""
-    if not (directory / ".git").exists():
-        return ""
-    head = run(["git", "-C", directory, "rev-parse", "HEAD"], success_codes=None)
-    status = run(["git", "-C", directory, "status", "--porcelain"], success_codes=None)
-    if head.returncode or status.returncode:  # another user's checkout, as a rule, which git does not read
-        why = (head.stderr or status.stderr).decode(errors="replace").strip().splitlines()
-        warn(f"the commit of {directory} is not known: {why[0] if why else 'git does not say why'}")
-        return " (commit not known)"
-    return f" (commit {head.text.strip()}{', changed since' if status.text.strip() else ''})"
-
-
-def _keep(directory: Path) -> Path:
-    """A copy of the files of a directory (not of directories in it), in the store under their hashes."""
-    found = {p.name: p for p in sorted(directory.iterdir()) if p.is_file() and not p.name.startswith(".")}
-    hashes = {name: store.file_sha256(p) for name, p in found.items()}
-
-    def make(into: Path) -> None:
-        (into / "files").mkdir()
-        for name, source in found.items():
-            copy = into / "files" / name
-            shutil.copyfile(source, copy)
-            if store.file_sha256(copy) != hashes[name]:
-                raise HashMismatch(
-                    f"{source} changed while it was read", hint="leave the checkout alone and run it again"
-                )
-        if SPEC in found:
-            (into / "marked").mkdir()
-            marked = specfile.mark((into / "files" / SPEC).read_bytes())
-            (into / "marked" / SPEC).write_bytes(marked)
-
-    return store.produce("distgit", {"files": hashes, "form": 1}, make).path / "files"
-
-
-def _checkout(directory: Path, origin: str) -> Checkout:
-    if not (directory / SPEC).is_file():
-        raise UsageError(
-            f"{origin} has no {SPEC}", hint="name the dist-git of glibc, and a branch with a spec"
-        )
-    if not (directory / "sources").is_file():
-        raise UsageError(
-            f"{origin} has no file sources, so nothing says which tarball it is for",
-            hint="write it: SHA512 (NAME) = and the tarball's sha512, as `sha512sum --tag` prints it",
-        )
-    return Checkout(directory, origin, read_sources((directory / "sources").read_text(), origin))
-
-
-def read_sources(text: str, where: str) -> dict[str, str]:
-    """File name -> sha512 of a dist-git's ``sources``; raises `UsageError` naming the line."""
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _ENTRY.match(line.strip())
-        if match:
-            found[match[1]] = match[2]
-        elif line.strip():
-            raise UsageError(
-                f"{where}: sources:{number}: {line.strip()[:60]!r} is not 'SHA512 (NAME) = HEX'",
-                hint="write it as `sha512sum --tag` prints it; older hashes are not taken",
-            )
-    return found
-
-
 def read(
     checkout: Checkout,
     profile: Profile,
@@ -272,15 +166,17 @@ def read(
     Raises `UsageError` with rpm's words for a spec it cannot read, for one of another glibc than the
     profile's, for a tarball that is not the one in ``sources``.
     """
+    if checkout.series:
+        return _of_branch(checkout, checkout.series, profile)
     text = _expanded(checkout, machine, workplace)
     parsed = specfile.parse(text, f"{checkout.origin}: {SPEC}")
-    if (parsed.name, parsed.version) != ("glibc", profile.glibc):
+    if parsed.name != "glibc":
         raise UsageError(
-            f"{checkout.origin} is {parsed.name} {parsed.version}, "
-            f"profile {profile.name} is glibc {profile.glibc}",
-            hint="choose another branch, or another --profile",
+            f"{checkout.origin} is the spec of {parsed.name}, not of glibc", hint="name the dist-git of glibc"
         )
-    archive = _tarball(checkout, parsed.sources[0], source)
+    if parsed.version != profile.glibc:
+        raise _another_glibc(checkout, parsed.version, profile)
+    archive, vouched = tarball.find(checkout, parsed.sources[0], parsed.topdir, source)
     patches = []
     for applied in parsed.applied:
         path = checkout.directory / applied.file
@@ -292,8 +188,8 @@ def read(
     others = {n: checkout.directory / n for n in (*parsed.sources[1:], *parsed.patches)}
     for patch in patches:
         others.pop(patch.record.file, None)
+    _own_files_are_listed(checkout, [*others.values(), *(p.path for p in patches)])
     own, why = _own_spec(checkout, machine, workplace, others, own_tests=own_tests)
-    notes = [] if own else [f"%prep of the dist-git also says: {line}" for line in parsed.further]
     return DistGit(
         origin=checkout.origin,
         spec=checkout.directory / SPEC,
@@ -303,8 +199,39 @@ def read(
         patches=tuple(patches),
         own=own,
         why=why,
-        notes=tuple(notes),
+        vouched=vouched,
+        further=() if own else specfile.commands(parsed.further),
         files=tuple(others.values()) if own else (),
+    )
+
+
+def _counted(commands: Sequence[str]) -> str:
+    return f"{len(commands)} command{'s'[: len(commands) > 1]}"
+
+
+def _of_branch(checkout: Checkout, series: Branch, profile: Profile) -> DistGit:
+    """The commits of a branch on the tree they begin on; there is no spec but ours."""
+    if series.version != profile.glibc:
+        raise _another_glibc(checkout, series.version, profile)
+    return DistGit(
+        origin=checkout.origin,
+        spec=paths.SPECS / SPEC,
+        archive=series.base.archive,
+        archive_sha256=series.base.sha256,
+        topdir=series.base.archive.name.removesuffix(".tar"),
+        patches=tuple(TheirPatch(p, Application(p.name, _EXACT), patch_record(p)) for p in series.patches),
+        own=False,
+        why="a branch of commits has none of its own",
+        vouched="the tree of BASE",
+        further=(),
+        files=(),
+    )
+
+
+def _another_glibc(checkout: Checkout, found: str, profile: Profile) -> UsageError:
+    return UsageError(
+        f"{checkout.origin} is glibc {found}, profile {profile.name} is glibc {profile.glibc}",
+        hint="choose another branch, or another --profile",
     )
 
 
@@ -363,37 +290,16 @@ def satisfied(said: str, place: str) -> tuple[bool, str]:
     return False, why
 
 
-def _tarball(checkout: Checkout, name: str, source: Callable[[], FetchedSource]) -> Path:
-    wanted = checkout.tarballs.get(name)
-    if wanted is None:
-        raise UsageError(
-            f"{checkout.origin}: sources does not list {name}, which {SPEC} builds from",
-            hint="mend sources: `sha512sum --tag FILE` prints the line",
-        )
-    beside = checkout.directory / name
-    if beside.is_file():
-        seen = _sha512(beside)
-        if seen != wanted:
+def _own_files_are_listed(checkout: Checkout, files: Sequence[Path]) -> None:
+    """Raise `UsageError` for a file that is not the one the layout has a digest of."""
+    for path in files:
+        wanted = (checkout.digests or {}).get(path.name)
+        if wanted and path.is_file() and digest_of(path, wanted) != wanted:
             raise UsageError(
-                f"{checkout.origin}: {name} beside the spec is not the one in sources: "
-                f"its sha512 is {seen[:16]}…, not {wanted[:16]}…",
-                hint="fetch it again (`fedpkg sources`, `centpkg sources`), or mend sources",
+                f"{checkout.origin}: {path.name} is not the file that is listed with "
+                f"{ALGORITHMS[len(wanted)]} {wanted[:16]}…",
+                hint="fetch it again, or correct the list (sources, .glibc.metadata)",
             )
-        return beside
-    fetched = source()
-    seen = _sha512(fetched.file) if fetched.file else ""
-    if fetched.file is None or seen != wanted:
-        what = f"{fetched.file.name} with sha512 {seen[:16]}…" if fetched.file else f"a {fetched.record.kind}"
-        raise UsageError(
-            f"{checkout.origin} wants {name} with sha512 {wanted[:16]}…, and the source is {what}",
-            hint=f"put {name} beside the spec, or give it with --source tarball:FILE-or-URL",
-        )
-    return fetched.file
-
-
-def _sha512(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha512").hexdigest()
 
 
 def patch_record(path: Path) -> PatchRecord:

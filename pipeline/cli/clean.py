@@ -20,9 +20,11 @@ CHEAP = (
     "rpm-installation",
     "rpm-payload",
     "warnings",
+    "branch",
     "distgit",
     "known-bad",
     "trees",
+    "packed",
     "logs",
 )
 ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quarantine", "image")

@@ -7,15 +7,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
 
 from pipeline import profile as profiles
 from pipeline import source as sources
-from pipeline.build import distgit, sharedcache
+from pipeline.build import checkout, sharedcache
 from pipeline.build.builder import Builder, ForeignBuild, Options
-from pipeline.build.distgit import Checkout
+from pipeline.build.checkout import Checkout
 from pipeline.core import paths
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
@@ -66,24 +67,30 @@ class Choice:
         """The chosen targets; raises `UsageError` for a name nobody knows."""
         return profiles.targets(profile, self.releases, self.arches)
 
-    def builder(self, profile: Profile, distgits: Sequence[str] = ()) -> Builder:
+    def builder(
+        self, profile: Profile, distgits: Sequence[str] = (), lookaside: Sequence[Path] = ()
+    ) -> Builder:
         """What builds the chosen targets; ``distgits`` as ``--distgit`` has them, fetched here.
 
-        Raises what `pipeline.source.fetch` and `pipeline.build.distgit.fetch` raise, `UsageError` for a
+        Raises what `pipeline.source.fetch` and `pipeline.build.checkout.fetch` raise, `UsageError` for a
         release named twice or not known.
         """
 
         def fetched() -> FetchedSource:
             return sources.fetch(profile, self.source or None)
 
+        if lookaside and not distgits:
+            raise UsageError(
+                "--lookaside is where --distgit looks for its tarball", hint="add --distgit, or leave it out"
+            )
         theirs: dict[str, Checkout] = {}
-        for release, where in (distgit.parse(text, self.releases) for text in distgits):
+        for release, where in (checkout.parse(text, self.releases) for text in distgits):
             profile.get(release)
             if release in theirs:
                 raise UsageError(
                     f"two --distgit for release {release}", hint="a release has one; name another"
                 )
-            theirs[release] = distgit.fetch(where)
+            theirs[release] = checkout.fetch(where, lookaside)
         # with a dist-git that holds its tarball and is all that is built, the profile's source is not needed
         return Builder(profile, fetched if theirs else fetched(), self.build, theirs)
 
@@ -92,8 +99,15 @@ distgit_option = click.option(
     "--distgit",
     "distgits",
     multiple=True,
-    metavar="[RELEASE=]DIR|URL@REF",
-    help="Build that release from a dist-git (repeatable).",
+    metavar="[RELEASE=]DIR|SRPM|REPO@REF|REPO@BASE..BRANCH",
+    help="Build that release from a dist-git, a source RPM or a branch of commits (repeatable).",
+)
+lookaside_option = click.option(
+    "--lookaside",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the tarball of --distgit may be (repeatable).",
 )
 
 

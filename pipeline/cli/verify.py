@@ -15,7 +15,7 @@ from pipeline import report
 from pipeline.build import supplied, workshop
 from pipeline.build.builder import build_all
 from pipeline.check import registry
-from pipeline.cli.options import Choice, choice_options, distgit_option
+from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import UsageError
@@ -37,6 +37,7 @@ from pipeline.verify.sites import Sites
 )
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
 @distgit_option
+@lookaside_option
 @choice_options
 def command(
     *,
@@ -45,6 +46,7 @@ def command(
     rpm_dirs: tuple[str, ...],
     fresh: bool,
     distgits: tuple[str, ...],
+    lookaside: tuple[Path, ...],
     choice: Choice,
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
@@ -59,7 +61,7 @@ def command(
     report.withdraw(
         outdir
     )  # from here on whatever ends the run must leave no older report to be taken for its
-    builder = choice.builder(profile, distgits)
+    builder = choice.builder(profile, distgits, lookaside)
     # A comparison needs both ends, so all releases of an architecture are taken whatever was chosen.
     arches = tuple(dict.fromkeys(t.arch for t in wanted))
     if both := sorted({release for release, _ in theirs} & set(builder.distgits)):

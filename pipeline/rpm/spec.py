@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -22,7 +22,7 @@ _UNREAD = re.compile(r"^echo 'Cannot read (.*?)'")
 #: What %setup and the SCM helpers of %autosetup expand to; it unpacks, and changes nothing of the tree.
 _BOILERPLATE = re.compile(
     r"^(?:(?:/usr)?/bin/)?(?:rm -rf '|STATUS=|if \[ \$STATUS|exit \$STATUS|fi$|chmod -Rf |echo |mkdir -p '"
-    r"|git (?:init|config|add|commit)\b)"
+    r"|set [+-]x$|git (?:init|config|add|commit)\b)"
 )
 _UNPACKS = re.compile(r"rpmuncompress -x |\btar -x")
 
@@ -138,9 +138,14 @@ def _prep(lines: list[str], where: str, archive: str) -> tuple[str, tuple[Applic
             applied.append(found)
         elif _PATCHES.search(line) and not line.startswith("echo "):
             raise _not_followed(where, line)
-        elif not (_BOILERPLATE.search(line) or (_UNPACKS.search(line) and archive in line)):
+        elif not (_boilerplate(line) or (_UNPACKS.search(line) and archive in line)):
             further.append(line)
     return topdir, tuple(applied), tuple(further)
+
+
+def _boilerplate(line: str) -> bool:
+    """Whether a line is one of `_BOILERPLATE`, and ends there: the text of an echo may go on for pages."""
+    return bool(_BOILERPLATE.search(line)) and len(commands([line, line])) == 2
 
 
 def _not_followed(where: str, line: str) -> UsageError:
@@ -165,6 +170,24 @@ def _commands(lines: list[str]) -> Iterator[str]:
             pending = ""
     if pending:
         yield pending
+
+
+def commands(lines: Sequence[str]) -> tuple[str, ...]:
+    """Lines of shell as whole commands: what stands in quotes over several lines is one command.
+
+    For people to read: an apostrophe in a comment behind a command takes what follows into that command.
+    """
+    found: list[str] = []
+    pending: list[str] = []
+    for line in lines:
+        pending.append(line)
+        try:
+            shlex.split("\n".join(pending), comments=True)
+        except ValueError:
+            continue
+        found.append("\n".join(pending))
+        pending = []
+    return (*found, *(["\n".join(pending)] if pending else []))
 
 
 def _application(line: str) -> Application | None:

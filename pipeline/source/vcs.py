@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,55 +53,84 @@ def split_git(text: str) -> tuple[str, str]:
     return repository, ref
 
 
-def _git(
-    store: Path, *argv: str, success_codes: tuple[int, ...] | None = (0,), remedy: str = ""
+def git(
+    store: Path,
+    *argv: str,
+    success_codes: tuple[int, ...] | None = (0,),
+    remedy: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> Completed:
+    """Run git in a repository; it never asks for a password."""
     return run(
         ["git", "-C", store, *argv],
-        env={"GIT_TERMINAL_PROMPT": "0"},
+        env={"GIT_TERMINAL_PROMPT": "0", **(env or {})},
         success_codes=success_codes,
         timeout=3600,
         remedy=remedy,
     )
 
 
-def fetch_commit(repository: str, ref: str) -> Commit:
-    """The tree of ``ref`` as a tar archive, in the cache.
+def repository_store(repository: str) -> Path:
+    """Our own bare repository for what is fetched from ``repository``, made if it is not there.
 
-    A full commit id that was had once needs no network.
-    Raises `SourceUnreachable` (repository does not answer) or `UsageError` (it has no such commit).
+    Callers hold the lock beside it (``.lock``) while they use it.
     """
     store = paths.state() / "git" / digest(repository)[:16]
     store.mkdir(parents=True, exist_ok=True)
-    with FileLock(store.with_suffix(".lock")):
+    with FileLock(store.with_suffix(".new")):
         if not (store / "HEAD").is_file():
-            _git(store, "init", "--quiet", "--bare")
+            git(store, "init", "--quiet", "--bare")
             # the tree as it was committed: attributes for release tarballs are not to leave files out
             (store / "info").mkdir(exist_ok=True)
             (store / "info" / "attributes").write_text("* -export-ignore -export-subst\n")
-        commit = _have(store, ref) if _COMMIT.match(ref) else ""
-        if not commit:
-            with step(f"fetch {ref} of {without_password(repository)}"):
-                commit = _fetch(store, repository, ref)
-        return _archive(store, commit, f"git:{without_password(repository)}@{ref} (commit {commit})")
+    return store
+
+
+def fetch_commit(repository: str, ref: str) -> Commit:
+    """The tree of ``ref`` as a tar archive, in the cache. Only that commit is fetched, not its history.
+
+    A full commit id that was had once needs no network.
+    Raises `SourceUnreachable` (repository does not answer) or `UsageError` (it has no such commit, or lacks
+    files of it).
+    """
+    store = repository_store(repository)
+    with FileLock(store.with_suffix(".lock")):
+        with step(f"fetch {ref} of {without_password(repository)}"):
+            commit = obtain(store, repository, ref)
+        return archive_of(store, commit, f"git:{without_password(repository)}@{ref} (commit {commit})")
+
+
+def obtain(store: Path, repository: str, ref: str) -> str:
+    """The full id of ``ref``, whose tree is in ``store`` afterwards; raises as `fetch_commit`."""
+    commit = _have(store, ref) if _COMMIT.match(ref) else ""
+    return commit or _fetch(store, repository, ref)
 
 
 def _have(store: Path, ref: str) -> str:
     """The full id of ``ref`` if the store has that commit, else ""."""
-    done = _git(store, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", success_codes=None)
+    done = git(store, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", success_codes=None)
     return done.text.strip() if done.returncode == 0 else ""
 
 
+def _local(repository: str) -> Path | None:
+    """The directory that ``repository`` is, if it is one of this machine."""
+    path = Path(repository.removeprefix("file://")).expanduser()
+    return path.resolve() if path.exists() else None
+
+
 def _fetch(store: Path, repository: str, ref: str) -> str:
-    source = (
-        str(Path(repository).expanduser().resolve()) if Path(repository).expanduser().exists() else repository
-    )
-    done = _git(store, "fetch", "--quiet", "--depth=1", "--no-tags", source, ref, success_codes=None)
+    local = _local(repository)
+    source = str(local) if local else repository
+    # of a repository that is at hand git itself can say which commit an abbreviation or another name means
+    wanted = (_have(local, ref) if local else "") or ref
+    done = git(store, "fetch", "--quiet", "--depth=1", "--no-tags", source, wanted, success_codes=None)
     if done.returncode == 0:
         return _have(store, "FETCH_HEAD")
+    if local:
+        _say_what_is_missing(local, wanted, ref)
     # an abbreviated id, or a server that does not give commits by id: all branches and tags may hold it
     shallow = ["--unshallow"] if (store / "shallow").exists() else []
-    done = _git(
+    done = git(
         store, "fetch", "--quiet", "--force", *shallow, source,
         "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", success_codes=None,
     )  # fmt: skip
@@ -118,6 +148,45 @@ def _fetch(store: Path, repository: str, ref: str) -> str:
     return commit
 
 
+def deepen(store: Path, repository: str, commit: str, depth: int) -> None:
+    """Have ``depth`` commits of the history of ``commit``; raises as `fetch_commit`."""
+    local = _local(repository)
+    done = git(
+        store, "fetch", "--quiet", f"--depth={depth}", "--no-tags", str(local) if local else repository,
+        commit, success_codes=None,
+    )  # fmt: skip
+    if done.returncode:
+        if local:
+            _say_what_is_missing(local, commit, commit, depth)
+        raise SourceUnreachable(
+            f"git repository {without_password(repository)} does not give the history of {commit}: "
+            + _last_word(done.stderr),
+            hint="name a clone that has it (`git clone REPOSITORY` without --depth)",
+        )
+
+
+def _say_what_is_missing(repository: Path, commit: str, ref: str, depth: int = 1) -> None:
+    """Raise `UsageError` if a partial clone lacks files of the last ``depth`` commits, naming them."""
+    done = git(
+        repository, "rev-list", "--objects", "--missing=print", f"--max-count={depth}", commit,
+        success_codes=None, env={"GIT_NO_LAZY_FETCH": "1"},
+    )  # fmt: skip
+    missing = {line[1:] for line in done.text.splitlines() if line.startswith("?")}
+    if done.returncode or not missing:
+        return
+    tree = git(repository, "ls-tree", "-r", "-t", commit, success_codes=None, env={"GIT_NO_LAZY_FETCH": "1"})
+    rows = [line.partition("\t") for line in tree.text.splitlines()]
+    named = [path for meta, _, path in rows if meta.split()[2] in missing]
+    shown = named or sorted(missing)
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    raise UsageError(
+        f"the clone {repository} is partial and lacks {len(missing)} objects of {ref}: "
+        f"{', '.join(shown[:5])}{more}",
+        hint=f"fetch them where its remote answers (`git -C {repository} fetch --refetch --no-filter`, or "
+        f"`git -C {repository} checkout {ref}`), or name the repository that it was cloned from",
+    )
+
+
 def _last_word(stderr: bytes) -> str:
     """git's first fatal complaint (general advice follows it), else its last line; no password in it."""
     lines = stderr.decode(errors="replace").strip().splitlines()
@@ -125,13 +194,14 @@ def _last_word(stderr: bytes) -> str:
     return re.sub(r"://[^/@\s]+@", "://", said) or "no reason given"
 
 
-def _archive(store: Path, commit: str, origin: str) -> Commit:
+def archive_of(store: Path, commit: str, origin: str) -> Commit:
+    """The tree of a commit in ``store`` as an archive, in the cache."""
     base = paths.state() / "sources"
     base.mkdir(parents=True, exist_ok=True)
     name = f"glibc-{commit[:12]}"
     with tempfile.TemporaryDirectory(dir=base, prefix=".git-") as work:
         tar = Path(work) / f"{name}.tar"
-        _git(store, "archive", "--format=tar", f"--prefix={name}/", f"--output={tar}", commit)
+        git(store, "archive", "--format=tar", f"--prefix={name}/", f"--output={tar}", commit)
         sha256 = file_sha256(tar)
         return Commit(commit, cache.admit(tar, sha256, tar.name, origin), sha256, origin)
 

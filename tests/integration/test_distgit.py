@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.abi.listing import listings
-from pipeline.build import distgit
+from pipeline.build import checkout, distgit
 from pipeline.build.builder import Builder, Options
 from pipeline.build.distgit import DistGit
 from pipeline.build.workplace import Workplace
@@ -18,8 +19,17 @@ from pipeline.core.run import run
 from pipeline.host.image import BuildImage
 from pipeline.rpm import package
 from pipeline.source import FetchedSource
-from tests.distgit_kit import AUTOSETUP, BY_HAND, FOREIGN, TARBALL, DistGitKit
-from tests.tiny_kit import TREE, Tiny
+from tests.distgit_kit import (
+    AUTOSETUP,
+    BY_HAND,
+    FOREIGN,
+    TARBALL,
+    DistGitKit,
+    flip,
+    source_rpm,
+    split,
+)  # fmt: skip
+from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("home")]
 
@@ -56,11 +66,13 @@ def no_source() -> FetchedSource:
 
 def read(tiny: Tiny, kit: DistGitKit, workplace: Workplace = HOST) -> DistGit:
     machine = FOREIGN if workplace.mode == "cross" else host_arch()
-    return distgit.read(distgit.fetch(str(kit.directory)), tiny.profile, machine, workplace, source=no_source)
+    return distgit.read(
+        checkout.fetch(str(kit.directory)), tiny.profile, machine, workplace, source=no_source
+    )
 
 
 def builder(tiny: Tiny, kit: DistGitKit, up_to: str = "") -> Builder:
-    theirs = {"1.0": distgit.fetch(str(kit.directory))}
+    theirs = {"1.0": checkout.fetch(str(kit.directory))}
     return Builder(tiny.profile, no_source, Options(place="host", up_to=up_to), theirs)
 
 
@@ -95,10 +107,7 @@ def test_rpm_says_which_patches_in_which_order_with_which_options(
     assert found.topdir == "glibc-2.36"
     assert found.patches[0].record.upstream[0].startswith("0123456789 ")
     assert f"{LEVEL0} with fuzz 1" in found.record.origin
-    assert (found.own, found.notes) == (
-        False,
-        ("%prep of the dist-git also says: chmod +x scripts/ldd",),
-    )
+    assert (found.own, found.further) == (False, ("chmod +x scripts/ldd",))
     assert "no rpm packages" in found.why
 
 
@@ -140,7 +149,10 @@ def test_its_series_takes_the_place_of_ours(
     assert manifest.srpm is not None
     inside = set(run(["rpm", "-qpl", made.rpms / manifest.srpm.file]).text.split())
     assert inside == {"glibc.spec", "release.inc", "patches.inc", TARBALL, WITHDRAW, LEVEL0, FIRST}
-    assert "also says: chmod +x scripts/ldd" in capsys.readouterr().err.replace("\n", " ")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "its %prep has 1 more command, which specs/glibc.spec does not run (chmod); all of it: " in said
+    assert Path(said.partition("all of it: ")[2].split()[0]).read_text() == "chmod +x scripts/ldd\n"
+    assert "not run: what else its %prep does (1 command)" in manifest.source.origin
     assert builder(tiny, kit).make(tiny.target("1.0")).reused
 
     # stopped half way, to bisect
@@ -199,19 +211,21 @@ def test_specs_that_will_not_do(tiny: Tiny, kit: DistGitKit) -> None:
 def test_the_tarball_is_the_one_in_sources(tiny: Tiny, kit: DistGitKit) -> None:
     sources = (kit.directory / "sources").read_text()
     kit.write("sources", sources.replace(TARBALL, "another.tar.xz"))
-    with pytest.raises(UsageError, match=f"sources does not list {TARBALL}"):
+    with pytest.raises(UsageError, match=f"nothing lists {TARBALL}"):
         read(tiny, kit)
     kit.write("sources", sources)
     data = bytearray(kit.tarball.read_bytes())
     data[len(data) // 2] ^= 1
     kit.tarball.write_bytes(data)
-    with pytest.raises(UsageError, match=f"{TARBALL} beside the spec is not the one in sources"):
+    with pytest.raises(UsageError, match=f"{TARBALL} beside the spec is not the one that is listed"):
         read(tiny, kit)
 
 
 def test_the_verb_takes_a_repository_and_the_tarball_from_the_source(tiny: Tiny, kit: DistGitKit) -> None:
     where = f"{kit.directory}@c9s"
-    wrong = tiny.call("build", "--release", "1.0", "--distgit", where)
+    other = kit.directory / "other.tar"
+    other.write_bytes(b"another tarball")
+    wrong = tiny.call("build", "--release", "1.0", "--distgit", where, "--source", f"tarball:{other}")
     assert wrong.returncode == ExitCode.WRONG_USE
     assert f"wants {TARBALL}" in wrong.stderr
     assert "--source tarball:" in wrong.stderr
@@ -243,3 +257,71 @@ def test_a_release_is_rpms_or_a_dist_git(tiny: Tiny, kit: DistGitKit) -> None:
     done = tiny.call("verify", "--rpms", f"1.0={TREE}", "--distgit", f"1.0={kit.directory}")
     assert done.returncode == ExitCode.WRONG_USE
     assert "--rpms and --distgit both say" in done.stderr
+
+
+def test_specs_and_sources_are_built_with_metadata_and_with_a_look_aside(
+    tiny: Tiny, kit: DistGitKit, tmp_path: Path
+) -> None:
+    top = split(kit, tmp_path / "rpms", "sha256")
+    done = tiny.call("build", "--place", "host", "--release", "1.0", "--distgit", str(top))
+    assert done.returncode == ExitCode.PASS, done.stderr
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    (top / "SOURCES" / TARBALL).rename(aside / TARBALL)
+    again = ["build", "--place", "host", "--release", "1.0", "--distgit", str(top)]
+    found = tiny.call(*again, "--lookaside", str(aside))
+    assert found.returncode == ExitCode.PASS, found.stderr
+    assert found.stdout == done.stdout, "the same tarball from another place makes the same build"
+    flip(aside / TARBALL)
+    wrong = tiny.call(*again, "--lookaside", str(aside), "--source", f"tarball:{aside / TARBALL}")
+    assert wrong.returncode == ExitCode.WRONG_USE
+    assert f"wants {TARBALL} with sha256" in wrong.stderr
+    alone = tiny.call("build", "--lookaside", str(aside))
+    assert (alone.returncode, "add --distgit" in alone.stderr) == (ExitCode.WRONG_USE, True)
+
+
+def test_a_source_rpm_is_built(tiny: Tiny, kit: DistGitKit, tmp_path: Path) -> None:
+    """With its own spec's patches in their order, or, where its requirements are met, with its own spec."""
+    rpm = source_rpm(kit, tmp_path)
+    found = checkout.fetch(str(rpm))
+    read_back = distgit.read(found, tiny.profile, host_arch(), HOST, source=no_source)
+    assert files(read_back) == [WITHDRAW, LEVEL0, FIRST]
+    made = Builder(tiny.profile, no_source, Options(place="host"), {"1.0": found}).build(tiny.target("1.0"))
+    assert made.manifest.source is not None
+    assert made.manifest.source.origin.startswith(f"distgit:{rpm.name} sha256 ")
+    assert not [s for s in listings(made.root)[host_arch().loader].symbols if "rseq" in s.symbol]
+
+
+def test_a_branch_of_commits_is_built(tiny: Tiny, tmp_path: Path) -> None:
+    """The tree at BASE, and each commit after it; a branch that ends sooner makes something else."""
+    tree = DistGitKit(tmp_path / "glibc-git")
+    shutil.copytree(TREE, tree.directory)
+    tree.git("init", "--quiet", "--initial-branch=vendor")
+    tree.commit()
+    tree.git("tag", "base")
+    elf_map = (tree.directory / "elf/ld.map").read_text()
+    assert RSEQ_NODE in elf_map
+    tree.write("elf/ld.map", elf_map.replace(RSEQ_NODE, ""))
+    tree.git("commit", "--quiet", "-a", "--message=elf: withdraw the symbols")
+    tree.write("elf/ld.map", elf_map)
+    tree.git("commit", "--quiet", "-a", "--message=elf: bring them back")
+    tree.git("branch", "half", "HEAD~1")
+
+    def rseq(ref: str, up_to: str = "") -> tuple[list[str], bool]:
+        theirs = {"1.0": checkout.fetch(f"{tree.directory}@base..{ref}")}
+        ours = Builder(tiny.profile, no_source, Options(place="host", up_to=up_to), theirs)
+        made = ours.build(tiny.target("1.0"))
+        found = [s for s in listings(made.root)[host_arch().loader].symbols if "rseq" in s.symbol]
+        return [p.subject for p in made.manifest.patches], bool(found)
+
+    assert rseq("half") == (["elf: withdraw the symbols"], False)
+    assert rseq("vendor") == (["elf: withdraw the symbols", "elf: bring them back"], True)
+    assert rseq("vendor", "0001-") == (["elf: withdraw the symbols"], False)
+    tree.write("version.h", '#define VERSION "2.34"\n')
+    tree.git("commit", "--quiet", "-a", "--message=another")
+    tree.git("tag", "older")
+    tree.write("version.h", '#define VERSION "2.36"\n')
+    tree.git("commit", "--quiet", "-a", "--message=back")
+    other = checkout.fetch(f"{tree.directory}@older..vendor")
+    with pytest.raises(UsageError, match=r"is glibc 2\.34, profile tiny is glibc 2\.36"):
+        distgit.read(other, tiny.profile, host_arch(), HOST, source=no_source)
