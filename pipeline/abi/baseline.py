@@ -48,6 +48,7 @@ class Origin:
     source: str = ""
     builder: str = ""
     note: str = ""
+    image: str = ""
 
 
 class DsoRecord(Frozen):

@@ -168,7 +168,7 @@ def stable_name(path: str) -> str:
     return path
 
 
-def _regular_files(root: Path) -> Iterator[tuple[str, str]]:
+def regular_files(root: Path) -> Iterator[tuple[str, str]]:
     """(path inside the release, real path) of every regular file below ``root``, in order."""
     pending = [("", os.fspath(root))]
     while pending:
@@ -191,7 +191,7 @@ def listings(root: Path) -> dict[str, Listing]:
     name; OSError if ``root`` cannot be read.
     """
     found: dict[str, Listing] = {}
-    for path, real in _regular_files(root):
+    for path, real in regular_files(root):
         binary = elf.read_if_elf(real)
         if binary is None or not binary.is_shared_object:
             continue

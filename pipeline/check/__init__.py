@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.abi.files import ElfFile, elf_files
 from pipeline.abi.listing import Listing, listings
 from pipeline.core.arch import Arch
 from pipeline.core.declaration import Declaration
@@ -49,6 +50,14 @@ class Bench:
     _listings: dict[str, dict[str, Listing]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    _files: dict[str, dict[str, ElfFile]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def files(self, release: str) -> dict[str, ElfFile]:
+        """Every ELF file of a built release by path, opened once for all checks; raises `MalformedInput`."""
+        if release not in self._files:
+            self._files[release] = elf_files(self.built[release].root)
+        return self._files[release]
 
     def listings(self, release: str) -> dict[str, Listing]:
         """Every DSO of a built release, read once for all checks; raises `MalformedInput`."""

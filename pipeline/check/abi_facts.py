@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Baseline
 from pipeline.abi.delta import Change, parse_changes
+from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
-from pipeline.check import Bench
+from pipeline.check import Bench, StaticCheck
 from pipeline.core import paths
 from pipeline.core.errors import EvidenceError, UsageError, WorldError
 from pipeline.core.outcome import Finding, Outcome, Question, Target
@@ -51,6 +54,25 @@ def answered(question: Question, expected: str, ask: Callable[[], Answer]) -> Fi
     )
 
 
+class EachRelease(StaticCheck, ABC):
+    """One question about each release; ``about`` is what is expected where it cannot be answered."""
+
+    about: ClassVar[str]
+
+    @abstractmethod
+    def ask(self, bench: Bench, release: str) -> Answer:
+        """The answer; raises as `answered` says."""
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, self.about, partial(self.ask, bench, question.target.release))
+            for question in self.questions(bench)
+        ]
+
+
 def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
     """Symbol lines of the profile for the architecture at hand; raises `UsageError` naming a wrong one."""
     try:
@@ -80,6 +102,17 @@ def built_listings(bench: Bench, release: str) -> dict[str, Listing]:
     if not found:
         raise EvidenceError(
             f"{bench.target(release)} has no DSO", hint="the packages are empty; build the release again"
+        )
+    return found
+
+
+def built_files(bench: Bench, release: str) -> dict[str, ElfFile]:
+    """Every ELF file of a built release by path. Raises `EvidenceError` (none), `MalformedInput`."""
+    found = bench.files(release)
+    if not found:
+        raise EvidenceError(
+            f"{bench.target(release)} has no ELF file",
+            hint="the packages are empty; build the release again",
         )
     return found
 

@@ -46,12 +46,14 @@ def rseq_pairs(bench: Bench) -> Pairs:
 def needed_pairs(bench: Bench, program: str) -> Pairs | None:
     """(DSO, node) that a compiled program requires, None if it was not compiled.
 
+    A weak need is none: ld.so starts the program without it (elf/dl-version.c).
     Raises `MalformedInput` if it is no ELF file.
     """
     path = bench.programs / program
     if not path.is_file():
         return None
-    return frozenset((need.file, v) for need in elf.read(path).needs for v in need.versions)
+    needs = elf.read(path).needs
+    return frozenset((need.file, v) for need in needs for v in need.versions if v not in need.weak)
 
 
 def _named(pairs: Pairs) -> str:

@@ -6,6 +6,7 @@ from pipeline.check import (
     PlaceCheck,
     StaticCheck,
     abi,
+    abi_lookup,
     critical,
     getcpu,
     launch,
@@ -21,6 +22,7 @@ from pipeline.check import (
 
 STATIC: tuple[StaticCheck, ...] = (
     *abi.CHECKS,
+    *abi_lookup.CHECKS,
     *rpm.CHECKS,
     *packages.CHECKS,
     *launch.STATIC_CHECKS,

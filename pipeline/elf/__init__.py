@@ -188,6 +188,11 @@ class Elf(Image):
 
     # -- symbols ----------------------------------------------------------------------------------------
 
+    @property
+    def symbol_count(self) -> int:
+        """Entries of the dynamic symbol table, its null symbol too; 0 without a table."""
+        return self._symbol_count if self.dynamic else 0
+
     @cached_property
     def _symbol_count(self) -> int:
         """How many dynamic symbols there are: no tag says it, the hash tables do."""
@@ -289,6 +294,11 @@ class Elf(Image):
     def undefined(self) -> tuple[Symbol, ...]:
         """The symbols wanted from elsewhere, in the table's order."""
         return self._symbols(undefined=True)
+
+    @cached_property
+    def all_symbols(self) -> tuple[Symbol, ...]:
+        """Defined and undefined symbols: all of the table but the null symbol it begins with."""
+        return self._symbols(undefined=None)
 
     @cached_property
     def imports(self) -> tuple[Import, ...]:

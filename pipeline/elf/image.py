@@ -1,8 +1,8 @@
 """An ELF file as the loader maps it: header, segments, dynamic section, and bytes by address.
 
-Everything is found through the program headers and PT_DYNAMIC (gABI chapters 4 and 5), as ld.so does, and
-every offset is checked before it is followed: a file that is not well formed raises `MalformedInput` with its
-name and what is wrong with it.
+Everything is found through the program headers and PT_DYNAMIC (gABI chapters 4 and 5), as ld.so does: by
+address, never by p_offset of anything but PT_LOAD. Every offset is checked before it is followed: a file that
+is not well formed raises `MalformedInput` with its name and what is wrong with it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Segment(NamedTuple):
     vaddr: int
     filesz: int
     memsz: int
+    align: int = 0
 
     def holds(self, address: int, size: int) -> bool:
         """Whether the memory ``address`` to ``address + size`` lies in this segment."""
@@ -54,8 +55,9 @@ class Segment(NamedTuple):
 class Image:
     """One 64-bit little-endian ELF file, never changed.
 
-    ``name`` is what errors call it, ``type`` e_type, ``machine`` e_machine. Raises `MalformedInput`
-    (`ForeignElf` for a kind that is not read) when made, and for its parts when they are asked for.
+    ``name`` is what errors call it, ``type`` e_type, ``machine`` e_machine, ``flags`` e_flags. Raises
+    `MalformedInput` (`ForeignElf` for a kind that is not read) when made, and for its parts when they are
+    asked for.
     """
 
     def __init__(self, data: Buffer, name: str) -> None:
@@ -80,11 +82,14 @@ class Image:
             raise self.malformed(f"program headers of {phentsize} bytes, not {_PHDR.size}")
         table = self._file_bytes(phoff, phnum * _PHDR.size, "the program headers") if phnum else b""
         self.segments = tuple(
-            Segment(kind, flags, offset, vaddr, filesz, memsz)
-            for kind, flags, offset, vaddr, _, filesz, memsz, _ in _PHDR.iter_unpack(table)
+            Segment(kind, flags, offset, vaddr, filesz, memsz, align)
+            for kind, flags, offset, vaddr, _, filesz, memsz, align in _PHDR.iter_unpack(table)
         )
-        self._loads = tuple(s for s in self.segments if s.type == PT_LOAD and s.filesz)
+        # ld.so maps them in order: where two overlap, the later one is what a program sees
+        self._loads = tuple(s for s in reversed(self.segments) if s.type == PT_LOAD and s.filesz)
+        self.flags = header[6]
         self.tags: dict[int, int] = {}
+        self.repeated_tags: list[int] = []
         self._needed_offsets: list[int] = []
         self._read_dynamic()
 
@@ -138,15 +143,22 @@ class Image:
             return
         if len(found) > 1:
             raise self.malformed("it has two PT_DYNAMIC segments")
-        raw = self._file_bytes(found[0].offset, found[0].filesz, "the dynamic section")
+        raw = self.memory(found[0].vaddr, found[0].filesz, "the dynamic section")
         for tag, value in _DYN.iter_unpack(raw[: len(raw) // _DYN.size * _DYN.size]):
             if tag == DT_NULL:
                 return
             if tag == DT_NEEDED:
                 self._needed_offsets.append(value)
             else:
-                self.tags[tag] = value
+                if tag in self.tags:
+                    self.repeated_tags.append(tag)
+                self.tags[tag] = value  # of a tag that is there twice ld.so takes the last
         raise self.malformed("its dynamic section has no end (DT_NULL)")
+
+    @property
+    def section_table(self) -> tuple[int, int, int]:
+        """e_shoff, e_shentsize and e_shnum. The loader needs no sections."""
+        return self._shoff, self._shentsize, self._shnum
 
     @property
     def dynamic(self) -> bool:

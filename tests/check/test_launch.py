@@ -15,6 +15,7 @@ from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, Matrix, Needs, 
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.run import run
 from pipeline.place import BatchResult, JobResult
+from tests import elf_edit as edits
 from tests.check import probe_kit
 from tests.check.probe_kit import REAL
 from tests.elf_fixtures import LD, RSEQ_SOURCE, Dso
@@ -321,6 +322,14 @@ def test_needs(linked: Path) -> None:
 def test_a_program_with_other_needs(programs: Path, program: str, symbols: list[str]) -> None:
     link(programs / program, *symbols)
     assert needs(probe_kit.bench(programs=programs)) == dict.fromkeys(PRINTS, PASS) | {program: FAIL}
+
+
+def test_a_weak_need_is_none(programs: Path) -> None:
+    """ld.so starts a program whose need of the node is weak on every release: it is no negative control."""
+    edits.edit(programs / RSEQ, edits.verneed_weak(NODE))
+    bench = probe_kit.bench(programs=programs)
+    assert needs(bench) == dict.fromkeys(PRINTS, PASS) | {RSEQ: FAIL}
+    assert judged(bench, right(bench))[f"12.0/{CONTROL}"] is MISSING
 
 
 def test_a_program_that_is_none(programs: Path) -> None:
