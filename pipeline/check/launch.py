@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import elf
 from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, StaticCheck, tunable_case, tunable_env
-from pipeline.check.probing import PROBES
+from pipeline.check.probing import HAS_RSEQ, PROBES
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, MalformedInput
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
@@ -206,10 +206,10 @@ def _expected(bench: Bench, start: Start, wanting: Pairs) -> str:
 
 
 def _size(bench: Bench, start: Start, facts: PlaceFacts | None) -> int:
-    """``__rseq_size``: 0 where rseq is off, and under user-mode QEMU, which has none."""
+    """``__rseq_size``: 0 where rseq is off, and where the place has none or refuses it."""
     default = bench.profile.get(start.release).rseq_default
     on = default if start.state is None else start.state
-    return bench.profile.rseq.size_on if on and (facts is None or facts.judges_rseq) else 0
+    return bench.profile.rseq.size_on if on and (facts is None or facts.rseq == HAS_RSEQ) else 0
 
 
 def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tuple[Outcome, str]:
@@ -223,7 +223,7 @@ def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tup
         return Outcome.MISSING, result.error  # the place, not the release, is to blame
     if wanting:
         return _refused(result, f"{PROBES}/{start.program}", wanting)
-    return _started(result, start.program, _size(bench, start, batch.facts))
+    return started(result, start.program, _size(bench, start, batch.facts))
 
 
 def _words(result: JobResult) -> str:
@@ -246,7 +246,7 @@ def _refused(result: JobResult, program: str, wanting: Pairs) -> tuple[Outcome, 
     return (Outcome.PASS if right else Outcome.FAIL), _words(result)
 
 
-def _started(result: JobResult, program: str, size: int) -> tuple[Outcome, str]:
+def started(result: JobResult, program: str, size: int) -> tuple[Outcome, str]:
     """Started, ended with 0 and printed one object with the right results."""
     if result.status != 0:
         return Outcome.FAIL, f"{_words(result)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import (
+    MAX_CPU,
     PROBES,
     UNINITIALIZED,
     Answers,
@@ -15,7 +16,6 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
-from pipeline.check.registration import MAX_CPU
 from pipeline.core.declaration import Declaration, Need
 
 #: What the kernel says while glibc holds the registration: to another area EINVAL (not EBUSY, which is for

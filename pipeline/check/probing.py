@@ -28,6 +28,8 @@ HAS_RSEQ = "EINVAL"
 #: cpu_id of an area that was never registered, and of one that glibc did not register (linux/rseq.h).
 UNINITIALIZED = 0xFFFFFFFF
 REGISTRATION_FAILED = 0xFFFFFFFE
+#: A cpu_id above this is one of the negative marks (a uint32 on the wire).
+MAX_CPU = 0x7FFFFFFF
 #: Errors by which ptrace says that it cannot tell (a kernel before 5.13, a filter).
 CANNOT_TELL = ("EIO", "EINVAL", "ENOSYS", "EPERM", "EACCES")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import (
+    MAX_CPU,
     PROBES,
     REGISTRATION_FAILED,
     Answers,
@@ -17,13 +18,10 @@ from pipeline.check.probing import (
     verdict,
 )
 from pipeline.core.declaration import Declaration, Need
-from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
-from pipeline.place import BatchResult, PlaceFacts
+from pipeline.core.outcome import Outcome
 
 #: Threads beside the main one.
 THREADS = 16
-#: A cpu_id above this is one of the negative marks (a uint32 on the wire).
-MAX_CPU = 0x7FFFFFFF
 
 Lines = list[dict[str, Any]]
 
@@ -172,45 +170,4 @@ class RseqTunable(ProbeCheck):
         return verdict(expected, seen, [] if ours == [expected] else [seen])
 
 
-class RseqFallback(ProbeCheck):
-    """Under user-mode QEMU, which has no rseq: glibc says so and goes on without."""
-
-    declared = Declaration(
-        name="rseq.fallback",
-        question=("Where rseq is not to be had, does every thread run without it, and does glibc say so?"),
-        release_grade=False,
-        only_at="qemu-user",
-    )
-    #: The place whose nature this check is for.
-    place: ClassVar[str] = "qemu-user"
-
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
-        return (f"{PROBES}/rseq-threads", str(THREADS))
-
-    def questions(self, bench: Bench, place: str) -> list[Question]:
-        return super().questions(bench, place) if place == self.place else []
-
-    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
-        return super().judge(bench, place, batch) if place == self.place else []
-
-    def refused(self, facts: PlaceFacts) -> str:
-        return (
-            "" if facts.rseq == "ENOSYS" else f"the place has rseq ({facts.rseq}): nothing to fall back from"
-        )
-
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
-        exports = case.release.exports_rseq
-        lines = answers.lines(case.job(self.name))
-        libc = next((x for x in lines if x["from"] == "libc"), None)
-        threads = {x["tid"]: x for x in lines if x["from"] == "thread"}
-        if libc is None or len(threads) != THREADS + 1 or lines[-1]["from"] != "end":
-            raise Unanswered(Outcome.ERROR, f"{len(threads)} of {THREADS + 1} threads answered")
-        says = "__rseq_size 0, cpu_id -2 in each" if exports else "no rseq symbols"
-        return verdict(
-            f"all {THREADS + 1} threads run without rseq; {says}",
-            f"{len(threads)} threads ran; __rseq_size {libc['size']}",
-            _libc_faults(libc, threads, exports=exports, size=0, on=False),
-        )
-
-
-CHECKS = (RseqRegistered(), RseqTunable(), RseqFallback())
+CHECKS = (RseqRegistered(), RseqTunable())

@@ -61,7 +61,7 @@ text_add_string (struct text *t, const char *name, const char *value)
 }
 
 /* ,"NAME":"BASE64" */
-static void
+static void __attribute__ ((unused))
 text_add_base64 (struct text *t, const char *name, const char *data, size_t len)
 {
   static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -98,7 +98,7 @@ write_all (int fd, const char *data, size_t len)
     }
 }
 
-static void
+static void __attribute__ ((unused))
 list_add (struct list *l, char *value)
 {
   l->item = grown (l->item, (l->count + 2) * sizeof *l->item);

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pipeline.check import critical, getcpu, ownership, registration, secure, speed, static
+from pipeline.check import critical, getcpu, ownership, refusal, registration, secure, speed, static
 from pipeline.check.probing import ProbeCheck
 from pipeline.core.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
 CHECKS: list[ProbeCheck] = [
-    check
-    for check in (
-        *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *ownership.CHECKS, *critical.CHECKS,
-        *getcpu.CHECKS, *speed.CHECKS,
-    )
-    if not isinstance(check, registration.RseqFallback)
+    *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *refusal.CHECKS, *ownership.CHECKS,
+    *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 NEEDS_RSEQ = {
     "rseq.registered", "rseq.static", "rseq.secure", "rseq.own", "rseq.critical", "getcpu.path",
-    "getcpu.steps", "getcpu.speed",
+    "getcpu.steps", "getcpu.speed", "rseq.refused-later",
 }  # fmt: skip
 
 
@@ -34,7 +31,7 @@ def spoiled(check: ProbeCheck, **over: Any) -> list[JobResult]:
 
 @each_check
 def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
-    ways = len(static.KINDS) if check.name == "rseq.static" else 1
+    ways = 2 if check.name in ("rseq.static", "rseq.refused", "rseq.refused-later") else 1
     assert len(check.questions(bench(), "host")) == 9 * ways
     ids = [job.id for job in check.jobs(bench())]
     assert len(set(ids)) == len(ids)
@@ -45,8 +42,8 @@ def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
 def test_the_environment_is_the_tunable_alone(check: ProbeCheck) -> None:
     for job in check.jobs(bench()):
         allowed: list[dict[str, str]] = [{}]
-        if job.id.endswith(("0", "1")):
-            allowed.append({"GLIBC_TUNABLES": f"glibc.pthread.rseq={job.id[-1]}"})
+        if state := re.search("tunable=([01])", job.id):
+            allowed.append({"GLIBC_TUNABLES": f"glibc.pthread.rseq={state[1]}"})
         assert job.env in allowed
 
 
@@ -110,8 +107,8 @@ def test_a_place_that_refuses_rseq_is_missing_and_never_green(check: ProbeCheck,
 def test_user_mode_qemu_is_refused_by_name(check: ProbeCheck) -> None:
     facts: PlaceFacts = replace(REAL, rseq="ENOSYS", emulation="user")
     answers = judge(check, bench(), batch(facts=facts))
-    for answer in answers.values():
-        if check.name in NEEDS_RSEQ:
+    for case, answer in answers.items():
+        if check.name in NEEDS_RSEQ or (check.name == "rseq.refused" and "EPERM" in case):
             assert isinstance(answer, NotJudged)
             assert "emulated" in answer.reason or "QEMU" in answer.reason
         else:

@@ -1,4 +1,4 @@
-"""rseq.registered, rseq.tunable, rseq.fallback: each fault turns its case red; a whole answer is green."""
+"""rseq.registered, rseq.tunable: each fault turns its case red; a whole answer is green."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.check.registration import THREADS, RseqFallback, RseqRegistered, RseqTunable
-from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.check.registration import THREADS, RseqRegistered, RseqTunable
+from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
 Lines = list[dict[str, Any]]
@@ -201,41 +201,3 @@ def test_the_tunable_is_listed_with_the_value_that_holds() -> None:
 def test_a_tunable_not_listed_exactly_is_red(stdout: bytes) -> None:
     answers = judge(RseqTunable(), bench(), batch(said("rseq.tunable/12.1/tunable unset", stdout=stdout)))
     assert outcome(answers["12.1/tunable unset"]) is Outcome.FAIL
-
-
-def fallback(*, size: int | None, cpu_id: int | None, threads: int = THREADS + 1) -> Lines:
-    offset = None if size is None else 2336
-    said_threads = [{"from": "thread", "tid": i, "tp": i, "cpu_id": cpu_id} for i in range(threads)]
-    libc = {"from": "libc", "size": size, "flags": None if size is None else 0, "offset": offset}
-    return [libc, *said_threads, {"from": "end", "threads": threads}]
-
-
-def test_fallback_is_asked_under_user_mode_qemu_alone() -> None:
-    check, user = RseqFallback(), replace(REAL, rseq="ENOSYS", emulation="user")
-    assert check.questions(bench(), "container") == []
-    assert check.judge(bench(), "container", batch()) == []
-    assert len(check.questions(bench(), "qemu-user")) == 9
-    results = [
-        said(f"rseq.fallback/{case}", *fallback(size=0 if ex else None, cpu_id=0xFFFFFFFE if ex else None))
-        for case, (_, ex) in GOOD.items()
-    ]
-    answers = check.judge(bench(), "qemu-user", batch(*results, facts=user))
-    assert {outcome(a) for a in answers} == {Outcome.PASS}
-    has_rseq = check.judge(bench(), "qemu-user", batch(*results, facts=replace(user, rseq="EINVAL")))
-    assert all(isinstance(a, NotJudged) for a in has_rseq)
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (fallback(size=32, cpu_id=0xFFFFFFFE), Outcome.FAIL),
-        (fallback(size=0, cpu_id=0), Outcome.FAIL),
-        (fallback(size=0, cpu_id=0xFFFFFFFE, threads=3), Outcome.ERROR),
-        (fallback(size=0, cpu_id=0xFFFFFFFE)[:-1], Outcome.ERROR),
-    ],
-)
-def test_a_fallback_that_is_none_is_red(lines: Lines, expected: Outcome) -> None:
-    user = replace(REAL, rseq="ENOSYS", emulation="user")
-    result = said("rseq.fallback/12.1/tunable unset", *lines)
-    answers = RseqFallback().judge(bench(["12.1"]), "qemu-user", batch(result, facts=user))
-    assert outcome(answers[0]) is expected

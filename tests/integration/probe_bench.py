@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench, PlaceCheck
+from pipeline.check.launch import PRINTS
 from pipeline.check.probing import PROBES
 from pipeline.core import paths
 from pipeline.core.arch import Arch, host_arch
@@ -23,17 +24,21 @@ from tests.check.probe_kit import bench, profile
 #: The release of the stand-in profile that a distribution's own glibc is like, its opposite, and the one that
 #: exports no rseq symbols.
 LIKE, OPPOSITE, SYMBOLLESS = "12.1", "12.0.z", "12.0"
-#: Programs of these checks; those of the launch matrix have tests of their own.
+#: Programs of these checks.
 OURS = (
     "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
     "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
+    "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", *PRINTS,
 )  # fmt: skip
 
 
 def compile_one(machine: Arch, source: Path, to: Path, *flags: str) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     include = f"-I{paths.PROBES}"
-    run([compiler(machine, cxx=False), *WARNINGS, include, "-o", to, source, *flags], timeout=60)
+    run(
+        [compiler(machine, cxx=source.suffix == ".cc"), *WARNINGS, include, "-o", to, source, *flags],
+        timeout=60,
+    )
     return to
 
 

@@ -13,6 +13,7 @@ from pipeline.check import Bench, PlaceCheck
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
+from pipeline.check.refusal import RseqRefused, RseqRefusedLater
 from pipeline.check.registration import RseqRegistered, RseqTunable
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
-    GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(),
+    GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(), RseqRefused(), RseqRefusedLater(),
 )  # fmt: skip
 #: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
 WRONG: tuple[PlaceCheck, ...] = (GetcpuPath(), GetcpuSteps(), RseqCritical())
@@ -145,5 +146,5 @@ def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Bench, tmp_path: 
         if case.startswith("getcpu.speed") and isinstance(answer, NotJudged):
             continue
         assert isinstance(answer, Finding)
-        without_rseq_too = case.startswith(("rseq.tunable", "getcpu.migration"))
+        without_rseq_too = case.startswith(("rseq.tunable", "getcpu.migration", "rseq.refused "))
         assert answer.outcome is (Outcome.PASS if without_rseq_too else Outcome.MISSING), (case, answer)

@@ -1,0 +1,232 @@
+"""rseq refused for real: this machine's glibc is green, and programs that are each wrong in one way are red.
+
+A program is made wrong by what is linked into it: a constructor that spoils what glibc set up, or a function
+that takes the place of glibc's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline.check.refusal import FATAL, RefusalCheck, RseqRefused, RseqRefusedLater
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.place import Place
+from pipeline.place.host import HostPlace
+from tests.integration import probe_bench as kit
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second CPU is needed"),
+]
+
+PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
+CASES = tuple(f"{s}, {e}" for s in ("tunable unset", "tunable=0", "tunable=1") for e in ("ENOSYS", "EPERM"))
+OFF = tuple(case for case in CASES if case.startswith("tunable=0"))
+
+PRELUDE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define RSEQ_CALL %d
+#define AREA ((volatile struct rseq *) ((char *) __builtin_thread_pointer () + __rseq_offset))
+static int told (void) { return syscall (RSEQ_CALL, 0, 0, 0xffff, 0) == 0 ? 0 : errno; }
+static int refused (void) { return told () != EINVAL; }
+static void *real (const char *name) { return dlsym (RTLD_NEXT, name); }
+#define CREATE pthread_t *id, const pthread_attr_t *a, void *(*f) (void *), void *x
+#define REAL_CREATE ((int (*) (CREATE)) real ("pthread_create")) (id, a, f, x)
+void *unused[] = { (void *) told, (void *) refused, (void *) real };
+"""
+AT_START = {
+    "crashes": "__attribute__ ((constructor)) static void f (void) { if (refused ()) __builtin_trap (); }",
+    "crashes for EPERM": "__attribute__ ((constructor)) static void f (void) "
+    "{ if (told () == EPERM) __builtin_trap (); }",
+    "complains": '__attribute__ ((constructor)) static void f (void) { if (refused ()) fputs ("no rseq\\n", '
+    "stderr); }",
+    "a size": 'const unsigned int size __asm__ ("__rseq_size") = 32;',
+    "uninitialized": "__attribute__ ((constructor)) static void f (void) { AREA->cpu_id = -1U; }",
+    "a CPU": "__attribute__ ((constructor)) static void f (void) { AREA->cpu_id = 0; }",
+    "a wrong CPU": "int sched_getcpu (void) { return refused () ? 0 : (int) AREA->cpu_id; }",
+    "no CPU": "int sched_getcpu (void) { return (int) AREA->cpu_id; }",
+    "no threads": "int pthread_create (CREATE) { return refused () ? EAGAIN : REAL_CREATE; }",
+    "fatal threads": "int pthread_create (CREATE) { if (refused ()) abort (); return REAL_CREATE; }",
+}
+#: Wrong where rseq is on: what has to end the process does not, or not so.
+LATER = {
+    # glibc looks whether the creator is registered
+    "silent": "int pthread_create (CREATE) { AREA->cpu_id = -2U; return REAL_CREATE; }",
+    "silent when stopped": "int pthread_create (CREATE) { if (a) AREA->cpu_id = -2U; return REAL_CREATE; }",
+    "no words": "int pthread_create (CREATE) { if (refused ()) abort (); return REAL_CREATE; }",
+    "other words": 'int pthread_create (CREATE) { if (refused ()) { fputs ("Fatal\\n", stderr); abort (); } '
+    "return REAL_CREATE; }",
+    "another end": 'int pthread_create (CREATE) { if (refused ()) { fputs ("%s\\n", stderr); _exit (1); } '
+    "return REAL_CREATE; }",
+    "crash": "int pthread_create (CREATE) { if (refused ()) __builtin_trap (); return REAL_CREATE; }",
+    "no thread": "int pthread_create (CREATE) { return refused () ? EAGAIN : REAL_CREATE; }",
+    "the old ones": "int sched_getcpu (void) { return refused () ? 0 : (int) AREA->cpu_id; }",
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kit.compile_all(host_arch(), tmp_path_factory.mktemp("probes"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kit.make_root(host_arch(), tmp_path_factory.mktemp("root"))
+
+
+def ask(
+    check: RefusalCheck, root: Path, programs: Path, place: Place | None = None, release: str = kit.LIKE
+) -> dict[str, Finding]:
+    on = kit.host_bench(root, programs, release)
+    batch = kit.observe(place or HostPlace(programs / "runner"), on, [check])
+    assert batch.trouble == ""
+    found = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    assert [f.case for f in found] == list(CASES)
+    return {f.case: f for f in found}
+
+
+def red(found: dict[str, Finding]) -> set[str]:
+    assert {f.outcome for f in found.values()} <= {PASS, FAIL}
+    return {case for case, f in found.items() if f.outcome is FAIL}
+
+
+def wrong(programs: Path, into: Path, extra: str) -> Path:
+    source = into / "extra.c"
+    source.write_text(PRELUDE % host_arch().rseq_syscall + extra.replace("%s", FATAL))
+    probe = kit.paths.PROBES / "rseq_refused.c"
+    made = kit.compile_one(host_arch(), source, into / "wrong", str(probe), "-rdynamic")
+    return kit.replaced(programs, "rseq-refused", made, into / "programs")
+
+
+@pytest.mark.parametrize("check", [RseqRefused(), RseqRefusedLater()], ids=lambda c: c.name)
+def test_this_machines_glibc_is_green(check: RefusalCheck, root: Path, programs: Path) -> None:
+    found = ask(check, root, programs)
+    assert not red(found), found
+    assert all("refused by a filter" in f.seen for f in found.values())
+
+
+@pytest.mark.parametrize("fault", AT_START)
+def test_a_start_that_goes_wrong_is_red(fault: str, root: Path, programs: Path, tmp_path: Path) -> None:
+    found = ask(RseqRefused(), root, wrong(programs, tmp_path, AT_START[fault]))
+    expected = {c for c in CASES if "EPERM" in c or not fault.endswith("EPERM")}
+    assert red(found) == expected, found
+    assert all(f.seen.startswith("dynamic: ") for c, f in found.items() if c in expected)
+
+
+@pytest.mark.parametrize("fault", LATER)
+def test_a_later_failure_that_is_not_the_documented_one_is_red(
+    fault: str, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    found = red(ask(RseqRefusedLater(), root, wrong(programs, tmp_path, LATER[fault])))
+    off_too = not fault.startswith("silent")  # which is right when off
+    assert found == (set(CASES) if off_too else set(CASES) - set(OFF))
+
+
+def test_registering_when_it_is_off_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """Threads that register whatever the tunable says, and end the process when they cannot."""
+    extra = f'int pthread_create (CREATE) {{ if (refused ()) {{ fputs ("{FATAL}\\n", stderr); abort (); }} '
+    found = ask(RseqRefusedLater(), root, wrong(programs, tmp_path, extra + "return REAL_CREATE; }"))
+    assert red(found) == set(OFF), found
+
+
+def test_one_wrong_program_of_the_matrix_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    source = tmp_path / "extra.c"
+    source.write_text(PRELUDE % host_arch().rseq_syscall + AT_START["crashes for EPERM"])
+    plain = kit.paths.PROBES / "launch" / "plain.c"
+    made = kit.compile_one(host_arch(), source, tmp_path / "wrong", str(plain))
+    found = ask(RseqRefused(), root, kit.replaced(programs, "launch-plain", made, tmp_path / "programs"))
+    assert red(found) == {c for c in CASES if "EPERM" in c}
+    assert found["tunable unset, EPERM"].seen.startswith("launch-plain: ")
+
+
+@pytest.mark.parametrize("kind", ["static", "static-pie"])
+def test_a_static_program_that_is_wrong_is_red(kind: str, root: Path, programs: Path, tmp_path: Path) -> None:
+    source = tmp_path / "extra.c"
+    source.write_text(
+        PRELUDE.replace("dlsym (RTLD_NEXT, name)", "(void *) name") % host_arch().rseq_syscall
+        + AT_START["a CPU"]
+    )
+    probe = kit.paths.PROBES / "rseq_refused.c"
+    flags: Sequence[str] = ("-static",) if kind == "static" else ("-fPIE", "-static-pie")
+    made = kit.compile_one(host_arch(), source, tmp_path / "wrong", str(probe), *flags, "-DSTATIC")
+    name = f"rseq-refused-{kind}-{kit.LIKE}"
+    found = ask(RseqRefused(), root, kit.replaced(programs, name, made, tmp_path / "programs"))
+    assert red(found) == set(CASES)
+    assert {f.seen.partition(":")[0] for f in found.values()} == {kind}
+
+
+def test_a_flipped_default_is_red(root: Path, programs: Path) -> None:
+    found = ask(RseqRefusedLater(), root, programs, release=kit.OPPOSITE)
+    assert red(found) == {c for c in CASES if "unset" in c}
+
+
+def test_symbols_that_should_not_be_there_are_red(root: Path, programs: Path) -> None:
+    assert red(ask(RseqRefused(), root, programs, release=kit.SYMBOLLESS)) == set(CASES)
+
+
+@pytest.mark.parametrize("check", [RseqRefused(), RseqRefusedLater()], ids=lambda c: c.name)
+def test_without_libc_a_it_is_missing(
+    check: RefusalCheck, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    probes = kit.replaced(programs, "runner", programs / "runner", tmp_path / "programs")
+    (probes / f"rseq-refused-static-{kit.LIKE}").unlink()
+    found = ask(check, root, probes)
+    assert {f.outcome for f in found.values()} == {MISSING}
+    assert all("no libc.a" in f.seen for f in found.values())
+
+
+def runner(programs: Path, tmp_path: Path, *before: str) -> HostPlace:
+    """The host, with something in front of the runner."""
+    script = tmp_path / "runner.sh"
+    script.write_text(f'#!/bin/sh\nexec {" ".join(before)} {programs}/runner "$@"\n')
+    script.chmod(0o755)
+    return HostPlace(script)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_a_place_that_refuses_rseq_itself_answers_the_first_question_alone(
+    error: str, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    """A filter over a filter: the newer one's error is what a program is told."""
+    source = tmp_path / "refuse.c"
+    source.write_text(
+        f"""#include "rseq_filter.h"
+        int main (int argc, char **argv)
+        {{
+          if (argc < 2 || refuse_rseq ({error}) != 0)
+            return 2;
+          execv (argv[1], argv + 1);
+          return 127;
+        }}"""
+    )
+    refuse = kit.compile_one(host_arch(), source, tmp_path / "refuse", "-static")
+    place = runner(programs, tmp_path, str(refuse))
+    assert not red(ask(RseqRefused(), root, programs, place))
+    later = ask(RseqRefusedLater(), root, programs, place)
+    assert {f.outcome for f in later.values()} == {MISSING}
+    assert all(f"the place refuses rseq ({error})" in f.seen for f in later.values())
+
+
+@pytest.mark.parametrize("check", [RseqRefused(), RseqRefusedLater()], ids=lambda c: c.name)
+def test_one_cpu_is_missing_never_green(
+    check: RefusalCheck, root: Path, programs: Path, tmp_path: Path
+) -> None:
+    last = str(max(os.sched_getaffinity(0)))
+    found = ask(check, root, programs, runner(programs, tmp_path, "taskset", "--cpu-list", last))
+    assert {f.outcome for f in found.values()} == {MISSING}
+    assert all("one CPU" in f.seen for f in found.values())
