@@ -110,7 +110,7 @@ class Builder:
             self._read[at] = found
         return self._read[at]
 
-    def _patches(self, target: Target) -> tuple[Patch, ...]:
+    def patches(self, target: Target) -> tuple[Patch, ...]:
         """Those of our series that ``target`` is built with; raises `UsageError`."""
         up_to = "" if self.distgits else self.options.up_to
         chosen = series.load(self.profile.name, target.release)
@@ -142,7 +142,7 @@ class Builder:
         else:
             made_from = {
                 "source": self.source.identity,
-                "patches": [[p.file, p.sha256] for p in self._patches(target)],
+                "patches": [[p.file, p.sha256] for p in self.patches(target)],
             }
         return {
             **made_from,
@@ -221,7 +221,7 @@ class Builder:
             theirs.lay_out(top, inc, up_to=self.options.up_to, extra=extra)
             patches = tuple(p.record for p in theirs.patches_up_to(self.options.up_to))
         else:
-            ours = self._patches(target)
+            ours = self.patches(target)
             patches = tuple(p.record for p in ours)
             archive, topdir = source_archive(self.source, into)
             Ingredients(
@@ -232,7 +232,7 @@ class Builder:
                 spec=paths.SPECS / "glibc.spec",
                 extra=extra,
             ).lay_out(top)
-        log = log_of(target)
+        log = log_of(target, into)
         log.unlink(missing_ok=True)
         warnings: set[str] = set()
         try:
@@ -285,13 +285,24 @@ class Builder:
             theirs.apply(tree, up_to=self.options.up_to)
         else:
             unpacked = self.source.unpack(tree)
-            for patch in self._patches(target):
+            for patch in self.patches(target):
                 series.apply_patch(patch, unpacked)
 
 
-def log_of(target: Target) -> Path:
-    """Where rpmbuild's full output goes; a target's next build writes it anew."""
-    return paths.logs() / f"build-{target.profile}-{target.release}-{target.arch}.log"
+def log_of(target: Target, into: Path) -> Path:
+    """Where rpmbuild's full output goes: builds of one target at the same time have different directories.
+
+    ``build-TARGET.log`` beside it is a link to the log that was begun last.
+    """
+    stem = f"build-{target.profile}-{target.release}-{target.arch}"
+    log = paths.logs() / f"{stem}-{into.name.strip('.').partition('.')[0]}.log"
+    latest = log.with_name(f"{stem}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    new = log.with_name(f".{log.name}.link")
+    new.unlink(missing_ok=True)
+    new.symlink_to(log.name)
+    new.rename(latest)
+    return log
 
 
 def _what_else_prep_does(target: Target, commands: Sequence[str]) -> str:

@@ -31,6 +31,9 @@ CCACHE = {
     "CCACHE_INODECACHE": "1",
 }
 
+#: Where an image's programs are.
+IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 #: What rpmbuild fills in a container and nobody reads after it.
 _SCRATCH = ("/build/BUILD", "/build/BUILDROOT")
 
@@ -114,6 +117,7 @@ def rpmbuild(
     shared_cache: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     in_memory: bool = False,
+    first_in_path: str = "",
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
@@ -122,7 +126,7 @@ def rpmbuild(
     ``shared_cache``: ccache's settings of a remote storage (`pipeline.build.sharedcache`), for which the
     container gets a network.
     ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
-    packages are written to disk all the same).
+    packages are written to disk all the same). ``first_in_path``: a directory whose programs come first.
 
     Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
@@ -149,6 +153,8 @@ def rpmbuild(
     env["CCACHE_BASEDIR"] = where
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
     env.update(shared_cache or {})
+    if first_in_path:
+        env["PATH"] = f"{first_in_path}:{IMAGE_PATH if workplace.image else os.environ['PATH']}"
     remedy = f"the first error is in {log}"
     shown = show(at)
 

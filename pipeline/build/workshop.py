@@ -134,7 +134,7 @@ def compile_programs(
         out = into / "probes"
         out.mkdir()
         # not below `into`, which is gone when an error names the log
-        log = paths.logs() / f"probes-{profile.name}-{machine.name}.log"
+        log = paths.logs() / f"probes-{profile.name}-{machine.name}-{into.name.strip('.')[:12]}.log"
         log.unlink(missing_ok=True)
         remedy = (
             "a probe does not compile: see the compiler's words above; a header or library that is not found "

@@ -23,8 +23,10 @@ CHEAP = (
     "branch",
     "distgit",
     "known-bad",
+    "patched",
     "trees",
     "packed",
+    "variant",
     "logs",
 )
 ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quarantine", "image")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from pipeline.build import supplied
+from pipeline.build import supplied, variants
+from pipeline.build.builder import Builder
+from pipeline.build.variants import Variant
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch
 from pipeline.core.errors import EvidenceError
+from pipeline.core.outcome import Target
 from pipeline.core.records import Built
-from pipeline.knownbad import edits
+from pipeline.knownbad import change, edits
 from pipeline.knownbad.entry import Entry
 from pipeline.profile import Profile
 
@@ -31,6 +35,24 @@ def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
     built = supplied.supplied(profile, good.target.release, made.path / "RPMS", machine)
     if built is None:
         raise EvidenceError(f"{made.path} holds no package for {machine.name}")
+    return built
+
+
+def sourced(entry: Entry, builder: Builder, release: str, machine: Arch) -> Built:
+    """The release built with the entry's changes from the kept tree of the profile's newest one.
+
+    Raises `UsageError` for a change that does not fit, and what `variants.build` raises.
+    """
+    profile = builder.profile
+    target = Target(profile=profile.name, release=release, arch=machine.name)
+    changes = [c for c in entry.change if not c.profiles or profile.name in c.profiles]
+    tree = change.patched(builder, target)
+    with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
+        patch = change.patch(entry.title, changes, tree, Path(work) / f"9999-{entry.name}.patch")
+        rpms = variants.build(builder, Variant(target, (patch,)), target)
+    built = supplied.supplied(profile, release, rpms, machine)
+    if built is None:
+        raise EvidenceError(f"{rpms} holds no package for {machine.name}")
     return built
 
 

@@ -46,6 +46,8 @@ class Hall:
     def built(self, entry: Entry) -> Built:
         """The release that an entry describes."""
         release = entry.release_of(self.profile)
+        if entry.change:
+            return make.sourced(entry, self.builder, release, self.machine)
         return make.edited(entry, self.profile, self.good[release], self.machine)
 
 

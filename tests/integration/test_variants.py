@@ -1,0 +1,237 @@
+"""Variants: what make is trusted with, what starts from nothing, and that either gives the same packages."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.build import hook, variants
+from pipeline.build.builder import Builder
+from pipeline.build.variants import Variant
+from pipeline.core import paths
+from pipeline.core.errors import CommandFailed, UsageError
+from pipeline.core.lanes import Piece, side_by_side
+from pipeline.core.outcome import Target
+from pipeline.elf import Elf
+from pipeline.elf import read as read_elf
+from pipeline.host.image import BuildImage
+from pipeline.knownbad.change import patch
+from pipeline.knownbad.entry import Change
+from pipeline.source.patchfile import Patch
+from tests.tiny_kit import TREE, Tiny
+
+pytestmark = pytest.mark.integration
+
+SOURCE = {"file": "iconvdata/x.c", "find": "return 0", "replace": "return 1"}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    laid_out = Tiny.lay_out(tmp_path)
+    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+    return laid_out
+
+
+@pytest.fixture
+def builder(tiny: Tiny, state: Path, host_in_a_container: BuildImage) -> Builder:  # noqa: ARG001
+    return tiny.builder(image=host_in_a_container)
+
+
+def said(rpms: Path) -> str:
+    """The log of the build that made these RPMs."""
+    logs = sorted((paths.logs()).glob("variant-*.log"), key=lambda p: p.stat().st_mtime)
+    assert rpms.is_dir()
+    return logs[-1].read_text()
+
+
+def compiled(log: str) -> set[str]:
+    """The files that were compiled after the kept objects were taken."""
+    after = log[log.index("resume: ") :]
+    lines = [line.split() for line in after.splitlines() if " -c " in line and " -o " in line]
+    return {Path(word).name for words in lines for word in words if word.endswith(".c")}
+
+
+def changed(*changes: Mapping[str, Any], tree: Path = TREE) -> tuple[Patch, ...]:
+    """The changes as a patch of the tree, if there are any."""
+    where = paths.state() / "change.patch"
+    return (patch("x", [Change(**c) for c in changes], tree, where),) if changes else ()
+
+
+def proved(
+    builder: Builder, target: Target, tree: Target, *changes: Mapping[str, Any], of: Path = TREE
+) -> str:
+    """The log of a variant whose packages are those of a build from nothing."""
+    variant = Variant(target, changed(*changes, tree=of))
+    log = said(variants.build(builder, variant, tree))
+    assert variants.prove(builder, variant, tree) == []
+    return log
+
+
+def test_a_changed_file_is_compiled_and_no_other(builder: Builder, tiny: Tiny) -> None:
+    tree = tiny.target("1.1")
+    log = proved(builder, tree, tree, SOURCE)
+    assert "objects of the kept tree" in log
+    assert compiled(log) == {"x.c"}
+
+
+def test_nothing_changed_compiles_nothing_and_gives_the_good_packages(builder: Builder, tiny: Tiny) -> None:
+    tree = tiny.target("1.1")
+    good = builder.build(tree)
+    rpms = variants.build(builder, Variant(tree), tree)
+    assert compiled(said(rpms)) == set()
+    assert variants.differences(rpms, good.rpms) == []
+
+
+def test_a_header_compiles_all_that_include_it(builder: Builder, tiny: Tiny) -> None:
+    tree = tiny.target("1.1")
+    puts = "extern int puts"
+    header = {"file": "include/stdio.h", "find": puts, "replace": f"extern int more;\n{puts}"}
+    log = proved(builder, tree, tree, header)
+    assert "objects of the kept tree" in log
+    using = {p.name for p in TREE.rglob("*.c") if "stdio.h" in p.read_text()}
+    assert using
+    assert compiled(log) == using
+
+
+def test_another_release_starts_from_the_same_tree(builder: Builder, tiny: Tiny) -> None:
+    log = proved(builder, tiny.target("1.0"), tiny.target("1.1"))
+    assert "objects of the kept tree" in log
+    assert compiled(log) == set()  # only a version script differs
+    assert "ld.map" in log
+    whole = builder.build(tiny.target("1.0"))
+    assert (
+        variants.differences(
+            variants.build(builder, Variant(tiny.target("1.0")), tiny.target("1.1")), whole.rpms
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file": "configure", "find": "int x;", "replace": "int y;"}, "rules changed: configure"),
+        ({"file": "Makerules", "find": "-ffreestanding", "replace": "-ffreestanding -O1"}, "rules changed"),
+        ({"file": "scripts/ldd", "find": "#!/bin/bash\n", "replace": "#!/bin/bash\n# x\n"}, "rules changed"),
+        ({"file": "include/new.h", "add": "extern int y;\n"}, "added or removed"),
+        ({"file": "include/sys/rseq.h", "remove": True}, "added or removed"),
+    ],
+    ids=["configure", "makefile", "script", "added", "removed"],
+)
+def test_what_make_cannot_know_by_times_starts_from_nothing(
+    builder: Builder, tiny: Tiny, change: dict[str, Any], words: str
+) -> None:
+    tree = tiny.target("1.1")
+    if change["file"] == "include/sys/rseq.h":  # the directory would be empty, and installing it would fail
+        other = {"file": "include/sys/other.h", "add": "extern int y;\n"}
+        log = proved(builder, tree, tree, change, other)
+    else:
+        log = proved(builder, tree, tree, change)
+    assert words in log
+    assert {"rtld.c", "libc.c"} <= compiled(log)
+
+
+def test_an_abilist_compiles_nothing(
+    tiny: Tiny,
+    state: Path,  # noqa: ARG001
+    tmp_path: Path,
+    host_in_a_container: BuildImage,
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(TREE, tree)
+    (tree / "elf" / "ld.abilist").write_text("GLIBC_2.35 __rseq_size D 0x4\n")
+    builder = tiny.builder(tree=tree, image=host_in_a_container)
+    target = tiny.target("1.1")
+    change = {"file": "elf/ld.abilist", "find": "0x4", "replace": "0x8"}
+    log = proved(builder, target, target, change, of=tree)
+    assert "objects of the kept tree" in log
+    assert compiled(log) == set()
+
+
+def test_a_result_of_configure_that_differs_starts_from_nothing() -> None:
+    source = {"a.c": ("1", 1)}
+    kept = {"source": source, "configured": {"config.make": ("x", 1)}}
+    assert hook.compare(source, {"config.make": ("x", 9)}, kept) == ([], "")
+    assert "another result" in hook.compare(source, {"config.make": ("y", 9)}, kept)[1]
+    assert "another result" in hook.compare(source, {}, kept)[1]
+
+
+def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tiny, tmp_path: Path) -> None:
+    tree = tiny.target("1.1")
+    kept = variants.kept_tree(builder, tree).path
+    _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
+    wrong = variants.prove(builder, Variant(tree), tree)
+    assert any(d.package.startswith("glibc-devel-") for d in wrong)
+    assert not kept.exists()
+    assert not list((paths.state() / "variant").glob("[0-9a-f]*"))
+    assert variants.prove(builder, Variant(tree), tree) == []
+
+
+def _spoil(archive: Path, work: Path) -> None:
+    """Give a kept object other bytes and leave its time as it was, as a build that is not honest would."""
+    with tarfile.open(archive) as old, tarfile.open(work, "w", format=tarfile.PAX_FORMAT) as new:
+        for member in old:
+            data = old.extractfile(member) if member.isfile() else None
+            raw = data.read() if data else b""
+            if member.name.endswith("/crt1.o"):
+                raw += b"stale"
+                member.size = len(raw)
+            new.addfile(member, io.BytesIO(raw) if member.isfile() else None)
+    archive.unlink()
+    work.rename(archive)
+
+
+def test_a_change_that_does_not_fit_is_wrong_use() -> None:
+    for change, words in (
+        ({**SOURCE, "find": "no such text"}, "0 times"),
+        ({"file": "no/such.c", "remove": True}, "has no no/such.c"),
+        ({"file": "Makerules", "add": "x"}, "there already"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            changed(change)
+
+
+def test_a_build_that_breaks_leaves_nothing(builder: Builder, tiny: Tiny) -> None:
+    tree = tiny.target("1.1")
+    broken = Variant(tree, changed({**SOURCE, "replace": "this is no C"}))
+    with pytest.raises(CommandFailed):
+        variants.build(builder, broken, tree)
+    assert not list((paths.state() / "variant").glob("[0-9a-f]*"))
+
+
+def test_trees_are_evicted_by_size_and_the_one_in_use_stays(state: Path) -> None:
+    trees = state / "trees"
+    for number, name in enumerate(("old", "used", "new")):
+        (trees / name).mkdir(parents=True)
+        (trees / name / "objects.tar").write_bytes(b"x" * 1000)
+        os.utime(trees / name, (number, number))
+    variants.evict(trees / "used", room=1500)
+    assert sorted(t.name for t in trees.iterdir()) == ["new", "used"]
+
+
+def test_two_builds_of_a_target_at_once_share_no_log_and_no_tree(tiny: Tiny, state: Path) -> None:
+    """The same release of two sources, both begun before either ends."""
+    changed = state.parent / "changed"
+    shutil.copytree(TREE, changed)
+    (changed / "iconvdata" / "x.c").write_text("int\nother (void)\n{\n  return 2;\n}\n")
+    target = tiny.target("1.1")
+    builders = [tiny.builder(), tiny.builder(tree=changed)]
+    side_by_side([Piece(partial(b.make, target)) for b in builders], lanes=2)
+    logs = [p for p in paths.logs().glob("build-tiny-1.1-*.log") if not p.is_symlink()]
+    assert len(logs) == 2
+    assert all(log.read_text().count("Wrote:") == 7 for log in logs)
+    names = [{s.name for s in _gconv(b.build(target).root).defined} for b in builders]
+    assert "gconv" in names[0]
+    assert "other" in names[1]
+
+
+def _gconv(root: Path) -> Elf:
+    return read_elf(root / "usr/lib64/gconv/X.so")
