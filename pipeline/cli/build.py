@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from collections.abc import Sequence
+
 import click
 from tabulate import tabulate
 
-from pipeline.build.builder import build_all
+from pipeline.build import variants
+from pipeline.build.builder import Builder, build_all
+from pipeline.build.variants import Variant
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
-from pipeline.core.errors import ExitCode
+from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.outcome import Target
 from pipeline.verify.sites import Sites
 
 
@@ -32,4 +37,21 @@ def command(distgits: tuple[str, ...], lookaside: tuple[Path, ...], choice: Choi
         for b in releases.values()
     ]
     print(tabulate(rows, headers=["target", "package", "build", "took", "RPMs"], tablefmt="simple"))
-    return ExitCode.PASS
+    return ExitCode.PASS if not prove or proved(builder, wanted) else ExitCode.FAILED
+
+
+def proved(builder: Builder, wanted: Sequence[Target]) -> bool:
+    """Whether a build from the kept tree of the profile's newest release makes the packages of each target.
+
+    Raises `UsageError` where there are no kept trees: with a dist-git, or on the host, whose builds have each a
+    directory of their own.
+    """
+    if builder.distgits or builder.options.place == "host":
+        raise UsageError("--prove is for builds of our series in a container", hint="leave it out")
+    wrong = []
+    for target in wanted:
+        tree = target.model_copy(update={"release": builder.profile.build_against})
+        wrong += [(str(target), d.package) for d in variants.prove(builder, Variant(target), tree)]
+    if wrong:
+        print(tabulate(wrong, headers=["target", "package that differs"], tablefmt="simple"))
+    return not wrong
