@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from tabulate import tabulate
@@ -19,10 +18,13 @@ from pipeline.verify.sites import Sites
 
 
 @click.command()
+@click.option(
+    "--prove", is_flag=True, help="Also build each from a kept tree, and compare the packages bit by bit."
+)
 @distgit_option
 @lookaside_option
 @choice_options
-def command(distgits: tuple[str, ...], lookaside: tuple[Path, ...], choice: Choice) -> int:
+def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ...], choice: Choice) -> int:
     """Build the RPMs of each chosen target. What is already built is found, not built again."""
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
@@ -43,8 +45,8 @@ def command(distgits: tuple[str, ...], lookaside: tuple[Path, ...], choice: Choi
 def proved(builder: Builder, wanted: Sequence[Target]) -> bool:
     """Whether a build from the kept tree of the profile's newest release makes the packages of each target.
 
-    Raises `UsageError` where there are no kept trees: with a dist-git, or on the host, whose builds have each a
-    directory of their own.
+    Raises `UsageError` where there are no kept trees: with a dist-git, or on the host, where each build has a
+    directory of its own.
     """
     if builder.distgits or builder.options.place == "host":
         raise UsageError("--prove is for builds of our series in a container", hint="leave it out")
