@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.check import registry
 from pipeline.cli import report as report_verb
 from pipeline.cli import verify as verify_verb
 from pipeline.core import store
-from pipeline.core.errors import CommandFailed, NoSpace, UsageError, WorldError
+from pipeline.core.errors import NoSpace, UsageError, WorldError
 from pipeline.core.outcome import Outcome, Target
 from pipeline.core.records import BuildMode
 from pipeline.place import BatchResult, Job
@@ -146,40 +147,51 @@ def test_complete_needs_merge(tmp_path: Path) -> None:
         report_verb.command.main(["--complete", "--out", str(tmp_path)], standalone_mode=False)
 
 
-def broken(_: object) -> Path:
-    raise CommandFailed(
-        "gcc ended with status 1\nrseq.c:3: error: sys/rseq.h: no such file", hint="see above"
-    )
-
-
-def compiled_against(mode: BuildMode) -> tuple[SilentPlace, Evidence]:
-    """A verify whose programs do not compile against a release made in this mode."""
+def compiled_against(
+    tmp_path: Path, mode: BuildMode, *, absent: bool = False
+) -> tuple[SilentPlace, Evidence]:
+    """A verify of which one program does not compile against the newest release, made in this mode."""
     profile, place = profiles.load("bookworm"), SilentPlace()
     built = {
         name: b.model_copy(update={"manifest": b.manifest.model_copy(update={"mode": mode})})
         for name, b in probe_kit.bench(machine="x86_64").built.items()
     }
+    fault = {"program": "launch-rseq", "release": "12.1", "words": "rseq.c:3: error: no", "absent": absent}
+    (tmp_path / "faults.json").write_text(json.dumps([fault]))
     made = verify(
         profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
-        programs=broken, sites=lambda *_: [Site(place)],
+        programs=lambda _: tmp_path / "probes", sites=lambda *_: [Site(place)],
         static=registry.STATIC, watched=registry.WATCHED, command="nox -s verify",
     )  # fmt: skip
     return place, made
 
 
-def test_packages_from_elsewhere_that_nothing_compiles_against_are_judged_so() -> None:
-    place, made = compiled_against("supplied")
-    assert place.jobs == []
-    watched = [f for f in made.findings if f.place]
-    assert {f.outcome for f in watched} == {Outcome.ERROR}
-    assert {f.check for f in watched} >= {"rseq.registered", "getcpu.path", "launch.matrix"}
-    assert all("sys/rseq.h" in f.seen for f in watched)
-    assert made.verdict is Outcome.ERROR
+@pytest.mark.parametrize("mode", ["native", "supplied"])
+def test_packages_that_a_program_does_not_compile_against_are_judged_so(
+    tmp_path: Path, mode: BuildMode
+) -> None:
+    """In every mode, and only what needs that program is red for it; all others are started."""
+    place, made = compiled_against(tmp_path, mode)
+    found = [f for f in made.findings if "rseq.c:3: error: no" in f.seen]
+    assert {f.outcome for f in found} == {Outcome.FAIL}
+    red = {(f.check, f.case) for f in found}
+    assert {check for check, _ in red} == {
+        "devel.compile", "launch.matrix", "launch.needs", "rpm.requires", "rpm.transaction",
+    }  # fmt: skip
+    assert {case for check, case in red if check.startswith(("launch.needs", "rpm."))} == {"launch-rseq"}
+    assert not [j for j in place.jobs if "/probes/launch-rseq" in j.argv]
+    assert [j for j in place.jobs if "/probes/launch-plain" in j.argv]
+    compiled = {f.target.release: f.outcome for f in made.findings if f.check == "devel.compile"}
+    assert compiled == {"12.0": Outcome.PASS, "12.0.z": Outcome.PASS, "12.1": Outcome.FAIL}
 
 
-def test_programs_that_do_not_compile_against_our_own_builds_end_the_run() -> None:
-    with pytest.raises(CommandFailed, match=r"sys/rseq\.h"):
-        compiled_against("native")
+def test_supplied_packages_without_headers_are_incomplete_not_wrong(tmp_path: Path) -> None:
+    _, made = compiled_against(tmp_path, "supplied", absent=True)
+    (found,) = [f for f in made.findings if f.check == "devel.compile" and f.target.release == "12.1"]
+    assert found.outcome is Outcome.MISSING
+    assert "glibc-devel" in found.seen
+    _, ours = compiled_against(tmp_path, "native", absent=True)
+    assert [f.outcome for f in ours.findings if f.check == "devel.compile"][-1] is Outcome.FAIL
 
 
 def test_an_earlier_sign_off_does_not_stand_where_a_new_one_is_made(tmp_path: Path) -> None:

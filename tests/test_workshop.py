@@ -13,29 +13,32 @@ from pipeline.build.workplace import Workplace
 from pipeline.build.workshop import Program, compile_programs, compiler, programs
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, Arch, host_arch
-from pipeline.core.errors import CommandFailed, UsageError
+from pipeline.core.errors import CommandFailed, NoSpace, UsageError, WorldError
 from pipeline.core.records import Built
 from pipeline.profile import load
 from tests.check.rpm_bench import built
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
-ROOTS = {"oldest": "/old", "newest": "/new x"}
-RELEASES = {"1.0": "/old", "1.1": "/new x"}
+ROOTS = {"12.0": "/old", "12.0.z": "/update", "12.1": "/new x"}
 
 
 def script(machine: Arch, *listed: Program) -> list[str]:
-    text = workshop.script(machine, list(listed), ROOTS, RELEASES, headers="/h", probes="/p", out="/out")
+    """The script's lines; 12.0 is the oldest release and 12.1 the newest."""
+    made = workshop.made_of(listed, load("bookworm"), ROOTS)
+    text = workshop.script(machine, made, ROOTS, headers="/h", probes="/p", out="/out", words="/words")
     return text.splitlines()
 
 
 def command(machine: Arch, program: Program) -> list[str]:
-    return shlex.split(script(machine, program)[-1])
+    """The compiler's command line of the only program, without what follows if it fails."""
+    words = shlex.split(script(machine, program)[-1])
+    return words[: next((n for n, word in enumerate(words) if word.startswith("2>")), len(words))]
 
 
 def test_the_list_that_comes_with_the_pipeline() -> None:
     listed = programs()
     assert len({p.name for p in listed}) == len(listed)
-    assert {p.against for p in listed} == {"image", "oldest", "newest", "each"}
+    assert {p.against for p in listed} <= {"image", "oldest", "newest", "each", "exporting"}
     runner = next(p for p in listed if p.name == "runner")
     assert runner.against == "image"
     assert "-static" in runner.flags
@@ -70,22 +73,27 @@ def test_a_static_tool_sees_nothing_of_what_is_tested() -> None:
 def test_a_program_is_built_against_its_release_alone(against: str, root: str) -> None:
     program = Program.model_validate({"name": "t", "source": "t.c", "against": against})
     line = command(host_arch(), program)
-    other = next(r for r in ROOTS.values() if r != root)
     assert f"--sysroot={root}" in line
     assert f"-L{root}/usr/lib64" in line
     assert line[line.index("-isystem") + 1] == f"{root}/usr/include"
     assert line[line.index("-idirafter") + 1] == "/h"
-    assert not any(other in word for word in line)
+    for other in set(ROOTS.values()) - {root}:
+        assert not any(other in word for word in line)
 
 
 def test_a_program_for_each_release_is_built_against_each_one_that_has_libc_a() -> None:
     program = Program(name="t", source="t.c", against="each", flags=("-static",))
     lines = [shlex.split(line) for line in script(host_arch(), program) if "t.c" in line]
-    assert len(lines) == len(RELEASES)
-    for line, (release, root) in zip(lines, RELEASES.items(), strict=True):
+    assert len(lines) == len(ROOTS)
+    for line, (release, root) in zip(lines, ROOTS.items(), strict=True):
         assert line[:6] == ["if", "[", "-f", f"{root}/usr/lib64/libc.a", "];", "then"]
         assert f"--sysroot={root}" in line
-        assert line[line.index("-o") + 1] == f"/out/t-{release}"
+        assert f"/out/t-{release}" in line
+
+
+def test_a_program_that_uses_the_symbols_is_built_where_they_are() -> None:
+    made = workshop.made_of([Program(name="t", source="t.c", against="exporting")], load("bookworm"), ROOTS)
+    assert [(one.name, one.release) for one in made] == [("t-12.0.z", "12.0.z"), ("t-12.1", "12.1")]
 
 
 def test_cxx_takes_its_headers_from_the_compiler() -> None:
@@ -155,3 +163,86 @@ def test_compiled_once_and_again_when_a_probe_changes(
     with pytest.raises(CommandFailed, match="nothing") as failed:
         compile_programs(load("bookworm"), host_arch(), place, made)
     assert "nothing" in Path(failed.value.log).read_text()
+
+
+RSEQ = """#include <stdint.h>
+#include <stddef.h>
+struct rseq { uint32_t cpu_id_start; uint32_t cpu_id; uint64_t rseq_cs; uint32_t flags; }
+  __attribute__ ((aligned (32)));
+extern const ptrdiff_t __rseq_offset;
+"""
+USES_IT = """#include <sys/rseq.h>
+_Static_assert (sizeof (struct rseq) == 32, "size");
+_Static_assert (sizeof __rseq_offset == sizeof (void *), "offset");
+"""
+
+
+def with_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, source: str) -> Path:
+    """A program compiled against a release that has this header and no other."""
+    probes = tmp_path / "probes"
+    probes.mkdir()
+    (probes / "programs.toml").write_text(
+        '[[program]]\nname = "t"\nsource = "t.c"\nagainst = "newest"\nflags = ["-c"]\n'
+    )
+    (probes / "t.c").write_text(source)
+    monkeypatch.setattr(paths, "PROBES", probes)
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
+    made = releases(tmp_path)
+    include = made["12.1"].root / "usr" / "include"
+    (include / "sys").mkdir(parents=True)
+    for name in ("stdio.h", "stdint.h"):
+        (include / name).write_text("typedef unsigned int uint32_t;\ntypedef unsigned long uint64_t;\n")
+    (include / "sys" / "rseq.h").write_text(header)
+    return compile_programs(load("bookworm"), host_arch(), Workplace(None, "native"), made)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (RSEQ.replace("ptrdiff_t __rseq", "int __rseq"), "offset"),
+        (RSEQ.replace("aligned (32)", "aligned (64)"), "size"),
+        ("#error no\n", "#error no"),
+        ("", "rseq"),
+    ],
+)
+def test_a_header_that_is_wrong_is_the_packages_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, words: str
+) -> None:
+    out = with_header(tmp_path, monkeypatch, header, USES_IT)
+    (fault,) = workshop.faults(out).values()
+    assert (fault.program, fault.release, fault.absent) == ("t", "12.1", False)
+    assert words in fault.words
+    assert not (out / "t").exists()
+
+
+@pytest.mark.integration
+def test_a_header_that_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = with_header(tmp_path, monkeypatch, RSEQ, USES_IT)
+    assert workshop.faults(out) == {}
+    assert (out / "t").is_file()
+
+
+@pytest.mark.integration
+def test_a_program_that_compiles_nowhere_says_nothing_of_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandFailed, match="nothing") as failed:
+        with_header(tmp_path, monkeypatch, RSEQ, "int x = nothing;\n")
+    assert "not to blame" in failed.value.hint
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("words", "error"), [("No space left on device", NoSpace), ("cc1: Killed", WorldError)]
+)
+def test_a_machine_in_trouble_is_not_the_packages_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, error: type[WorldError]
+) -> None:
+    """The compiler fails for the release alone, and says that the machine is why."""
+    fake = tmp_path / "compiler"
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *--sysroot*) echo "{words}" >&2; exit 1; esac\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(workshop, "compiler", lambda *_, **__: str(fake))
+    with pytest.raises(error):
+        with_header(tmp_path, monkeypatch, RSEQ, USES_IT)

@@ -2,25 +2,33 @@
 
 ``against`` says whose headers and libraries a program sees: ``image`` the build image's own (static tools
 that must not depend on what is tested), ``oldest`` the profile's first release (starts everywhere),
-``newest`` the release named by ``build_against``, ``each`` every release, which makes as many programs.
+``newest`` the release named by ``build_against``, ``each`` every release, which makes as many programs,
+``exporting`` those that export the rseq symbols.
+
+A program that does not compile or link is either the packages' fault or the tool chain's. The same source
+with the same options is then compiled against the image's own C library: if that works, and the release
+fails once more, the release's packages are at fault (`Fault`), which is for the checks to say. If that
+fails too, nothing can be said of any package: `CommandFailed`.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch, host_arch
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import NoSpace, UsageError, WorldError, says_disk_full
 from pipeline.core.outcome import Frozen
-from pipeline.core.progress import step
+from pipeline.core.progress import step, warn
 from pipeline.core.records import Built
 from pipeline.profile import Profile
 
@@ -32,7 +40,7 @@ class Program(Frozen):
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     source: str
-    against: Literal["image", "oldest", "newest", "each"]
+    against: Literal["image", "oldest", "newest", "each", "exporting"]
     flags: tuple[str, ...] = ()
 
     @property
@@ -59,20 +67,63 @@ def compiler(machine: Arch, *, cxx: bool) -> str:
     return name if machine == host_arch() else f"{machine.triplet}-{name}"
 
 
-def script(
-    machine: Arch,
-    listed: list[Program],
-    roots: Mapping[str, str],
-    releases: Mapping[str, str],
-    *,
-    headers: str,
-    probes: str,
-    out: str,
-) -> str:
-    """The shell script that compiles everything; stops at the first error.
+class Fault(Frozen):
+    """A program that the packages of ``release`` do not let compile or link, with the compiler's ``words``.
 
-    ``roots`` maps ``oldest`` and ``newest`` to the release's root, ``releases`` each release's name to its;
-    ``headers`` are kernel headers.
+    ``absent``: the release has no headers at all, so packages are missing rather than wrong.
+    """
+
+    program: str
+    release: str
+    words: str
+    absent: bool = False
+
+
+FAULTS = "faults.json"
+_FAULTS = TypeAdapter(tuple[Fault, ...])
+#: How compilers and linkers say that the machine, not what is compiled, is the reason.
+_MACHINE = re.compile(r"internal compiler error|Killed|signal terminated|out of memory|cannot execute")
+
+
+def faults(programs: Path) -> dict[str, Fault]:
+    """Program -> why it could not be compiled, for a directory that `compile_programs` returned."""
+    file = programs.parent / FAULTS
+    if not file.is_file():
+        return {}
+    return {fault.program: fault for fault in _FAULTS.validate_json(file.read_bytes())}
+
+
+@dataclass(frozen=True)
+class Made:
+    """One program to compile: under which name, against which release ("" for the image's own library)."""
+
+    program: Program
+    name: str
+    release: str
+
+
+def made_of(listed: Sequence[Program], profile: Profile, releases: Iterable[str]) -> list[Made]:
+    """All that is compiled for the ``releases`` that are there."""
+    there = list(releases)
+    one = {"image": "", "oldest": profile.release[0].name, "newest": profile.build_against}
+    found: list[Made] = []
+    for program in listed:
+        if program.against in one:
+            found.append(Made(program, program.name, one[program.against]))
+            continue
+        wanted = [r for r in there if program.against == "each" or profile.get(r).exports_rseq]
+        found += [Made(program, f"{program.name}-{release}", release) for release in wanted]
+    return found
+
+
+def script(
+    machine: Arch, made: Sequence[Made], roots: Mapping[str, str], *, headers: str, probes: str, out: str,
+    words: str,
+) -> str:  # fmt: skip
+    """The shell script that compiles everything; it stops at what does not compile for the image.
+
+    ``roots`` maps each release's name to its root, ``headers`` are kernel headers. What is said of a program
+    that its release's packages do not let compile goes into a file of its name in the directory ``words``.
     """
     lines = ["set -eu", f"cd {shlex.quote(probes)}"]
     # The C++ library's headers belong to the compiler, not to the C library under test; with --sysroot the
@@ -81,80 +132,109 @@ def script(
         "cxxdirs=$(" + compiler(machine, cxx=True) + " -xc++ -E -v /dev/null 2>&1"
         " | sed -n 's,^ \\(/.*c++.*\\)$,-isystem \\1,p')",
     ]
-    # a program, its name and the root it is compiled against
-    made: list[tuple[Program, str, str]] = []
-    for program in listed:
-        if program.against == "each":
-            made += [(program, f"{program.name}-{release}", root) for release, root in releases.items()]
-        else:
-            made.append((program, program.name, roots.get(program.against, "")))
-    for program, name, root in made:
-        flags: list[str] = [*WARNINGS]
-        if root:
-            libraries = f"{root}/usr/lib64"
-            flags += [f"--sysroot={root}", f"-B{libraries}/", f"-L{libraries}", f"-L{root}/lib64"]
-            flags += [] if program.cxx else ["-isystem", f"{root}/usr/include"]
-            flags += ["-idirafter", headers]
-        quoted = " ".join(shlex.quote(f) for f in flags)
-        dirs = " $cxxdirs" if program.cxx and root else ""
-        own = " ".join(shlex.quote(f) for f in program.flags)
-        target = shlex.quote(f"{out}/{name}")
-        lines.append(f"echo compiling {name}")
-        call = f"{compiler(machine, cxx=program.cxx)} {quoted}{dirs}"
-        call += f" -o {target} {shlex.quote(program.source)} {own}"
+    for one in made:
+        program, target = one.program, shlex.quote(f"{out}/{one.name}")
+        root = roots[one.release] if one.release else ""
+        lines.append(f"echo compiling {one.name}")
+        call = compile_call(machine, program, root, headers, target)
+        if not root:
+            lines.append(call)
+            continue
+        said = shlex.quote(f"{words}/{one.name}")
+        control = compile_call(machine, program, "", headers, "/dev/null")
+        judged = (
+            f"{call} 2>{said} && rm -f {said} || {{ {control} && {{ {call} 2>{said} && rm -f {said} || "
+            f"{{ rm -f {target}; cat {said}; }}; }} || {{ cat {said} >&2; exit 1; }}; }}"
+        )
         if program.against == "each":  # packages from elsewhere may come without glibc-static
-            call = f"if [ -f {shlex.quote(f'{root}/usr/lib64/libc.a')} ]; then {call}; fi"
-        lines.append(call)
+            judged = f"if [ -f {shlex.quote(f'{root}/usr/lib64/libc.a')} ]; then {judged}; fi"
+        lines.append(judged)
     return "\n".join(lines) + "\n"
+
+
+def compile_call(machine: Arch, program: Program, root: str, headers: str, target: str) -> str:
+    """The compiler's command line; ``root`` "" is the image's own C library."""
+    flags: list[str] = [*WARNINGS]
+    if root:
+        libraries = f"{root}/usr/lib64"
+        flags += [f"--sysroot={root}", f"-B{libraries}/", f"-L{libraries}", f"-L{root}/lib64"]
+        flags += [] if program.cxx else ["-isystem", f"{root}/usr/include"]
+        flags += ["-idirafter", headers]
+    quoted = " ".join(shlex.quote(f) for f in flags)
+    dirs = " $cxxdirs" if program.cxx and root else ""
+    own = " ".join(shlex.quote(f) for f in program.flags)
+    call = f"{compiler(machine, cxx=program.cxx)} {quoted}{dirs}"
+    return f"{call} -o {target} {shlex.quote(program.source)} {own}".rstrip()
 
 
 def compile_programs(
     profile: Profile, machine: Arch, workplace: Workplace, built: Mapping[str, Built]
 ) -> Path:
-    """The directory with all programs for ``machine``, compiled if need be.
+    """The directory with all programs for ``machine``, compiled if need be; `faults` says which are not.
 
-    Raises `CommandFailed` with the compiler's words.
+    Raises `CommandFailed` with the compiler's words if a program does not compile against the image's own C
+    library either.
     """
-    oldest, newest = built[profile.release[0].name], built[profile.build_against]
-    listed = programs()
-    stand_ins = {name: name for name in built}
+    made = made_of(programs(), profile, built)
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
-        "oldest": [r.sha256 for r in oldest.manifest.rpms],
-        "newest": [r.sha256 for r in newest.manifest.rpms],
-        "each": {name: [r.sha256 for r in b.manifest.rpms] for name, b in built.items()},
+        "releases": {name: [r.sha256 for r in b.manifest.rpms] for name, b in built.items()},
         "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(
-            machine, listed, {"oldest": "O", "newest": "N"}, stand_ins, headers="H", probes="P", out="D"
+            machine, made, {n: n for n in built}, headers="H", probes="P", out="D", words="W"
         ),
-    }
+    }  # fmt: skip
 
     def make(into: Path) -> None:
-        out = into / "probes"
+        out, words = into / "probes", into / "words"
         out.mkdir()
+        words.mkdir()
         # not below `into`, which is gone when an error names the log
         log = paths.logs() / f"probes-{profile.name}-{machine.name}-{into.name.strip('.')[:12]}.log"
         log.unlink(missing_ok=True)
         remedy = (
-            "a probe does not compile: see the compiler's words above; a header or library that is not found "
-            f"should be in the packages of {oldest.manifest.nvr} or {newest.manifest.nvr} (glibc-devel, "
-            "glibc-static)"
+            "a probe does not compile against the build image's own C library either, so the packages are "
+            "not to blame: see the compiler's words above; `nox -s setup` makes the image again"
         )
-        where = {"/oldest": oldest.root, "/newest": newest.root, "/src": paths.PROBES}
-        each = {f"/release/{name}": b.root for name, b in built.items()}
-        here = {inside: workplace.at(inside, outside) for inside, outside in (where | each).items()}
+        where = {"/src": paths.PROBES} | {f"/release/{name}": b.root for name, b in built.items()}
+        here = {inside: workplace.at(inside, outside) for inside, outside in where.items()}
         text = script(
-            machine, listed, {"oldest": here["/oldest"], "newest": here["/newest"]},
-            {name: here[f"/release/{name}"] for name in built},
+            machine, made, {name: here[f"/release/{name}"] for name in built},
             headers=workplace.kernel_headers(into, machine), probes=here["/src"],
-            out=workplace.at("/probes", out),
+            out=workplace.at("/probes", out), words=workplace.at("/words", words),
         )  # fmt: skip
         workplace.run(
-            ["sh", "-c", text], mounts={"/probes": out}, read_only=where | each, log=log, remedy=remedy
-        )
+            ["sh", "-c", text], mounts={"/probes": out, "/words": words}, read_only=where, log=log,
+            remedy=remedy,
+        )  # fmt: skip
+        found = tuple(_fault(one, words / one.name, built) for one in made if (words / one.name).exists())
+        (into / FAULTS).write_bytes(_FAULTS.dump_json(found))
+        store.remove_tree(words)
 
     with step(f"compile the probes ({machine.name})") as at:
         entry = store.produce("probes", inputs, make)
-        at.done(f"{len(listed)} programs" + (", unchanged" if entry.reused else ""))
+        at.done(f"{len(made)} programs" + (", unchanged" if entry.reused else ""))
+    found = faults(entry.path / "probes")
+    if found:
+        names = ", ".join(sorted(found))
+        warn(f"{names}: not compiled, and the packages are at fault, not the compiler; the report says why")
     return entry.path / "probes"
+
+
+def _fault(one: Made, file: Path, built: Mapping[str, Built]) -> Fault:
+    """What was said of one program. Raises `WorldError` if the machine was the reason."""
+    words = file.read_text(errors="replace").strip()
+    if says_disk_full(words):
+        raise NoSpace(f"no space left while {one.name} was compiled")
+    if _MACHINE.search(words):
+        raise WorldError(
+            f"the compiler did not end by itself while it made {one.name}: {words[-300:]}",
+            hint="see `dmesg` for why (memory may have been short), then run the same command again",
+        )
+    absent = not (built[one.release].root / "usr" / "include" / "stdio.h").is_file()
+    first = [line for line in words.splitlines() if re.search(r"error|undefined|cannot find", line)]
+    return Fault(
+        program=one.name, release=one.release, absent=absent,
+        words="\n".join(first[:6]) or words[-600:] or "the compiler said nothing",
+    )  # fmt: skip

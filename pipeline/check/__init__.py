@@ -14,9 +14,10 @@ from typing import ClassVar
 
 from pipeline.abi.files import ElfFile, elf_files
 from pipeline.abi.listing import Listing, listings
+from pipeline.build.workshop import Fault
 from pipeline.core.arch import Arch
 from pipeline.core.declaration import Declaration
-from pipeline.core.outcome import Finding, NotJudged, Question, Target
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import Built
 from pipeline.place import BatchResult, Job
 from pipeline.profile import Profile
@@ -47,6 +48,8 @@ class Bench:
     arch: Arch
     built: Mapping[str, Built]
     programs: Path
+    #: the programs that the packages of a release do not let compile
+    faults: Mapping[str, Fault] = field(default_factory=dict)
     _listings: dict[str, dict[str, Listing]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -64,6 +67,22 @@ class Bench:
         if release not in self._listings:
             self._listings[release] = listings(self.built[release].root)
         return self._listings[release]
+
+    def not_compiled(self, *programs: str) -> tuple[Outcome, str] | None:
+        """Outcome and words for what needs ``programs`` if one of them could not be compiled, else None.
+
+        FAIL: the packages are at fault. MISSING: they came without headers. Names may be paths in a place.
+        """
+        for name in programs:
+            fault = self.faults.get(name.rpartition("/")[2])
+            if fault is None:
+                continue
+            if fault.absent and self.built[fault.release].manifest.mode == "supplied":
+                words = "was not compiled: its packages have no headers (package glibc-devel)"
+                return Outcome.MISSING, f"{fault.program} {words}: {fault.release}"
+            words = f"does not compile or link against the packages of {fault.release}: {fault.words}"
+            return Outcome.FAIL, f"{fault.program} {words}"
+        return None
 
     def target(self, release: str) -> Target:
         return Target(profile=self.profile.name, release=release, arch=self.arch.name)

@@ -79,7 +79,7 @@ class Needs(StaticCheck):
     def _judge(self, bench: Bench, question: Question) -> Finding:
         program, node = question.case, bench.profile.rseq.node
         wanted = rseq_pairs(bench) if program == RSEQ else frozenset()
-        outcome, seen = Outcome.MISSING, "it was not compiled"
+        outcome, seen = bench.not_compiled(program) or (Outcome.MISSING, "it was not compiled")
         try:
             needs = needed_pairs(bench, program)
             if needs is not None:
@@ -166,7 +166,8 @@ class Matrix(PlaceCheck):
                 refusal = bool(wanting)
                 expected = _expected(bench, start, wanting)
                 if needs is None:
-                    outcome, seen = Outcome.MISSING, f"{start.program} was not compiled"
+                    known = bench.not_compiled(start.program)
+                    outcome, seen = known or (Outcome.MISSING, f"{start.program} was not compiled")
                 else:
                     outcome, seen = _seen(bench, start, wanting, batch)
             question = self._question(bench, place, start.release, start.case)

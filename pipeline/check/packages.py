@@ -48,7 +48,7 @@ def all_rpms(built: Built) -> list[rpmfile.Rpm]:
     return [rpm for rpm in found if not rpm.is_source]
 
 
-class _EachRelease(StaticCheck):
+class EachRelease(StaticCheck):
     """One question for each release."""
 
     def questions(self, bench: Bench) -> list[Question]:
@@ -72,13 +72,13 @@ class _EachRelease(StaticCheck):
         raise NotImplementedError
 
 
-def _judged(expected: str, seen: str, faults: Sequence[str], measures: dict[str, int]) -> Answer:
+def judged(expected: str, seen: str, faults: Sequence[str], measures: dict[str, int]) -> Answer:
     """PASS without faults, else FAIL with all of them."""
     text = shown(faults) if faults else seen
     return Answer(Outcome.FAIL if faults else Outcome.PASS, expected, text, measures=dict(measures))
 
 
-class Payload(_EachRelease):
+class Payload(EachRelease):
     """Each package's digests are right, and its payload holds exactly what its header lists."""
 
     declared = Declaration(
@@ -93,7 +93,7 @@ class Payload(_EachRelease):
         faults = [f"{rpm.path.name}: {fault}" for rpm in rpms for fault in payload_faults(rpm.path)]
         files = sum(len(rpm.files) for rpm in rpms)
         seen = f"{len(rpms)} packages with {files} files, all as listed"
-        return _judged(self.expected, seen, faults, {"packages": len(rpms), "files": files})
+        return judged(self.expected, seen, faults, {"packages": len(rpms), "files": files})
 
 
 def payload_faults(path: Path) -> list[str]:
@@ -113,7 +113,7 @@ def payload_faults(path: Path) -> list[str]:
     return found
 
 
-class Conflicts(_EachRelease):
+class Conflicts(EachRelease):
     """No two packages of a release have different things at one path."""
 
     declared = Declaration(
@@ -124,13 +124,13 @@ class Conflicts(_EachRelease):
     def ask(self, bench: Bench, release: str) -> Answer:
         rpms = all_rpms(bench.built[release])
         paths_ = {coherence.installed_path(f.path) for rpm in rpms for f in rpm.files}
-        return _judged(
+        return judged(
             self.expected, f"{len(paths_)} paths, no conflict", coherence.conflicts(rpms),
             {"packages": len(rpms), "paths": len(paths_)},
         )  # fmt: skip
 
 
-class Install(_EachRelease):
+class Install(EachRelease):
     """rpm takes all packages of a release in one transaction, and finds installed what they say."""
 
     declared = Declaration(
@@ -176,7 +176,7 @@ def judge_installation(
     if allowed:
         seen += f"; from other packages, as {says} say{'s' if says.startswith('the c') else ''}: "
         seen += ", ".join(sorted({u.partition(" is needed by ")[0] for u in allowed}))
-    return _judged(expected, seen, faults, {"unmet": len(done.tested.unmet), "differ": len(done.verified)})
+    return judged(expected, seen, faults, {"unmet": len(done.tested.unmet), "differ": len(done.verified)})
 
 
 def _path_for(bench: Bench, release: str) -> Path:
@@ -188,7 +188,7 @@ def _comparable(bench: Bench, release: str) -> Inventory | None:
     return inventory.load(_path_for(bench, release))
 
 
-class _Committed(_EachRelease):
+class _Committed(EachRelease):
     """The packages compared with the committed inventory, both ways.
 
     Packages of another maker hold other files by another spec: they are compared with an inventory that was
@@ -218,7 +218,7 @@ class _Committed(_EachRelease):
         faults = inventory.difference(committed.packages, found, files=self.files)
         facts = sum(fact.startswith("/") is self.files for lines in found.values() for fact in lines)
         what = "files" if self.files else "relations and scriptlets"
-        answer = _judged(
+        answer = judged(
             f"{what} of {len(committed.packages)} packages as committed (from {committed.origin})",
             f"{facts} {what}, no difference", faults, {"packages": len(found), "facts": facts},
         )  # fmt: skip

@@ -35,7 +35,8 @@ CANNOT_TELL = ("EIO", "EINVAL", "ENOSYS", "EPERM", "EACCES")
 
 
 class Unanswered(Exception):
-    """There is no answer to judge; ``outcome`` is MISSING or ERROR."""
+    """There is no answer to judge; ``outcome`` is MISSING or ERROR, or FAIL where
+    the packages are why."""
 
     def __init__(self, outcome: Outcome, why: str) -> None:
         super().__init__(why)
@@ -201,6 +202,8 @@ class ProbeCheck(PlaceCheck):
                 measures=self.shown(case, Answers(batch)),
             )  # fmt: skip
         try:
+            if known := bench.not_compiled(*self.argv(bench, case)):
+                raise Unanswered(*known)
             self._require(bench, facts, batch)
             said = self.verdict(bench, case, Answers(batch))
         except Unanswered as e:

@@ -8,6 +8,7 @@ from pipeline.check import (
     abi,
     abi_lookup,
     critical,
+    devel,
     getcpu,
     launch,
     own_tests,
@@ -26,6 +27,7 @@ STATIC: tuple[StaticCheck, ...] = (
     *abi_lookup.CHECKS,
     *rpm.CHECKS,
     *packages.CHECKS,
+    *devel.CHECKS,
     *launch.STATIC_CHECKS,
     own_tests.OwnTests(),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,14 +29,6 @@ RUNTIME = ("glibc", "glibc-common", "glibc-minimal-langpack", "glibc-gconv-extra
 _BUILD = "`nox -s build` makes the packages and the test programs"
 
 
-@dataclass(frozen=True)
-class ProbeRpms:
-    """The RPMs of the program that uses the rseq symbols and of the one that does not."""
-
-    rseq: Path
-    plain: Path
-
-
 def capability(dso: str, node: str) -> str:
     """How rpm names a version node of a 64-bit DSO."""
     return f"{dso}({node})(64bit)"
@@ -49,22 +40,29 @@ def rseq_capabilities(bench: Bench) -> set[str]:
     return {capability(*line.split()[:2]) for line in lines}
 
 
-def probe_rpms(bench: Bench) -> ProbeRpms:
-    """The test programs' RPMs, made by rpmbuild if need be.
+def probe_rpm(bench: Bench, program: str) -> Path:
+    """The RPM of one test program, made by rpmbuild if need be.
 
-    Raises `EvidenceError` if a program was not compiled, `CommandFailed`, `ToolMissing`.
+    Raises `NotCompiled` if the packages are why it was not compiled, `NotThere`, `CommandFailed`,
+    `ToolMissing`.
     """
-    for name in (RSEQ, PLAIN):
-        if not (bench.programs / name).is_file():
-            raise NotThere(f"test program {name} was not compiled for {bench.arch.name}", hint=_BUILD)
-    return ProbeRpms(
-        rseq=transaction.probe_rpm(bench.programs / RSEQ, bench.arch),
-        plain=transaction.probe_rpm(bench.programs / PLAIN, bench.arch),
-    )
+    if known := bench.not_compiled(program):
+        raise NotCompiled(*known)
+    if not (bench.programs / program).is_file():
+        raise NotThere(f"test program {program} was not compiled for {bench.arch.name}", hint=_BUILD)
+    return transaction.probe_rpm(bench.programs / program, bench.arch)
 
 
 class NotThere(EvidenceError):
     """What was to be judged is absent (MISSING), not broken (ERROR)."""
+
+
+class NotCompiled(EvidenceError):
+    """A test program that the packages do not let compile: ``outcome`` is FAIL, or MISSING."""
+
+    def __init__(self, outcome: Outcome, words: str) -> None:
+        super().__init__(words)
+        self.outcome = outcome
 
 
 def binary_rpms(built: Built) -> list[rpmfile.Rpm]:
@@ -102,6 +100,8 @@ def _answered(question: Question, expected: str, ask: Callable[[], tuple[Outcome
     """The finding of one question, whatever goes wrong with it: one that cannot be read spoils no other."""
     try:
         outcome, seen = ask()
+    except NotCompiled as e:
+        outcome, seen = e.outcome, e.message
     except PipelineError as e:
         unreadable = isinstance(e, EvidenceError) and not isinstance(e, NotThere)
         outcome = Outcome.ERROR if unreadable else Outcome.MISSING
@@ -169,8 +169,7 @@ class Requires(StaticCheck):
             wanted = rseq_capabilities(bench) if question.case == RSEQ else set()
 
             def ask(case: str = question.case, wanted: set[str] = wanted) -> tuple[Outcome, str]:
-                rpms = probe_rpms(bench)
-                return self.judge(bench, rpms.rseq if case == RSEQ else rpms.plain, wanted)
+                return self.judge(bench, probe_rpm(bench, case), wanted)
 
             node = bench.profile.rseq.node
             expected = f"automatic dependencies, naming {node} of: {_listed(wanted)}"
@@ -207,20 +206,18 @@ class Transaction(StaticCheck):
 
     def run(self, bench: Bench) -> list[Finding]:
         @cache
-        def done(release: str) -> tuple[transaction.Transactions, ProbeRpms]:
-            rpms, built = probe_rpms(bench), bench.built[release]
+        def done(release: str) -> transaction.Transactions:
+            built = bench.built[release]
+            programs = {p: probe_rpm(bench, p) for p in (RSEQ, PLAIN) if bench.not_compiled(p) is None}
             base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
             if not base:
                 raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
-            return transaction.transactions(base, {RSEQ: rpms.rseq, PLAIN: rpms.plain}, bench.arch), rpms
+            return transaction.transactions(base, programs, bench.arch)
 
         return [self._judge(bench, question, done) for question in self.questions(bench)]
 
     def _judge(
-        self,
-        bench: Bench,
-        question: Question,
-        carried_out: Callable[[str], tuple[transaction.Transactions, ProbeRpms]],
+        self, bench: Bench, question: Question, carried_out: Callable[[str], transaction.Transactions]
     ) -> Finding:
         release, case = question.target.release, question.case
         refused = case == RSEQ and not bench.profile.get(release).exports_rseq
@@ -229,12 +226,12 @@ class Transaction(StaticCheck):
         expected = f"{what} " + (f"refused, for want of {_listed(wanted)} alone" if refused else "accepted")
 
         def ask() -> tuple[Outcome, str]:
-            done, rpms = carried_out(release)
             if case == "glibc":
-                return judge_base(done, foreign=is_foreign(bench.built[release]))
+                return judge_base(carried_out(release), foreign=is_foreign(bench.built[release]))
+            package = rpmfile.read(probe_rpm(bench, case))
+            done = carried_out(release)
             if case not in done.programs:
                 return Outcome.MISSING, f"not tried, for glibc could not be installed: {_said(done)}"
-            package = rpmfile.read(rpms.rseq if case == RSEQ else rpms.plain)
             return judge_program(done.programs[case], {f"{c} is needed by {package.nvra}" for c in wanted})
 
         return _answered(question, expected, ask)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.build import workshop
 from pipeline.check import Bench, PlaceCheck, StaticCheck
 from pipeline.core.arch import Arch, arch
-from pipeline.core.errors import CommandFailed, EvidenceError, NoSpace, PipelineError
+from pipeline.core.errors import EvidenceError, NoSpace, PipelineError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import Built, timestamp
@@ -30,10 +31,6 @@ TOOLS = {
     "qemu-system-aarch64": ("qemu-system-aarch64", "--version"),
     "qemu-aarch64-static": ("qemu-aarch64-static", "--version"),
 }
-
-
-#: Where the programs are if they could not be compiled.
-NOWHERE = Path("/nonexistent/probes")
 
 
 @dataclass
@@ -75,22 +72,17 @@ def verify(
     notes = Notes(only=frozenset((t.release, t.arch) for t in targets) if narrow else None)
     for name, releases in built.items():
         machine = arch(name)
-        try:
-            compiled, why = programs(machine), None
-        except CommandFailed as e:
-            if all(b.manifest.mode != "supplied" for b in releases.values()):
-                raise
-            compiled, why = NOWHERE, e  # packages that cannot be compiled against are a finding about them
-        bench = Bench(profile=profile, arch=machine, built=dict(releases), programs=compiled)
+        compiled = programs(machine)
+        bench = Bench(
+            profile=profile, arch=machine, built=dict(releases), programs=compiled,
+            faults=workshop.faults(compiled),
+        )  # fmt: skip
         with step(f"read packages and libraries ({name})") as at:
             for check in static:
                 at.at(check.name)
                 ask_static(check, bench, notes)
         for site in sites(machine, bench.programs):
-            if why is None:
-                watch(site, bench, watched, notes, fresh=fresh)
-            else:
-                not_watched(site, bench, watched, notes, why)
+            watch(site, bench, watched, notes, fresh=fresh)
     return evidence.gather(
         profile=profile,
         targets=targets,
@@ -138,7 +130,12 @@ def watch(
 ) -> None:
     """All checks that watch programs, in one batch at one place."""
     place = site.place
-    jobs = [job for check in checks for job in check.jobs(bench) if notes.about(bench.target(job.root))]
+    jobs = [
+        job
+        for check in checks
+        for job in check.jobs(bench)
+        if notes.about(bench.target(job.root)) and bench.not_compiled(*job.argv) is None
+    ]
     try:
         seen = observe(site, bench, jobs, fresh=fresh)
     except NoSpace:
@@ -164,17 +161,6 @@ def watch(
     notes.declined += [a for a in answers if isinstance(a, NotJudged)]
     if findings and all(f.outcome.green for f in findings):
         keep(seen)
-
-
-def not_watched(
-    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, why: CommandFailed
-) -> None:
-    """Every question about running programs is an ERROR: there are no programs, for the reason given."""
-    batch = BatchResult(facts=None, results={}, trouble=why.message.splitlines()[0])
-    notes.places.append(PlaceRecord.of(site.place.name, bench.arch.name, batch, observed=timestamp()))
-    questions = [q for c in checks for q in c.questions(bench, site.place.name) if notes.about(q.target)]
-    notes.questions += questions
-    notes.findings += [unanswered(q, Outcome.ERROR, why) for q in questions]
 
 
 def environment() -> Environment:

@@ -183,7 +183,7 @@ def test_programs_that_were_not_compiled_are_missing(tmp_path: Path) -> None:
         found = check.run(workbench)
         assert len(found) == len(check.questions(workbench)) > 0
         assert {f.outcome for f in found} == {MISSING}
-        assert all("launch-rseq was not compiled" in f.seen for f in found)
+        assert all("was not compiled for x86_64" in f.seen for f in found)
 
 
 # -- transactions --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import Bench
-from pipeline.check.rpm import PLAIN, RSEQ, Provides, Requires, Transaction, probe_rpms
+from pipeline.check.rpm import PLAIN, RSEQ, Provides, Requires, Transaction, probe_rpm
 from pipeline.core.arch import arch
 from pipeline.core.errors import WorldError
 from pipeline.core.outcome import Outcome
@@ -178,8 +178,8 @@ def test_the_right_releases(tmp_path: Path, machine: str) -> None:
 
 
 def test_the_requires_are_those_rpm_reads(tmp_path: Path) -> None:
-    rpms = probe_rpms(bench({}, programs(tmp_path / "probes")))
-    for rpm in (rpms.rseq, rpms.plain):
+    on = bench({}, programs(tmp_path / "probes"))
+    for rpm in (probe_rpm(on, RSEQ), probe_rpm(on, PLAIN)):
         ours = sorted(str(d) for d in package.verify(rpm).requires)
         assert ours == sorted(run(["rpm", "-qp", "--requires", rpm]).text.splitlines())
 
@@ -255,12 +255,12 @@ def test_without_rpm_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_an_ordinary_user_can_run_it_or_is_told_why_not(tmp_path: Path) -> None:
     base = releases(tmp_path, {"12.0": False})["12.0"]
-    rpms = probe_rpms(bench({}, programs(tmp_path / "probes")))
+    rseq = probe_rpm(bench({}, programs(tmp_path / "probes")), RSEQ)
     with tempfile.TemporaryDirectory() as there:
         open_to_all = Path(there)
         open_to_all.chmod(0o777)
         files = []
-        for file in (*base.rpms.glob("*.rpm"), rpms.rseq):
+        for file in (*base.rpms.glob("*.rpm"), rseq):
             files.append(open_to_all / file.name)
             files[-1].write_bytes(file.read_bytes())
             files[-1].chmod(0o644)
