@@ -32,6 +32,8 @@ def _symbol_line(line: str) -> str:
 SymbolLine = Annotated[str, AfterValidator(_symbol_line)]
 
 
+#: Levels of the x86-64 psABI, lowest first.
+IsaLevel = Literal["x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 #: One of glibc's own tests: SUBDIRECTORY/NAME.
 OwnTest = Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]
 
@@ -168,6 +170,9 @@ class Profile(_Model):
         "--disable-profile",
         "--disable-werror",
     ]
+    #: architecture -> the newest instruction set level that every machine of the platform has (the names are
+    #: those of the psABI); the lowest where none is named
+    isa_level: dict[str, IsaLevel] = {}
     #: glibc's own tests that `build --check` runs, as SUBDIRECTORY/NAME
     own_tests: list[OwnTest] = []
     #: RPM packages made by the spec

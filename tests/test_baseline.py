@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.abi import baseline
+from pipeline.abi import baseline, traits
 from pipeline.abi.baseline import Baseline, Origin
 from pipeline.abi.delta import delta
+from pipeline.abi.files import elf_files
 from pipeline.abi.listing import Listing, listings
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
@@ -49,7 +50,10 @@ def test_what_is_written_is_read(root: Path, committed: Path) -> None:
     assert delta(found.listings, listings(root)).empty
     assert found.provenance == baseline.from_root(root, TARGET, ORIGIN).provenance
     assert found.provenance.inputs[0].file == 'odd "name".rpm'
+    assert found.traits == traits.of_files(elf_files(root))
     assert sorted(p.name for p in committed.iterdir()) == [
+        "abi.details",
+        "elf.hardening",
         "gconv.abilists",
         f"{LD}.abilist",
         "libc.so.6.abilist",

@@ -23,6 +23,7 @@ from pipeline.core.records import (
     SourceRecord,
 )
 from pipeline.core.run import run
+from tests import elf_edit as edits
 from tests import rpmwriter, webserver
 from tests.elf_fixtures import LD, LIBC, LOADER, LOADER_RSEQ, MODULE, release_root
 
@@ -90,6 +91,24 @@ def make_rpm(directory: Path) -> Path:
     if ARCH != "x86_64":  # its loader is in /lib
         items.append(rpmwriter.Item("/lib", rpmwriter.LNK | 0o777, b"lib64"))
     return rpmwriter.write(directory, "glibc", version="2.36", release="9.el9", arch=ARCH, items=items)
+
+
+def test_traits_are_added_to_an_old_baseline_and_a_difference_is_kept(tmp_path: Path) -> None:
+    root = release_root(tmp_path / "root", LOADER_RSEQ)
+    args = (*CHOSEN, "--from-root", root, "--origin", "glibc-2.36-x")
+    assert call(*args).exception is None
+    found = baseline.load_target(TARGET)
+    assert found is not None
+    bare = found.provenance.model_copy(update={"traits": {}})
+    baseline.write(baseline.Baseline(found.listings, bare), baseline.directory_of(TARGET))
+    assert call(*args).exception is None  # the listings do not differ: no --force is needed
+    assert baseline.load_target(TARGET) == found
+
+    edits.edit(root / "lib64" / LD, edits.verdef_flags("GLIBC_2.35", 2))
+    result = call(*args)
+    refused(result, UsageError, "1 of 1 baselines differ and were kept")
+    assert f"+ {LD}: node GLIBC_2.35 weak < GLIBC_2.2.5" in result.stdout
+    assert baseline.load_target(TARGET) == found
 
 
 def test_from_an_rpm(tmp_path: Path) -> None:

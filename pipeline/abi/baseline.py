@@ -1,10 +1,10 @@
 """Baselines: committed listings of a release's DSOs, with what they were made from.
 
 A baseline is a directory ``abi-baselines/<profile>/<release>/<arch>``: ``<name>.abilist`` for each DSO in a
-library directory, ``<directory>.abilists`` for all modules of a directory below it (gconv has 250), and
-``provenance.toml``. ``abi-baselines/upstream/<version>/<arch>`` holds whole version nodes of upstream glibc.
-Reading is strict: a file that is unsorted, cut short, unknown or missing is `MalformedInput`, never a
-smaller baseline.
+library directory, ``<directory>.abilists`` for all modules of a directory below it (gconv has 250),
+``abi.details`` and ``elf.hardening`` (`pipeline.abi.traits`), and ``provenance.toml``.
+``abi-baselines/upstream/<version>/<arch>`` holds whole version nodes of upstream glibc. Reading is strict: a
+file that is unsorted, cut short, unknown or missing is `MalformedInput`, never a smaller baseline.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from pipeline import __version__
+from pipeline.abi import traits
+from pipeline.abi.files import elf_files
 from pipeline.abi.listing import Entry, Listing, listings, parse_entry, render
+from pipeline.abi.traits import Blocks, of_files
 from pipeline.core import paths
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Frozen, Target
@@ -63,7 +66,9 @@ class Provenance(Frozen):
 
     ``kind``: RPMs or debs from elsewhere, a build of this pipeline, or an extracted root. ``origin`` names
     the release it is (an NVR), ``inputs`` its files. ``source`` and ``builder`` say what a build was made
-    from and how. ``nodes``: the version nodes the listings are restricted to (none: they are complete).
+    from and how. ``image`` is the base of the build image: what depends on the compiler is comparable with
+    builds of the same image alone. ``nodes``: the version nodes the listings are restricted to (none: they
+    are complete). ``traits``: how many blocks the files of `pipeline.abi.traits` have.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -74,20 +79,27 @@ class Provenance(Frozen):
     origin: str
     source: str = ""
     builder: str = ""
+    image: str = ""
     note: str = ""
     nodes: tuple[str, ...] = ()
     made: date
     tool: str
     inputs: tuple[FileRecord, ...] = ()
+    traits: dict[str, int] = Field(default_factory=dict)
     dsos: dict[str, DsoRecord]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The committed listings of one target, by stable name, and their provenance."""
+    """The committed listings of one target, by stable name, and their provenance.
+
+    ``traits`` maps a file's name (`traits.FILES`) to its blocks; a baseline of old or of published packages
+    has none.
+    """
 
     listings: Mapping[str, Listing]
     provenance: Provenance
+    traits: Mapping[str, Blocks] = field(default_factory=dict)
 
 
 def directory_of(target: Target) -> Path:
@@ -101,7 +113,11 @@ def upstream_directory(version: str, arch: str) -> Path:
 
 
 def make(
-    found: Mapping[str, Listing], target: Target, origin: Origin, nodes: tuple[str, ...] = ()
+    found: Mapping[str, Listing],
+    target: Target,
+    origin: Origin,
+    nodes: tuple[str, ...] = (),
+    blocks: Mapping[str, Blocks] | None = None,
 ) -> Baseline:
     """A baseline of these listings; with ``nodes`` only of those nodes, and of the DSOs that have them.
 
@@ -128,14 +144,16 @@ def make(
         origin=origin.name,
         source=origin.source,
         builder=origin.builder,
+        image=origin.image,
         note=origin.note,
         nodes=nodes,
         made=datetime.now(UTC).date(),
         tool=f"glibc-backport-pipeline {__version__}",
         inputs=origin.inputs,
+        traits={name: len(found) for name, found in (blocks or {}).items()},
         dsos={n: DsoRecord(soname=x.soname, lines=len(x.symbols)) for n, x in chosen.items()},
     )
-    return Baseline(chosen, provenance)
+    return Baseline(chosen, provenance, blocks or {})
 
 
 def _restricted(symbols: frozenset[Entry], nodes: tuple[str, ...]) -> frozenset[Entry]:
@@ -143,8 +161,8 @@ def _restricted(symbols: frozenset[Entry], nodes: tuple[str, ...]) -> frozenset[
 
 
 def from_root(root: Path, target: Target, origin: Origin, nodes: tuple[str, ...] = ()) -> Baseline:
-    """`make` from the DSOs of a release extracted below ``root``."""
-    return make(listings(root), target, origin, nodes)
+    """`make` from the DSOs of a release extracted below ``root``; whole ones with their traits."""
+    return make(listings(root), target, origin, nodes, None if nodes else of_files(elf_files(root)))
 
 
 # -- writing --------------------------------------------------------------------------------------------
@@ -171,6 +189,8 @@ def write(baseline: Baseline, directory: Path) -> None:
         new.mkdir(mode=0o755)
         for name, text in files_of(baseline.listings).items():
             (new / name).write_text(text)
+        for name, blocks in baseline.traits.items():
+            (new / name).write_text(traits.render(blocks))
         (new / PROVENANCE).write_text(_toml(baseline.provenance))
         if directory.exists():
             directory.rename(old)
@@ -185,10 +205,12 @@ def write(baseline: Baseline, directory: Path) -> None:
 def _toml(provenance: Provenance) -> str:
     """Strings of JSON are strings of TOML, and so are the numbers and lists there are."""
     data = provenance.model_dump(mode="json", by_alias=True)
-    inputs, dsos = data.pop("inputs"), data.pop("dsos")
+    inputs, dsos, counts = data.pop("inputs"), data.pop("dsos"), data.pop("traits")
     lines = [f"{key} = {value if key == 'made' else _value(value)}" for key, value in data.items()]
     for record in inputs:
         lines += ["", "[[inputs]]", *(f"{key} = {_value(value)}" for key, value in record.items())]
+    if counts:
+        lines += ["", "[traits]", *(f"{_value(name)} = {count}" for name, count in counts.items())]
     lines += ["", "[dsos]"]
     for name, record in dsos.items():
         fields = ", ".join(f"{key} = {_value(value)}" for key, value in record.items())
@@ -209,8 +231,12 @@ def load(directory: Path) -> Baseline | None:
         return None
     provenance = _read_provenance(directory / PROVENANCE)
     found: dict[str, frozenset[Entry]] = {}
+    read: dict[str, Blocks] = {}
     for file in sorted(directory.iterdir()):
         if file.name == PROVENANCE:
+            continue
+        if file.name in traits.FILES:
+            read[file.name] = _read_traits(file)
             continue
         if file.suffix == SINGLE:
             found[file.stem] = _read_entries(file, _lines(file), 1)
@@ -228,12 +254,18 @@ def load(directory: Path) -> Baseline | None:
                 f"{record.lines}",
                 hint=_REMEDY,
             )
+    counts = {name: len(blocks) for name, blocks in read.items()}
+    if counts != provenance.traits:
+        raise MalformedInput(
+            f"{directory}: blocks of traits are {counts}, {PROVENANCE} says {provenance.traits}", hint=_REMEDY
+        )
     return Baseline(
         {
             name: Listing(name, provenance.dsos[name].soname, provenance.arch, entries)
             for name, entries in sorted(found.items())
         },
         provenance,
+        read,
     )
 
 
@@ -263,6 +295,13 @@ def _read_provenance(file: Path) -> Provenance:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise MalformedInput(f"{file}: {key}: {first['msg']}", hint=_REMEDY) from None
+
+
+def _read_traits(file: Path) -> Blocks:
+    try:
+        return traits.parse(file.read_text())
+    except (OSError, ValueError) as e:  # a UnicodeDecodeError is one
+        raise MalformedInput(f"{file}: {e}", hint=_REMEDY) from None
 
 
 def _lines(file: Path) -> list[str]:

@@ -6,7 +6,9 @@ from pipeline.check import (
     PlaceCheck,
     StaticCheck,
     abi,
+    abi_details,
     abi_lookup,
+    abi_private,
     critical,
     devel,
     getcpu,
@@ -25,6 +27,8 @@ from pipeline.check import (
 STATIC: tuple[StaticCheck, ...] = (
     *abi.CHECKS,
     *abi_lookup.CHECKS,
+    *abi_details.CHECKS,
+    *abi_private.CHECKS,
     *rpm.CHECKS,
     *packages.CHECKS,
     *devel.CHECKS,

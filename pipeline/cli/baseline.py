@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from pipeline import source
-from pipeline.abi import baseline
+from pipeline.abi import baseline, traits
 from pipeline.abi.baseline import Baseline, Origin
 from pipeline.abi.delta import Delta, delta
 from pipeline.build.builder import Builder
@@ -119,13 +119,16 @@ def _put(made: Baseline, directory: Path, force: bool) -> bool:
     where = directory.relative_to(paths.BASELINES)
     old = baseline.load(directory)
     difference = delta(old.listings, made.listings) if old else Delta()
+    changed = _traits_changed(old, made) if old else []
     count = sum(x.count for x in made.listings.values())
     summary = f"{where}: {len(made.listings)} DSOs, {count} symbols, from {made.provenance.origin}"
-    if old is not None and difference.empty and not force:
+    added = sorted(made.traits.keys() - old.traits.keys()) if old else []
+    if old is not None and difference.empty and not changed and not added and not force:
         say(f"{summary}: no difference, kept as it is")
         return True
-    if not difference.empty:
-        click.echo(f"--- {where}\n+++ {made.provenance.origin}\n{difference.text}", nl=False)
+    if not difference.empty or changed:
+        text = difference.text + "".join(f"{line}\n" for line in changed)
+        click.echo(f"--- {where}\n+++ {made.provenance.origin}\n{text}", nl=False)
         if not force:
             return False
     baseline.write(made, directory)
@@ -153,6 +156,16 @@ def put_text(file: Path, text: str, *, force: bool) -> bool:
 def _facts(text: str) -> list[str]:
     """The lines but the first, which names what it was made from."""
     return text.splitlines()[1:]
+
+
+def _traits_changed(old: Baseline, made: Baseline) -> list[str]:
+    """Lines of what differs in the files of traits that both have."""
+    return [
+        line
+        for name in traits.FILES
+        if name in old.traits and name in made.traits
+        for line in traits.difference(old.traits[name], made.traits[name])
+    ]
 
 
 # -- where listings come from ---------------------------------------------------------------------------
@@ -266,4 +279,5 @@ def origin_of(made: Built, note: str = "") -> Origin:
         source=f"{m.source.origin} sha256 {m.source.sha256}{patches}" if m.source else "",
         builder=f"{m.mode}, {m.place}{' without network' if m.hermetic else ''}{image}",
         note=note,
+        image=m.image.base if m.image else "",
     )

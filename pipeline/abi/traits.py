@@ -1,0 +1,150 @@
+"""What a baseline says beside listings: traits of symbols and versions, and of files, in lines.
+
+``abi.details`` has for each DSO its version nodes with flags and parents, its thread-local segment, and every
+symbol that is not plain. A plain one is a default version (``@@``), global, of default visibility, and of the
+type that its kind in the listing stands for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for
+each program and DSO. Blocks of equal lines are written once, under all the names they are for::
+
+    [gconv/BIG5.so]
+    [gconv/BRF.so]
+    type DYN
+    needed libc.so.6
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from pipeline import elf
+from pipeline.abi.files import ElfFile
+from pipeline.abi.listing import PRIVATE
+from pipeline.abi.scopes import Scopes, unresolved
+from pipeline.core.arch import ARCHES
+from pipeline.elf import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
+from pipeline.elf.hardening import traits as file_traits
+from pipeline.elf.lookup import STB_GNU_UNIQUE
+
+#: The one line of a DSO that has nothing else to say: a block is never empty.
+PLAIN = "plain"
+DETAILS, HARDENING = "abi.details", "elf.hardening"
+FILES = (DETAILS, HARDENING)
+PT_TLS = 7
+VER_FLG_INFO = 4
+_HEAD = re.compile(r"\[([^\[\]]+)\]")
+_BINDINGS = {elf.STB_WEAK: "weak", STB_GNU_UNIQUE: "unique", elf.STB_GLOBAL: ""}
+_TYPES = {elf.STT_NOTYPE: "notype", elf.STT_COMMON: "common", elf.STT_GNU_IFUNC: "ifunc", elf.STT_OBJECT: "",
+          elf.STT_FUNC: "", elf.STT_TLS: ""}  # fmt: skip
+
+#: name of a DSO or file -> its lines
+Blocks = Mapping[str, tuple[str, ...]]
+
+
+def details(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
+    """Blocks of all DSOs of a release by stable name. Raises `MalformedInput`."""
+    return dict(
+        sorted(
+            (file.name, tuple(_details(file)) or (PLAIN,))
+            for file in files.values()
+            if file.binary.is_shared_object
+        )
+    )
+
+
+def hardening(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
+    """Blocks of all ELF files of a release by stable name. Raises `MalformedInput`."""
+    loaders = {a.elf_machine: a.loader for a in ARCHES.values()}
+    machine = next((f.binary.machine for f in files.values()), 0)
+    scopes = Scopes.of(files, loaders.get(machine, ""))
+    return dict(sorted((f.name, file_traits(f.binary, unresolved(f, scopes))) for f in files.values()))
+
+
+def of_files(files: Mapping[str, ElfFile]) -> dict[str, Blocks]:
+    """Both kinds of blocks, by the name of the baseline's file."""
+    return {DETAILS: details(files), HARDENING: hardening(files)}
+
+
+def _details(file: ElfFile) -> Iterator[str]:
+    for segment in file.binary.segments:
+        if segment.type == PT_TLS:
+            yield f"tls {segment.memsz:#x} align {segment.align:#x}"
+    nodes = []
+    for definition in file.lookup.definitions:
+        flags = [
+            word
+            for bit, word in ((elf.VER_FLG_BASE, "base"), (VER_FLG_WEAK, "weak"), (VER_FLG_INFO, "info"))
+            if definition.flags & bit
+        ]
+        rest = definition.flags & ~(elf.VER_FLG_BASE | VER_FLG_WEAK | VER_FLG_INFO)
+        words = [definition.name, *flags, *([f"{rest:#x}"] if rest else [])]
+        nodes.append(f"node {' '.join(words)} < {' '.join(definition.parents) or 'nothing'}")
+    yield from sorted(nodes)
+    yield from sorted(_symbols(file))
+
+
+def _symbols(file: ElfFile) -> Iterator[str]:
+    for index, symbol in enumerate(file.binary.all_symbols, 1):
+        if symbol.section == elf.SHN_UNDEF or symbol.binding == elf.STB_LOCAL or symbol.version == PRIVATE:
+            continue
+        if symbol.visibility in (elf.STV_HIDDEN, elf.STV_INTERNAL):
+            continue
+        other = file.lookup.symbol(index).other
+        words = [
+            "hidden" if symbol.hidden and symbol.version not in (UNVERSIONED, BASE, LOCAL) else "",
+            _BINDINGS.get(symbol.binding, f"binding-{symbol.binding}"),
+            _TYPES.get(symbol.type, f"type-{symbol.type}"),
+            "protected" if symbol.visibility == elf.STV_PROTECTED else "",
+            f"other-{other & ~3:#x}" if other & ~3 else "",
+        ]
+        if any(words):
+            yield f"{symbol.version} {symbol.name} {' '.join(word for word in words if word)}"
+
+
+# -- as files -------------------------------------------------------------------------------------------
+
+
+def render(blocks: Blocks) -> str:
+    """Blocks as a file: equal ones together, in the order of their first names."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, lines in sorted(blocks.items()):
+        groups.setdefault(lines, []).append(name)
+    return "".join(
+        "".join(f"[{name}]\n" for name in names) + "".join(f"{line}\n" for line in lines)
+        for lines, names in groups.items()
+    )
+
+
+def parse(text: str) -> dict[str, tuple[str, ...]]:
+    """The blocks of a file. Raises ValueError saying which line is wrong."""
+    if text and not text.endswith("\n"):
+        raise ValueError("the last line has no end")
+    blocks: dict[str, list[str]] = {}
+    names: list[str] = []
+    fresh = True
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        if line.startswith("["):
+            match = _HEAD.fullmatch(line)
+            if match is None or match[1] in blocks:
+                raise ValueError(f"line {number}: expected '[NAME]', each once, not {line!r}")
+            names = [match[1]] if fresh else [*names, match[1]]
+            blocks[match[1]] = []
+            fresh = False
+        elif not names or not line.strip():
+            raise ValueError(f"line {number}: expected '[NAME]' or a trait, not {line!r}")
+        else:
+            for name in names:
+                blocks[name].append(line)
+            fresh = True
+    return {name: tuple(lines) for name, lines in sorted(blocks.items())}
+
+
+def difference(before: Blocks, after: Blocks) -> list[str]:
+    """What one release's blocks have and the other's have not: ``- NAME: LINE`` and ``+ NAME: LINE``."""
+    found = [f"- {name}: the whole file" for name in sorted(before.keys() - after.keys())]
+    found += [f"+ {name}: the whole file" for name in sorted(after.keys() - before.keys())]
+    for name in sorted(before.keys() & after.keys()):
+        found += [f"- {name}: {line}" for line in before[name] if line not in after[name]]
+        found += [f"+ {name}: {line}" for line in after[name] if line not in before[name]]
+        if before[name] != after[name] and set(before[name]) == set(after[name]):
+            found.append(f"+ {name}: the same lines in another order or number")
+    return found

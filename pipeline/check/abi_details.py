@@ -1,0 +1,152 @@
+"""Traits of symbols, versions and files, compared with the committed baseline, both ways.
+
+`abi.details` has what a listing leaves out of a symbol and its version; `elf.hardening` what a file is beside
+its symbols. Both are lines (`pipeline.abi.traits`), so each fault is one line that names file and trait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.abi import traits
+from pipeline.abi.baseline import Baseline
+from pipeline.abi.traits import Blocks
+from pipeline.check import Bench
+from pipeline.check.abi_facts import (
+    Answer,
+    EachRelease,
+    baseline_path,
+    built_files,
+    committed,
+    remedy,
+    shown,
+)
+from pipeline.core.declaration import Declaration
+from pipeline.core.outcome import Outcome
+from pipeline.elf.hardening import PROPERTY
+from pipeline.elf.notes import ISA_LEVELS
+
+#: Properties of which a file may have more where another compiler made it, and that of the lowest machine.
+_FEATURES = (f"{PROPERTY}x86 features: ", f"{PROPERTY}AArch64 features: ")
+_ISA = f"{PROPERTY}x86 ISA needed: "
+
+
+class Details(EachRelease):
+    """Versions and symbols are as in the baseline in all that a listing does not say."""
+
+    declared = Declaration(
+        name="abi.details",
+        question=(
+            "Are default and hidden versions, types, bindings, visibility, thread-local segments and the "
+            "flags and parents of version nodes those of the committed baseline?"
+        ),
+    )
+    about = "a baseline that can be read"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        found = traits.details(built_files(bench, release))
+        base = committed(bench, release)
+        if base is None or traits.DETAILS not in base.traits:
+            return _absent(bench, release, traits.DETAILS, len(found))
+        wrong = traits.difference(base.traits[traits.DETAILS], found)
+        return Answer(
+            Outcome.FAIL if wrong else Outcome.PASS,
+            f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs as in the baseline "
+            f"(made from {base.provenance.origin})",
+            shown(wrong) or "no difference",
+            (f"{baseline_path(bench.target(release))}/{traits.DETAILS}",),
+            {"dsos": len(found), "lines": sum(map(len, found.values())), "differences": len(wrong)},
+        )
+
+
+class Hardening(EachRelease):
+    """Every ELF file has the stack, RELRO, binding, needs, marks and notes of the baseline."""
+
+    declared = Declaration(
+        name="elf.hardening",
+        question=(
+            "Has every program and DSO the stack, RELRO, binding, needed libraries, flags and notes "
+            "(oldest kernel, IBT, SHSTK, BTI, PAC, ISA level) of the committed baseline?"
+        ),
+    )
+    about = "a baseline that can be read"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        found = traits.hardening(built_files(bench, release))
+        level = bench.profile.isa_level.get(bench.arch.name, ISA_LEVELS[0])
+        high = _above(found, level)
+        base = committed(bench, release)
+        if base is None or traits.HARDENING not in base.traits:
+            answer = _absent(bench, release, traits.HARDENING, len(found))
+            return Answer(Outcome.FAIL, answer.expected, shown(high)) if high else answer
+        same = _same_compiler(bench, release, base)
+        words = (
+            ")"
+            if same
+            else f" in another image, {base.provenance.image or 'which is unknown'}), none with fewer marks "
+            "of the compiler"
+        )
+        wrong = high + (
+            traits.difference(base.traits[traits.HARDENING], found)
+            if same
+            else _weaker(base.traits[traits.HARDENING], found)
+        )
+        return Answer(
+            Outcome.FAIL if wrong else Outcome.PASS,
+            f"{len(base.traits[traits.HARDENING])} files as in the baseline (made from "
+            f"{base.provenance.origin}{words}; none needs more than {level}",
+            shown(wrong) or "no difference",
+            (f"{baseline_path(bench.target(release))}/{traits.HARDENING}",),
+            {"files": len(found), "differences": len(wrong)},
+        )
+
+
+def _absent(bench: Bench, release: str, name: str, count: int) -> Answer:
+    target = bench.target(release)
+    return Answer(
+        Outcome.MISSING,
+        f"a committed {name}",
+        f"there is no {baseline_path(target)}/{name}; {remedy(target)}",
+        measures={"files": count},
+    )
+
+
+def _same_compiler(bench: Bench, release: str, base: Baseline) -> bool:
+    """Whether the release was built in an image of the base that the baseline's build had."""
+    image = bench.built[release].manifest.image
+    return image is not None and bool(image.base) and image.base == base.provenance.image
+
+
+def _weaker(before: Blocks, after: Blocks) -> list[str]:
+    """The difference, where another compiler made ``after``: of its marks only those that are lost count."""
+    lost = [
+        f"- {name}: {line} (now {now or 'none'})"
+        for name in sorted(before.keys() & after.keys())
+        for line in before[name]
+        for prefix in _FEATURES
+        if line.startswith(prefix)
+        for now in [next((x.removeprefix(prefix) for x in after[name] if x.startswith(prefix)), "")]
+        if not set(line.removeprefix(prefix).split()) <= set(now.split())
+    ]
+    return traits.difference(_plain(before), _plain(after)) + lost
+
+
+def _plain(blocks: Blocks) -> dict[str, tuple[str, ...]]:
+    """Blocks without what depends on the compiler."""
+    return {
+        name: tuple(line for line in lines if not line.startswith(PROPERTY)) for name, lines in blocks.items()
+    }
+
+
+def _above(found: Mapping[str, tuple[str, ...]], level: str) -> list[str]:
+    """Files that need more of the machine than the platform promises."""
+    allowed = set(ISA_LEVELS[: ISA_LEVELS.index(level) + 1])
+    return [
+        f"{name} needs {line.removeprefix(_ISA)}, above {level}"
+        for name, lines in found.items()
+        for line in lines
+        if line.startswith(_ISA) and not set(line.removeprefix(_ISA).split()) <= allowed
+    ]
+
+
+CHECKS = (Details(), Hardening())

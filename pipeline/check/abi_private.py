@@ -1,0 +1,134 @@
+"""Does a release hold together? Each versioned import of each of its files is resolved inside the release.
+
+GLIBC_PRIVATE is a promise between the files of one release and to nobody else: a library from one build and
+a loader from another may lack each other's private symbols, and no listing of public ones shows it. What
+PRIVATE gained and lost between releases is shown: while an update runs, files of both are in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.abi import baseline
+from pipeline.abi.files import ElfFile
+from pipeline.abi.listing import PRIVATE
+from pipeline.abi.scopes import Scopes
+from pipeline.check import Bench
+from pipeline.check.abi_facts import Answer, EachRelease, built_files, built_listings, shown
+from pipeline.core.declaration import Declaration
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Outcome
+from pipeline.elf import UNVERSIONED, VER_FLG_WEAK
+
+#: Names of PRIVATE that a finding shows, each way.
+_NAMED = 12
+
+
+class Private(EachRelease):
+    """No file of a release needs a version or a versioned symbol that the release does not have."""
+
+    declared = Declaration(
+        name="abi.private",
+        question=(
+            "Is every versioned symbol that a file of the release needs, private ones too, in that release?"
+        ),
+    )
+    about = "files that can be read"
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        files = built_files(bench, release)
+        scopes = Scopes.of(files, bench.arch.loader)
+        ours = _ours(bench, release)
+        wrong: list[str] = []
+        elsewhere: set[str] = set()
+        imports = private = 0
+        for file in files.values():
+            try:
+                wrong += [f"{file.name}: {fault}" for fault in _faults(file, scopes, ours, elsewhere)]
+                imports += sum(i.version != UNVERSIONED for i in file.binary.imports)
+                private += sum(i.version == PRIVATE for i in file.binary.imports)
+            except MalformedInput as e:
+                wrong.append(e.message)
+        lines, measures = _private_deltas(bench, release)
+        good = f"{imports} versioned imports of {len(files)} files, {private} of them private"
+        if elsewhere:
+            good += f"; not judged: what comes from {', '.join(sorted(elsewhere))}"
+        return Answer(
+            Outcome.FAIL if wrong else Outcome.PASS,
+            "each version that a file needs is defined, and each symbol at a version is found, by what is "
+            "loaded with the file",
+            "\n".join([shown(wrong) or good, *lines]),
+            measures={"imports": imports, "private_imports": private, **measures},
+        )
+
+
+def _ours(bench: Bench, release: str) -> frozenset[str]:
+    """Sonames that are glibc's in any release that is built or committed: they come from nowhere else."""
+    names = {
+        listing.soname
+        for built in bench.built
+        if built != release
+        for name, listing in bench.listings(built).items()
+        if "/" not in name
+    }
+    for target in (bench.target(r) for r in bench.profile.releases):
+        committed = baseline.load_target(target) if baseline.directory_of(target).is_dir() else None
+        if committed is not None:
+            names |= {listing.soname for name, listing in committed.listings.items() if "/" not in name}
+    return frozenset(names - {""})
+
+
+def _faults(file: ElfFile, scopes: Scopes, ours: frozenset[str], elsewhere: set[str]) -> Iterator[str]:
+    loaded, outside = scopes.closure(file)
+    gone = [name for name in outside if name in ours]
+    yield from (f"needs {name}, which the release does not have" for name in gone)
+    elsewhere.update(name for name in outside if name not in ours)
+    lone = set()
+    for need in file.lookup.requirements:
+        if need.file in outside or need.flags & VER_FLG_WEAK:
+            continue
+        if need.file not in loaded:
+            yield f"needs {need.name} of {need.file}, which is not loaded with it"
+        elif not loaded[need.file].lookup.defines(need):
+            lone.add((need.file, need.name))
+            yield f"needs {need.name} of {need.file}, which does not define it"
+    for symbol in file.binary.imports:
+        if symbol.version == UNVERSIONED or symbol.weak or symbol.file in outside:
+            continue
+        if (symbol.file, symbol.version) in lone or symbol.file not in loaded:
+            continue
+        if not scopes.resolves(loaded, file, symbol.name, symbol.version):
+            yield f"needs {symbol.name}@{symbol.version} of {symbol.file}, which is not there"
+
+
+def _private_deltas(bench: Bench, release: str) -> tuple[list[str], dict[str, int | str]]:
+    """What PRIVATE gained and lost over the releases that this one follows: lines, and measures."""
+    here = _private(bench, release)
+    lines: list[str] = []
+    measures: dict[str, int | str] = {"private_symbols": len(here)}
+    for step in bench.profile.step:
+        if step.after != release or step.before not in bench.built:
+            continue
+        before = _private(bench, step.before)
+        gained, lost = sorted(here - before), sorted(before - here)
+        measures[f"private_gained_over_{step.before}"] = ", ".join(gained)
+        measures[f"private_lost_since_{step.before}"] = ", ".join(lost)
+        lines.append(
+            f"{PRIVATE} compared with {step.before}: gained {_few(gained)}; lost {_few(lost)}"
+            if gained or lost
+            else f"{PRIVATE} is that of {step.before}"
+        )
+    return lines, measures
+
+
+def _private(bench: Bench, release: str) -> set[str]:
+    found = built_listings(bench, release)
+    return {f"{e.symbol} of {name}" for name, listing in found.items() for e in listing.private}
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (", ".join(names[:_NAMED]) or "nothing") + more
+
+
+CHECKS = (Private(),)
