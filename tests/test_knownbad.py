@@ -16,9 +16,10 @@ from pipeline.core.outcome import Finding, Outcome, Target
 from pipeline.elf import read as read_elf
 from pipeline.knownbad import edits, entry
 from pipeline.knownbad.elfedit import EDITS, ElfEdit
-from pipeline.knownbad.entry import Change, Edit, Entry
-from pipeline.knownbad.judge import Judgement, known_checks, red, unanswered
+from pipeline.knownbad.entry import REFUSED, Change, Edit, Entry, Record
+from pipeline.knownbad.judge import Judgement, judge_record, known_checks, red, unanswered
 from pipeline.profile import load
+from tests.report.factory import draft
 
 LOADER = Path(host_arch().interp)
 
@@ -190,3 +191,20 @@ def test_an_entry_is_for_the_profiles_and_arches_it_names() -> None:
         for r in ("oldest", "update", "newest")
     }
     assert roles == {"oldest": "9.0", "update": "9.0.z", "newest": "9.1"}
+
+
+def test_evidence_that_was_changed_is_refused_and_a_harmless_change_is_not() -> None:
+    good = draft().evidence().to_json()
+    for name, rows in (
+        ("verdict", [Record(at="findings.0.outcome", value="FAIL")]),
+        ("dropped", [Record(at="findings.0", drop=True)]),
+        ("every", [Record(at="findings.*.outcome", value="WAIVED")]),
+    ):
+        one = Entry(title="x", record=rows, expect=(REFUSED,), path=Path(f"{name}.toml"))
+        assert judge_record(one, good).holds, name
+    same = Entry(title="x", record=[Record(at="command", value="another")], path=Path("same.toml"))
+    assert judge_record(same, good).holds
+    assert (
+        "nothing there"
+        in judge_record(same.model_copy(update={"record": (Record(at="no.such"),)}), good).trouble
+    )

@@ -69,6 +69,17 @@ class Edit(_Model):
         return dict(self.model_extra or {})
 
 
+class Record(_Model):
+    """An edit of a good run's evidence: the value at a JSON path (``findings.0.outcome``) is set or dropped.
+
+    A step ``*`` stands for all elements of a list.
+    """
+
+    at: str
+    value: Any = None
+    drop: bool = False
+
+
 class Entry(_Model):
     """One known-bad release.
 
@@ -86,12 +97,15 @@ class Entry(_Model):
     waits: str = ""
     change: tuple[Change, ...] = ()
     edit: tuple[Edit, ...] = ()
+    record: tuple[Record, ...] = ()
     path: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Entry:
-        if bool(self.change) == bool(self.edit):
-            raise ValueError("an entry has either [[change]] (of the source) or [[edit]] (of a package)")
+        if sum(map(bool, (self.change, self.edit, self.record))) != 1:
+            raise ValueError(
+                "an entry has either [[change]] (source), [[edit]] (package) or [[record]] (evidence)"
+            )
         if list(self.expect) != sorted(set(self.expect)):
             raise ValueError("expect: each check once, in order")
         return self

@@ -6,18 +6,22 @@ lacks too (glibc's own tests that were not run) says nothing of an entry.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.check import registry
 from pipeline.core.arch import Arch
-from pipeline.core.errors import EvidenceError, PipelineError, UsageError, WorldError
+from pipeline.core.errors import EvidenceError, MalformedInput, PipelineError, UsageError, WorldError
 from pipeline.core.outcome import Finding, Outcome, Target
 from pipeline.core.records import Built
-from pipeline.knownbad.entry import REFUSED, Entry
+from pipeline.knownbad.entry import REFUSED, Entry, Record
 from pipeline.profile import Profile
+from pipeline.signoff import document
+from pipeline.signoff.records import Evidence
 from pipeline.verify.observe import Site
 from pipeline.verify.run_checks import verify
 
@@ -73,12 +77,12 @@ def known_checks() -> frozenset[str]:
     return frozenset({*(c.name for c in registry.STATIC), *(c.name for c in registry.WATCHED), REFUSED})
 
 
-def answers(ground: Ground, release: str, built: Built, *, fresh: bool = False) -> list[Finding]:
+def answers(ground: Ground, release: str, built: Built, *, fresh: bool = False) -> Evidence:
     """Every finding about one release, ``built`` in the place of the good one. Raises as `verify`."""
     releases = {**ground.good, release: built}
     releases = {r.name: releases[r.name] for r in ground.profile.release}
     target = Target(profile=ground.profile.name, release=release, arch=ground.machine.name)
-    evidence = verify(
+    return verify(
         ground.profile,
         [target],
         {ground.machine.name: releases},
@@ -90,7 +94,6 @@ def answers(ground: Ground, release: str, built: Built, *, fresh: bool = False) 
         narrow=True,
         fresh=fresh,
     )
-    return list(evidence.findings)
 
 
 def unanswered(findings: Sequence[Finding]) -> frozenset[Key]:
@@ -115,6 +118,38 @@ def red(findings: Sequence[Finding], known: frozenset[Key]) -> dict[str, str]:
     return seen
 
 
+def judge_record(entry: Entry, evidence: str) -> Judgement:
+    """Change a good run's evidence as the entry says; reading it must be refused."""
+    start = time.monotonic()
+    seen, trouble = {}, ""
+    try:
+        data = json.loads(evidence)
+        for record in entry.record:
+            _change(data, record.at.split("."), record)
+        document.parse(json.dumps(data).encode(), entry.name)
+    except MalformedInput as e:
+        seen = {REFUSED: e.message}
+    except (KeyError, IndexError, TypeError, ValueError) as e:
+        trouble = f"the evidence has nothing there: {e!r}"
+    return Judgement(entry.name, entry.expect, seen, time.monotonic() - start, trouble)
+
+
+def _change(data: Any, steps: Sequence[str], record: Record) -> None:
+    step, rest = steps[0], steps[1:]
+    if step == "*":
+        for element in data:
+            _change(element, rest, record)
+        return
+    key: Any = int(step) if isinstance(data, list) else step
+    if rest:
+        _change(data[key], rest, record)
+    elif record.drop:
+        del data[key]
+    else:
+        data[key]  # it must be there
+        data[key] = record.value
+
+
 def judge(
     entry: Entry,
     ground: Ground,
@@ -128,7 +163,7 @@ def judge(
     expected, seen, trouble = entry.expect, {}, ""
     try:
         built = make()
-        seen = red(answers(ground, entry.release_of(ground.profile), built, fresh=fresh), known)
+        seen = red(answers(ground, entry.release_of(ground.profile), built, fresh=fresh).findings, known)
     except EvidenceError as e:  # what is judged cannot be read: verify ends with this
         seen = {REFUSED: e.message}
     except (UsageError, WorldError, PipelineError) as e:

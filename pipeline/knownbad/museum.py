@@ -19,7 +19,7 @@ from pipeline.core.progress import step
 from pipeline.core.records import Built
 from pipeline.knownbad import make
 from pipeline.knownbad.entry import Entry
-from pipeline.knownbad.judge import Ground, Judgement, Key, answers, judge, unanswered
+from pipeline.knownbad.judge import Ground, Judgement, Key, answers, judge, judge_record, unanswered
 from pipeline.profile import Profile
 from pipeline.verify.observe import Site
 
@@ -51,6 +51,14 @@ class Hall:
         return make.edited(entry, self.profile, self.good[release], self.machine)
 
 
+@dataclass(frozen=True)
+class Base:
+    """A good release: what it has no answer to, and its evidence as JSON."""
+
+    known: frozenset[Key]
+    evidence: str
+
+
 def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool = False) -> list[Judgement]:
     """What is seen of each entry, in their order.
 
@@ -58,24 +66,30 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
     """
     ground = hall.ground
     known: dict[str, frozenset[Key]] = {}
+    written: dict[str, str] = {}
     for release in dict.fromkeys(e.release_of(hall.profile) for e in entries):
         with (
             step(f"the good {release} ({hall.machine.name})"),
             paths.logs_at(make.logs_of(f"good-{release}")),
         ):
-            known[release] = unanswered(answers(ground, release, hall.good[release], fresh=fresh))
+            good = answers(ground, release, hall.good[release], fresh=fresh)
+            known[release], written[release] = unanswered(good.findings), good.to_json()
     with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
-        pieces = [
-            Piece(partial(_one, hall, e, known[e.release_of(hall.profile)], Path(work), fresh))
-            for e in entries
-        ]
+        pieces = []
+        for one in entries:
+            release = one.release_of(hall.profile)
+            base = Base(known[release], written[release])
+            pieces.append(Piece(partial(_one, hall, one, base, Path(work), fresh)))
         side_by_side(pieces, lanes=lanes)
         return [_read(Path(work) / f"{e.name}.json") for e in entries]
 
 
-def _one(hall: Hall, entry: Entry, known: frozenset[Key], work: Path, fresh: bool) -> None:
+def _one(hall: Hall, entry: Entry, base: Base, work: Path, fresh: bool) -> None:
     with step(f"{entry.name} ({hall.machine.name})") as at, paths.logs_at(make.logs_of(entry.name)):
-        said = judge(entry, hall.ground, partial(hall.built, entry), known, fresh=fresh)
+        if entry.record:
+            said = judge_record(entry, base.evidence)
+        else:
+            said = judge(entry, hall.ground, partial(hall.built, entry), base.known, fresh=fresh)
         at.done("as it should be" if said.holds else "NOT as it should be")
     (work / f"{entry.name}.json").write_text(json.dumps(asdict(said)))
 
