@@ -17,6 +17,9 @@ from pipeline.knownbad.entry import Edit
 from pipeline.knownbad.rpmfile import FLAGS, GROUPS, USERS, RpmFile
 from pipeline.rpm import package
 
+#: what an entry writes for ld.so, whose path differs by architecture
+LOADER = "@loader"
+
 #: rpm's names of scriptlets, and the tags of text and interpreter.
 _SCRIPTS = {"pre": (1023, 1085), "post": (1024, 1086), "preun": (1025, 1087), "postun": (1026, 1088)}
 _FILE_FLAGS = {"config": 1, "doc": 2, "noreplace": 16, "ghost": 64}
@@ -105,7 +108,7 @@ def apply(edits: Sequence[Edit], good: Built, machine: Arch, into: Path) -> None
     for edit in chosen:
         check(edit)
         rpm = opened.setdefault(edit.package, RpmFile(good.rpm(edit.package)))
-        file = edit.file.replace("@loader", _loader(rpm, machine)) if edit.file else ""
+        file = _loader(rpm, machine) if edit.file == LOADER else edit.file
         if edit.do in RPM_EDITS:
             RPM_EDITS[edit.do](rpm, file, **edit.details)
             continue
