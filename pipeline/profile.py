@@ -140,6 +140,8 @@ class Kernel(_Model):
     suite: str
     #: architecture name -> package name (a metapackage is followed to the real one)
     packages: dict[str, str]
+    #: whether it is booted unless the user names kernels
+    usual: bool = True
 
 
 class Profile(_Model):

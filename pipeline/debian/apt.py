@@ -118,15 +118,15 @@ class PrivateApt:
 
         So a metapackage (linux-image-cloud-arm64) leads to the package it stands for.
         """
+        return next((d for d in self.dependencies(name) if d.startswith(prefix)), name)
+
+    def dependencies(self, name: str) -> list[str]:
+        """The names in the Depends of ``name``, alternatives too, in their order."""
         self.candidate(name)
         shown = self._run("deb", ["apt-cache", "show", "--no-all-versions", name]).text
         match = re.search(r"^Depends: (.*)$", shown, re.MULTILINE)
-        for group in (match[1] if match else "").split(","):
-            for choice in group.split("|"):
-                dependency = re.split(r"[ (:]", choice.strip(), maxsplit=1)[0]
-                if dependency.startswith(prefix):
-                    return dependency
-        return name
+        choices = re.split(r"[,|]", match[1]) if match else []
+        return [re.split(r"[ (:]", choice.strip(), maxsplit=1)[0] for choice in choices]
 
     def download_package(
         self, name: str, dest: Path, *, on_progress: Callable[[str], None] | None = None

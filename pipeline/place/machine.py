@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Machine:
 
     ``tcg_cpu``: for aarch64 cortex-a57, because ``max`` has pointer authentication, which costs several
     times the boot under emulation; for x86_64 Nehalem, the smallest that RHEL 9 (x86-64-v2) runs on.
+    ``cpu_of_pages``: another for kernels with pages of so many KiB, which cortex-a57 does not have.
     """
 
     program: str
@@ -39,11 +40,14 @@ class Machine:
     kvm_machine: str
     tcg_cpu: str
     console: str
+    cpu_of_pages: Mapping[int, str] = field(default_factory=dict)
 
 
 MACHINES = {
     "x86_64": Machine("qemu-system-x86_64", "q35", "q35", "Nehalem", "ttyS0"),
-    "aarch64": Machine("qemu-system-aarch64", "virt", "virt,gic-version=host", "cortex-a57", "ttyAMA0"),
+    "aarch64": Machine(
+        "qemu-system-aarch64", "virt", "virt,gic-version=host", "cortex-a57", "ttyAMA0", {16: "cortex-a76"}
+    ),
 }
 
 
@@ -144,8 +148,9 @@ def command(
     memory_mib: int,
     cpus: int,
     options: Sequence[str],
+    page_kib: int = 0,
 ) -> list[str]:
-    """QEMU's command line; ``options`` are added to the kernel's.
+    """QEMU's command line; ``options`` are added to the kernel's, whose pages have ``page_kib`` KiB (0: any).
 
     ``panic=-1`` and ``-no-reboot`` make a panic end QEMU at once. The kernel is not told to be quiet: its
     messages cost a second of an emulated boot and are what one needs when it hangs.
@@ -158,7 +163,7 @@ def command(
         *BARE, "-no-reboot",
         "-machine", m.kvm_machine if kvm else m.machine,
         "-accel", "kvm" if kvm else "tcg,thread=multi",
-        "-cpu", "host" if kvm else m.tcg_cpu,
+        "-cpu", "host" if kvm else m.cpu_of_pages.get(page_kib, m.tcg_cpu),
         "-smp", str(cpus),
         "-m", f"{memory_mib}M",
         "-kernel", _plain(files.kernel),

@@ -20,7 +20,7 @@ from pipeline.core.errors import UsageError
 from pipeline.core.run import running
 from pipeline.place import BatchResult, Job, initramfs, machine
 from pipeline.place.batch import decode_results, encode_jobs, for_emulation
-from pipeline.place.kernel import KernelImage, machine_of
+from pipeline.place.kernel import KernelImage, machine_of, page_kib_of
 from pipeline.place.watch import SILENCE, Watch, kept
 
 #: Path in every root where the compiled probes lie, init and runner among them.
@@ -128,6 +128,7 @@ class VmPlace:
             memory_mib=self.memory_mib,
             cpus=self.cpus,
             options=self.extra_cmdline,
+            page_kib=self._page_kib(),
         )
         with errors.open("wb") as stderr, running([*argv, *self.qemu_options], stderr=stderr) as qemu:
             watch = Watch(
@@ -141,6 +142,10 @@ class VmPlace:
             hang = watch.until_end(qemu, step)
         said = errors.read_text(errors="replace")
         return hang or _how_it_ended(argv[0], qemu.returncode, said, files.console)
+
+    def _page_kib(self) -> int:
+        with self.kernel.image.open("rb") as f:
+            return page_kib_of(f.read(0x10000))
 
     def _wrong_kernel(self) -> str:
         """Why this kernel cannot be booted at all, or ""."""

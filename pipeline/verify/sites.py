@@ -119,7 +119,7 @@ class Sites:
 
     def _wanted_kernels(self, machine: Arch) -> list[images.KernelImage | str]:
         """The files, and the profile's names, of the kernels to boot; raises `UsageError`."""
-        usual = [k.name for k in self.profile.kernel if machine.name in k.packages]
+        usual = [k.name for k in self.profile.kernel if k.usual and machine.name in k.packages]
         found: list[images.KernelImage | str] = []
         for wanted in self.kernels or usual:
             if "/" in wanted:

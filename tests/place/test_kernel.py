@@ -15,7 +15,7 @@ from pipeline import profile
 from pipeline.core import paths, store
 from pipeline.core.arch import arch
 from pipeline.core.errors import MalformedInput, SourceUnreachable, UsageError
-from pipeline.place import kernel
+from pipeline.place import kernel, kernelpackage
 
 MODULES = "lib/modules/6.1.0-test/kernel/drivers"
 
@@ -69,7 +69,7 @@ FILES = {
 
 
 def test_a_package_gives_image_release_and_modules_in_order(tmp_path: Path) -> None:
-    kernel.unpack(deb(tmp_path / "k.deb", tar_of(FILES)), tmp_path)
+    kernelpackage.unpack([deb(tmp_path / "k.deb", tar_of(FILES))], tmp_path)
     assert (tmp_path / "vmlinuz").read_bytes() == bzimage()
     assert (tmp_path / "release").read_text() == "6.1.0-test\n"
     order = (tmp_path / "modules.order").read_text().split()
@@ -86,14 +86,14 @@ def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
         "boot/vmlinuz-6.12": bzimage(),
         "usr/lib/modules/6.12/modules.builtin": builtin.encode(),
     }
-    kernel.unpack(deb(tmp_path / "k.deb", tar_of(files, "gz"), "data.tar.gz"), tmp_path)
+    kernelpackage.unpack([deb(tmp_path / "k.deb", tar_of(files, "gz"), "data.tar.gz")], tmp_path)
     assert (tmp_path / "modules.order").read_text() == ""
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: p.write_bytes(b"no package"), "no Debian package"),
+        (lambda p: p.write_bytes(b"no package"), "neither a Debian package nor an RPM"),
         (lambda p: p.write_bytes(b"!<arch>\n"), "holds no data.tar"),
         (lambda p: deb(p, b"\x28\xb5\x2f\xfd", "data.tar.zst"), "compressed with zst"),
         (lambda p: deb(p, tar_of(FILES)[:200]), "cannot be unpacked"),
@@ -108,7 +108,7 @@ def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
 def test_a_bad_package_is_named(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
     make(tmp_path / "k.deb")
     with pytest.raises(MalformedInput, match=message):
-        kernel.unpack(tmp_path / "k.deb", tmp_path)
+        kernelpackage.unpack([tmp_path / "k.deb"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,10 @@ class FakeApt:
     def candidate(self, name: str) -> str:
         assert name == "linux-image-6.1.0-test"
         return "6.1.9-1"
+
+    def dependencies(self, name: str) -> list[str]:
+        assert name == "linux-image-6.1.0-test"
+        return ["kmod", "linux-base"]
 
     def refresh(self, *, force: bool) -> None:
         assert force
