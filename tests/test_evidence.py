@@ -11,17 +11,22 @@ import jsonschema
 import pytest
 
 from pipeline import profile as profiles
+from pipeline.check import registry
+from pipeline.core.declaration import by_name
 from pipeline.core.errors import EvidenceError, ExitCode, MalformedInput, UsageError
+from pipeline.core.identity import Identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import BuildManifest, file_record
 from pipeline.place import BatchResult, PlaceFacts
 from pipeline.signoff import document, schema
 from pipeline.signoff import evidence as ev
-from pipeline.signoff.completeness import OWN_CHECK, complete, may_decline
+from pipeline.signoff.completeness import OWN, OWN_CHECK, complete, may_decline
 from pipeline.signoff.document import SCHEMA_FILE, read, write
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence, PlaceRecord, ProfileRecord
-from tests.report.factory import Draft, draft, place, release_grade, with_builds
+from tests.report.factory import CLEAN, Draft, draft, place, release_grade, with_builds
+
+DECLARED = by_name((*registry.declarations(), *OWN))
 
 
 @pytest.fixture
@@ -126,10 +131,10 @@ def test_declined_by_a_place_that_never_came_up_is_missing(made: Draft) -> None:
 
 def test_user_mode_may_decline_rseq_but_not_launching() -> None:
     user = place("qemu-user", "aarch64", "6.18.5", "user")
-    assert may_decline(user, "rseq.registered")
-    assert may_decline(user, "getcpu.speed")
-    assert not may_decline(user, "launch.matrix")
-    assert not may_decline(user, "abi.delta")
+    assert may_decline(user, DECLARED["rseq.registered"])
+    assert may_decline(user, DECLARED["getcpu.speed"])
+    assert not may_decline(user, DECLARED["launch.matrix"])
+    assert not may_decline(user, DECLARED["abi.delta"])
 
 
 def test_what_every_place_declined_is_missing() -> None:
@@ -137,7 +142,9 @@ def test_what_every_place_declined_is_missing() -> None:
     target = Target(profile="bookworm", release="12.1", arch="aarch64")
     n = NotJudged(check="rseq.registered", target=target, place="qemu-user", reason="user-mode QEMU")
     question = Question(check=n.check, target=target, place="qemu-user")
-    findings, declined = complete([question], [], [n], [place("qemu-user", "aarch64", "6.18.5", "user")])
+    findings, declined = complete(
+        [question], [], [n], [place("qemu-user", "aarch64", "6.18.5", "user")], checks=DECLARED
+    )
     assert declined == [n]
     assert [(f.check, f.outcome) for f in findings] == [(OWN_CHECK, Outcome.MISSING)]
 
@@ -163,8 +170,8 @@ def test_completing_twice_changes_nothing(made: Draft) -> None:
     made.findings.pop(3)
     made.findings.append(made.findings[0])
     _decline(made, made.find("rseq.own"))
-    once = complete(made.questions, made.findings, made.not_judged, made.places)
-    assert complete(made.questions, *once, made.places) == once
+    once = complete(made.questions, made.findings, made.not_judged, made.places, checks=DECLARED)
+    assert complete(made.questions, *once, made.places, checks=DECLARED) == once
 
 
 # --- release grade ---------------------------------------------------------------------------------------
@@ -190,10 +197,97 @@ def test_a_profile_of_ones_own_under_a_known_name_is_not_release_grade() -> None
         assert not ProfileRecord.of(other).shipped
 
 
-def test_a_stand_in_is_never_release_grade(made: Draft) -> None:
+def test_a_stand_in_is_never_release_grade() -> None:
+    made = draft(hardware=True)
     got = made.evidence()
     assert not got.release_grade
     assert got.grade_reasons == (made.profile.stand_in,)
+
+
+def test_speed_judged_at_no_place_is_not_release_grade() -> None:
+    """Each emulated machine declines it rightly, and yet nobody has judged it."""
+    made = release_grade()
+    made.places = [p for p in made.places if p.place != "ssh:root@board"]
+    for name in ("findings", "questions", "not_judged"):
+        setattr(made, name, [x for x in getattr(made, name) if x.place != "ssh:root@board"])
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.grade_reasons == ("judged at no place for aarch64: getcpu.speed",)
+
+
+def test_one_of_two_kernels_is_not_release_grade() -> None:
+    made = release_grade()
+    made.places = [p for p in made.places if (p.arch, p.kernel_name) != ("aarch64", "next")]
+    for name in ("findings", "questions", "not_judged"):
+        kept = [x for x in getattr(made, name) if (x.target.arch, x.place) != ("aarch64", "vm:cloud")]
+        setattr(made, name, kept)
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.grade_reasons == ("not watched on every kernel for aarch64: next of the profile",)
+
+
+@pytest.mark.parametrize("check", sorted(d.name for d in registry.declarations() if d.release_grade))
+def test_a_check_not_asked_of_one_release_is_not_release_grade(check: str) -> None:
+    """Counted release by release: that the other releases were asked makes up for nothing."""
+    made = release_grade()
+    of = next(f.target.release for f in made.findings if f.check == check and f.target.arch == "aarch64")
+    for name in ("findings", "questions", "not_judged"):
+        kept = [
+            x for x in getattr(made, name)
+            if (x.check, x.target.release, x.target.arch) != (check, of, "aarch64")
+        ]  # fmt: skip
+        setattr(made, name, kept)
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    (reason,) = got.grade_reasons
+    assert reason.startswith("not asked")
+    assert reason.endswith(f"for aarch64: {check}")
+
+
+def test_a_check_that_is_not_declared_turns_the_verdict(made: Draft) -> None:
+    made.questions = [
+        q.model_copy(update={"check": "rseq.other"}) if q.check == "rseq.own" else q for q in made.questions
+    ]
+    made.findings = [
+        f.model_copy(update={"check": "rseq.other"}) if f.check == "rseq.own" else f for f in made.findings
+    ]
+    got = made.evidence()
+    assert got.verdict is Outcome.ERROR
+    assert got.problems[0].seen == "no check is called rseq.other"
+
+
+def test_a_place_that_went_wrong_is_missing_though_all_came_back(made: Draft) -> None:
+    made.places[0] = made.places[0].model_copy(update={"trouble": "the runner ended with status 3"})
+    got = made.evidence()
+    assert got.verdict is Outcome.MISSING
+    assert {(f.check, f.place, f.seen) for f in got.problems} == {
+        ("evidence.places", made.places[0].place, "the runner ended with status 3")
+    }
+    assert {f.target.release for f in got.problems} == set(got.profile.releases)
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        (Identity(version="1.0.0"), "the commit of the pipeline is unknown"),
+        (
+            Identity(version="1.0.0", commit="a" * 40, changed=("pipeline/profiles/el9.toml",)),
+            "the pipeline has uncommitted changes on top of aaaaaaaaaaaa: pipeline/profiles/el9.toml",
+        ),
+    ],
+)
+def test_who_judged_must_be_known(identity: Identity, reason: str) -> None:
+    made = release_grade()
+    made.pipeline = identity
+    (said,) = made.evidence().grade_reasons
+    assert said.startswith(reason)
+
+
+def test_baselines_are_bound_by_content() -> None:
+    made = release_grade()
+    made.baselines.pop(0)
+    (said,) = made.evidence().grade_reasons
+    assert said == "no committed baseline of 12.0/x86_64 is bound to it"
 
 
 def _unpinned(b: BuildManifest) -> BuildManifest:
@@ -234,7 +328,7 @@ def test_absent_arch_release_and_check_are_named() -> None:
     assert got.grade_reasons == (
         "not judged for x86_64: 12.1",
         "architecture aarch64 was not judged",
-        "not asked of x86_64: rseq.critical",
+        "not asked for x86_64: rseq.critical",
     )
 
 
@@ -280,7 +374,7 @@ def _measure(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", 2), "schema version 2; this pipeline reads 1"),
+        (_set("schema_version", 3), "schema version 3; this pipeline reads 1 and 2"),
         (_set("verdict", "FAIL"), "its verdict is FAIL, its findings say PASS"),
         (_set("verdict", "SHINY"), r"\$\.verdict"),
         (_set("release_grade", True), "release grade does not follow"),
@@ -305,7 +399,7 @@ def _claiming(made: Draft, **claims: object) -> Evidence:
     e = made.evidence()
     parts = {name: getattr(e, name) for name in (
         "created", "command", "targets", "environment", "builds", "places", "questions", "findings",
-        "not_judged", "waivers",
+        "not_judged", "waivers", "pipeline", "checks", "baselines",
     )}  # fmt: skip
     return ev.sealed(**parts, profile=e.profile.model_copy(update=claims))
 
@@ -313,10 +407,9 @@ def _claiming(made: Draft, **claims: object) -> Evidence:
 @pytest.mark.parametrize(
     "claims", [{"stand_in": ""}, {"title": "RHEL 9 glibc 2.34"}, {"glibc": "2.34"}, {"arches": ("x86_64",)}]
 )
-def test_a_profile_that_is_here_says_for_itself_what_it_is(
-    made: Draft, tmp_path: Path, claims: dict[str, object]
-) -> None:
+def test_a_profile_that_is_here_says_for_itself_what_it_is(tmp_path: Path, claims: dict[str, object]) -> None:
     """Without this a stand-in becomes release grade by an edit that is consistent in itself."""
+    made = draft(hardware=True)
     forged = _claiming(made, **claims)
     assert forged.release_grade is (claims == {"stand_in": ""})
     with pytest.raises(MalformedInput, match="its record of profile bookworm is not what that profile says"):
@@ -329,6 +422,7 @@ def test_a_profile_that_is_here_says_for_itself_what_it_is(
 def test_another_version_profile_or_series_is_not_held_against_ours(
     made: Draft, tmp_path: Path, claims: dict[str, object]
 ) -> None:
+    made.pipeline = CLEAN
     evidence = _claiming(made, **claims)
     assert read(write(evidence, tmp_path)) == evidence
 
@@ -457,11 +551,11 @@ def test_other_source_or_patch_is_an_error() -> None:
 def test_a_finding_is_an_answer() -> None:
     """The key of a finding and of the question it answers are built from the same fields."""
     f = Finding(
-        check="a.b",
+        check="abi.baseline",
         target=Target(profile="p", release="1", arch="x86_64"),
         outcome=Outcome.PASS,
         expected="",
         seen="",
     )
     q = Question(check=f.check, target=f.target, case=f.case, place=f.place)
-    assert complete([q], [f], [])[0] == [f]
+    assert complete([q], [f], [], checks=DECLARED)[0] == [f]

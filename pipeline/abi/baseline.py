@@ -30,6 +30,7 @@ from pipeline.core import paths
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Frozen, Target
 from pipeline.core.records import FileRecord
+from pipeline.core.store import tree_sha256
 
 PROVENANCE = "provenance.toml"
 UPSTREAM = "upstream"
@@ -105,6 +106,15 @@ class Baseline:
 def directory_of(target: Target) -> Path:
     """Where the baseline of a target is committed."""
     return paths.BASELINES / target.profile / target.release / target.arch
+
+
+def record(directory: Path) -> FileRecord:
+    """A baseline as evidence binds it: its path in the repository, sha256 and size of all that is in it."""
+    return FileRecord(
+        file=str(directory.relative_to(paths.BASELINES.parent)),
+        sha256=tree_sha256(directory),
+        size=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+    )
 
 
 def upstream_directory(version: str, arch: str) -> Path:

@@ -31,6 +31,11 @@ def tunable_case(state: int | None) -> str:
     return "tunable unset" if state is None else f"tunable={state}"
 
 
+def tunable_facet(state: int | None) -> str:
+    """``unset``, ``0``, ``1``: the value of the facet ``tunable``."""
+    return "unset" if state is None else str(state)
+
+
 def tunable_env(tunable: str, state: int | None) -> dict[str, str]:
     """The whole environment of a job in that state of the tunable."""
     return {} if state is None else {"GLIBC_TUNABLES": f"{tunable}={state}"}

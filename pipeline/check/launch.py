@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import elf
-from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, StaticCheck, tunable_case, tunable_env
+from pipeline.check import (
+    TUNABLE_STATES,
+    Bench,
+    PlaceCheck,
+    StaticCheck,
+    tunable_case,
+    tunable_env,
+    tunable_facet,
+)
 from pipeline.check.probing import HAS_RSEQ, PROBES
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, MalformedInput
@@ -113,6 +121,12 @@ class Start:
         name = f"{self.program.removeprefix('launch-')} on {self.release}"
         return f"{name}, {tunable_case(self.state)}" if self.program == RSEQ else name
 
+    @property
+    def facets(self) -> dict[str, str]:
+        """``program`` without its prefix, and ``tunable`` for the program that it matters to."""
+        facets = {"program": self.program.removeprefix("launch-")}
+        return {**facets, "tunable": tunable_facet(self.state)} if self.program == RSEQ else facets
+
 
 def starts(bench: Bench) -> Iterator[Start]:
     """The whole matrix."""
@@ -133,13 +147,26 @@ class Matrix(PlaceCheck):
         ),
     )
 
-    def _question(self, bench: Bench, place: str, release: str, case: str) -> Question:
-        return Question(check=self.name, target=bench.target(release), case=case, place=place)
+    def _question(self, bench: Bench, place: str, start: Start) -> Question:
+        return Question(
+            check=self.name,
+            target=bench.target(start.release),
+            case=start.case,
+            place=place,
+            facets=start.facets,
+            control=start.program == RSEQ and not bench.profile.get(start.release).exports_rseq,
+        )
+
+    def _controls(self, bench: Bench, place: str) -> list[Question]:
+        """One a release that must refuse a program: was any seen refused?"""
+        return [
+            Question(check=self.name, target=bench.target(release), case=CONTROL, place=place)
+            for release in bench.built
+            if not bench.profile.get(release).exports_rseq
+        ]
 
     def questions(self, bench: Bench, place: str) -> list[Question]:
-        asked = [self._question(bench, place, s.release, s.case) for s in starts(bench)]
-        controls = [r for r in bench.built if not bench.profile.get(r).exports_rseq]
-        return asked + [self._question(bench, place, r, CONTROL) for r in controls]
+        return [self._question(bench, place, s) for s in starts(bench)] + self._controls(bench, place)
 
     def jobs(self, bench: Bench) -> list[Job]:
         return [
@@ -170,26 +197,23 @@ class Matrix(PlaceCheck):
                     outcome, seen = known or (Outcome.MISSING, f"{start.program} was not compiled")
                 else:
                     outcome, seen = _seen(bench, start, wanting, batch)
-            question = self._question(bench, place, start.release, start.case)
+            question = self._question(bench, place, start)
             findings.append(
                 Finding(**question.model_dump(), kernel=kernel, outcome=outcome, expected=expected, seen=seen)
             )
             if refusal and outcome is Outcome.PASS:
                 controls.setdefault(start.release, []).append(start.case)
-        for question in self.questions(bench, place):
-            if question.case == CONTROL:
-                seen_refused = controls.get(question.target.release, [])
-                findings.append(
-                    Finding(
-                        **question.model_dump(),
-                        kernel=kernel,
-                        outcome=Outcome.PASS if seen_refused else Outcome.MISSING,
-                        expected="at least one program that must not start is seen not to start",
-                        seen=f"refused: {'; '.join(seen_refused)}"
-                        if seen_refused
-                        else "none was seen refused",
-                    )
+        for question in self._controls(bench, place):
+            refused = controls.get(question.target.release, [])
+            findings.append(
+                Finding(
+                    **question.model_dump(),
+                    kernel=kernel,
+                    outcome=Outcome.PASS if refused else Outcome.MISSING,
+                    expected="at least one program that must not start is seen not to start",
+                    seen=f"refused: {'; '.join(refused)}" if refused else "none was seen refused",
                 )
+            )
         return findings
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, tunable_case, tunable_env
+from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, tunable_case, tunable_env, tunable_facet
 from pipeline.core.declaration import Need
 from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
@@ -79,6 +79,11 @@ class Case:
     @property
     def name(self) -> str:
         return tunable_case(self.state)
+
+    @property
+    def facets(self) -> dict[str, str]:
+        """What tells the cases of a release apart, for programs."""
+        return {"tunable": tunable_facet(self.state)}
 
     def job(self, check: str) -> str:
         return f"{check}/{self.release.name}/{self.name}"
@@ -167,7 +172,13 @@ class ProbeCheck(PlaceCheck):
 
     def questions(self, bench: Bench, place: str) -> list[Question]:
         return [
-            Question(check=self.name, target=bench.target(c.release.name), case=c.name, place=place)
+            Question(
+                check=self.name,
+                target=bench.target(c.release.name),
+                case=c.name,
+                place=place,
+                facets=c.facets,
+            )
             for c in self.cases(bench)
         ]
 

@@ -23,6 +23,7 @@ from pipeline.check import (
     speed,
     static,
 )
+from pipeline.core.declaration import Declaration
 
 STATIC: tuple[StaticCheck, ...] = (
     *abi.CHECKS,
@@ -46,3 +47,8 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *speed.CHECKS,
     *launch.CHECKS,
 )
+
+
+def declarations() -> tuple[Declaration, ...]:
+    """What every check says of itself, in the order of the report."""
+    return tuple(check.declared for check in (*STATIC, *WATCHED))

@@ -29,6 +29,10 @@ class Linked(Case):
         return f"{self.kind}, {super().name}"
 
     @property
+    def facets(self) -> dict[str, str]:
+        return {**super().facets, "kind": self.kind}
+
+    @property
     def program(self) -> str:
         """Its path; the workshop makes one of each kind for each release."""
         return f"{PROBES}/rseq-{self.kind}-{self.release.name}"

@@ -16,6 +16,7 @@ from pipeline.report import write_all
 from pipeline.signoff import document
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence
+from pipeline.signoff.verdict import not_covered
 
 if TYPE_CHECKING:
     from pipeline.signoff.attest import PrivateKey
@@ -57,8 +58,8 @@ def command(
 ) -> ExitCode:
     """Render the sign-off again, from OUT/evidence.json or what --evidence or --merge names.
 
-    Ends with the verdict's exit code. With --verify nothing is rendered: it ends 0 if everything is as it
-    was signed, 1 if something was changed, 3 if something is missing.
+    Ends with the verdict's exit code. With --verify nothing is rendered: it ends with the verdict that was
+    signed if everything is as it was signed, with 1 if something was changed, 3 if something is missing.
     """
     out = outdir or paths.out()
     attestations = where or out / ATTESTATIONS
@@ -94,17 +95,15 @@ def command(
         written = attest.write(evidence, attestations, key)
         say(f"{len(written)} {'attestations' if key else 'unsigned statements'} in {attestations}")
     unjudged = _unjudged(evidence) if complete else []
-    if unjudged:
-        warn(f"no runner's evidence is about {', '.join(unjudged)}")
+    for what in unjudged:
+        warn(f"no runner's evidence is complete: {what}")
     # what fails outranks what is not known
     return ExitCode.MISSING if unjudged and evidence.verdict.green else evidence.verdict.exit_code
 
 
 def _unjudged(evidence: Evidence) -> list[str]:
-    """Targets of the profile about which there is no finding."""
-    judged = {(f.target.judged, f.target.arch) for f in evidence.findings}
-    wanted = [(r, a) for a in evidence.profile.arches for r in evidence.profile.releases]
-    return [f"{evidence.profile.name}/{r}/{a}" for r, a in wanted if (r, a) not in judged]
+    """What of the profile no runner judged: architectures, releases, checks of a release."""
+    return not_covered(evidence)
 
 
 def _fit(
@@ -194,4 +193,5 @@ def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Pat
             f"verdict {evidence.verdict.name}, "
             + ("release grade" if evidence.release_grade else "not release grade")
         )
-    return attest.exit_code(problems)
+    # what is signed may be a FAIL: that it is unchanged does not make it green
+    return attest.exit_code(problems) if problems else document.read(evidence_file).verdict.exit_code

@@ -84,13 +84,20 @@ class Target(Frozen):
 class Question(Frozen):
     """One planned question; a finding answers it if check, target, case, place and kernel agree.
 
-    ``kernel`` is not part of a plan: it is known only when the place has come up.
+    ``kernel`` is not part of a plan: it is known only when the place has come up. ``case`` is what people
+    read; ``facets`` says the same to programs: ``program``, ``tunable``, ``kind`` and so on. ``control``: it
+    is a negative control, which is right if something does not work.
     """
 
     check: str
     target: Target
     case: str = ""
     place: str = ""
+    facets: dict[str, str] = Field(default_factory=dict)
+    control: bool = False
+
+    def __hash__(self) -> int:
+        return hash((self.check, self.target, self.case, self.place))
 
 
 class Finding(Frozen):
@@ -100,7 +107,7 @@ class Finding(Frozen):
     (``tunable=0``, ``cxx on 12.0``); ``place`` is the name of the place it was observed at ("" if the
     question needs none) and ``kernel`` the release of the kernel it ran on. ``measures`` holds figures by
     name, the unit being part of the name (``on_ns``, ``on_instructions``): a number, a string or a list
-    of numbers.
+    of numbers. ``facets`` and ``control`` are the question's (`Question`).
     """
 
     check: str
@@ -108,6 +115,8 @@ class Finding(Frozen):
     case: str = ""
     place: str = ""
     kernel: str = ""
+    facets: dict[str, str] = Field(default_factory=dict)
+    control: bool = False
     outcome: OutcomeName
     expected: str
     seen: str
@@ -129,5 +138,7 @@ class NotJudged(Frozen):
     case: str = ""
     place: str = ""
     kernel: str = ""
+    facets: dict[str, str] = Field(default_factory=dict)
+    control: bool = False
     reason: str
     measures: dict[str, Any] = Field(default_factory=dict)

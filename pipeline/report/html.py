@@ -58,7 +58,7 @@ def render(evidence: Evidence) -> str:
         tools=_tools(evidence),
         declined=view.declined(evidence),
         by_check=_by_check(evidence),
-        titles=view.TITLES,
+        titles={c: view.question_of(evidence, c) for c in view.checks_of(evidence)},
         series=figures.SERIES,
     )
     return printable(page)

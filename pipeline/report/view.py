@@ -5,7 +5,6 @@ Nothing here decides anything: outcomes are read from evidence, and a cell shows
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,33 +12,9 @@ from dataclasses import dataclass
 from pipeline.core.outcome import Finding, NotJudged, Outcome, worst
 from pipeline.signoff.records import Evidence, PlaceRecord
 
-#: What each check asks, in words; the order is the report's. A check not named here is shown by its name.
-TITLES = {
-    "abi.baseline": "public symbols equal the committed baseline",
-    "abi.delta": "public symbols gained and lost between releases are exactly those intended",
-    "abi.node-whole": "a gained version node is whole, and no other DSO gains it",
-    "abi.rseq-layout": "the rseq symbols have the right size, kind and section",
-    "rpm.provides": "the packages provide exactly the version nodes they should",
-    "rpm.requires": "a program's package gets its Requires by itself",
-    "rpm.transaction": "a transaction accepts and refuses that package where it should",
-    "rseq.registered": "the kernel says rseq is registered, or not, for every thread",
-    "rseq.static": "and so for programs linked with libc.a",
-    "rseq.secure": "in an AT_SECURE program the default holds, whatever the tunable says",
-    "rseq.tunable": "size, flags and offset follow the tunable",
-    "rseq.own": "a program's own registration is refused or accepted as it should be",
-    "rseq.critical": "restartable sequences lose no increment",
-    "getcpu.migration": "sched_getcpu is right under migration",
-    "getcpu.path": "sched_getcpu reads the rseq area when on, and not when off",
-    "getcpu.steps": "a call takes the instructions and system calls it should",
-    "getcpu.speed": "a call is as fast as it should be against the alternatives",
-    "launch.matrix": "programs start, or are refused, on each release as they should",
-    "launch.needs": "refusals are those that the needed symbols foretell",
-    "glibc.tests": "glibc's own rseq and sched tests and its ABI check pass in the build",
-    "evidence.complete": "every planned question has exactly one answer",
-}
+#: The check whose answers make the launch matrix.
+LAUNCHES = "launch.matrix"
 GLYPHS = {"PASS": "✓", "WAIVED": "◇", "MISSING": "?", "FAIL": "✗", "ERROR": "!", "NOT JUDGED": "~", "": ""}
-#: What a check that must be refused says it expects; such a launch is a negative control.
-REFUSAL = re.compile(r"\b(refus\w*|rejected|not start\w*|must not|does not start|not found)\b", re.IGNORECASE)
 
 
 def answers_of(evidence: Evidence) -> list[Finding | NotJudged]:
@@ -60,7 +35,15 @@ def order(names: Iterable[str], known: Sequence[str]) -> list[str]:
 
 def checks_of(evidence: Evidence) -> list[str]:
     """Every check that has an answer, in the report's order."""
-    return order([f.check for f in evidence.findings] + [n.check for n in evidence.not_judged], list(TITLES))
+    return order(
+        [f.check for f in evidence.findings] + [n.check for n in evidence.not_judged], list(evidence.declared)
+    )
+
+
+def question_of(evidence: Evidence, check: str) -> str:
+    """What a check asks; "" for one that the evidence does not declare."""
+    declared = evidence.declared.get(check)
+    return declared.question if declared else ""
 
 
 def arches_of(evidence: Evidence) -> list[str]:
@@ -218,7 +201,7 @@ def _matrix(
         keys = [(check, g, r) for g in range(len(groups)) for r in releases]
         cells = tuple(cell(found.get(k, []), declined[k]) for k in keys)
         if any(c.word for c in cells):
-            rows.append(Row(check, TITLES.get(check, ""), cells))
+            rows.append(Row(check, question_of(evidence, check), cells))
     return Matrix(title, tuple(groups), tuple(releases), tuple(rows))
 
 
@@ -227,10 +210,14 @@ def _matrix(
 
 @dataclass(frozen=True)
 class Launch:
-    """One program on one release: the answer, and whether it had to be refused."""
+    """One program on one release: the answer, if it was asked."""
 
     finding: Finding | None
-    control: bool
+
+    @property
+    def control(self) -> bool:
+        """Whether it had to be refused."""
+        return self.finding is not None and self.finding.control
 
     @property
     def word(self) -> str:
@@ -257,32 +244,25 @@ class Launches:
 
 
 def launches(evidence: Evidence) -> list[Launches]:
-    """``launch.matrix`` as programs times releases (its case is ``PROGRAM on RELEASE, STATE``)."""
+    """Programs times releases: the answers of `LAUNCHES` about one program each."""
     made = []
     for arch in arches_of(evidence):
         for where in wheres_of(evidence, arch):
             table: dict[str, dict[str, Finding]] = {}
             for f in evidence.findings:
-                if f.check == "launch.matrix" and (f.target.arch, f.place, f.kernel) == (
-                    arch,
-                    where.place,
-                    where.kernel,
-                ):
-                    # the case names the release too: "rseq on 12.0, tunable=0"
-                    program = f.case.replace(f" on {f.target.release}", "", 1)
+                here = (f.target.arch, f.place, f.kernel) == (arch, where.place, where.kernel)
+                if here and f.check == LAUNCHES and "program" in f.facets:
+                    state = f.facets.get("tunable")
+                    program = f.facets["program"] + (f", tunable {state}" if state else "")
                     table.setdefault(program, {})[f.target.release] = f
             if not table:
                 continue
             releases = order((r for row in table.values() for r in row), evidence.profile.releases)
             rows = tuple(
-                (program, tuple(_launch(row.get(r)) for r in releases)) for program, row in table.items()
+                (program, tuple(Launch(row.get(r)) for r in releases)) for program, row in table.items()
             )
             made.append(Launches(arch, where, tuple(releases), rows))
     return made
-
-
-def _launch(finding: Finding | None) -> Launch:
-    return Launch(finding, finding is not None and bool(REFUSAL.search(finding.expected)))
 
 
 # --- lists -----------------------------------------------------------------------------------------------

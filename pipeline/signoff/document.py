@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,15 @@ from pydantic import ValidationError
 
 from pipeline.core import paths, store
 from pipeline.core.errors import MalformedInput, UsageError
+from pipeline.signoff.evidence import regraded
 from pipeline.signoff.recheck import recheck
 from pipeline.signoff.records import Evidence
+from pipeline.signoff.upgrade import upgraded
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA_FILE = paths.PACKAGE / "signoff" / "evidence.schema.json"
+#: Version 1's schema, as it was committed with the last pipeline that wrote it.
+SCHEMA_1_FILE = paths.PACKAGE / "signoff" / "evidence-1.schema.json"
 FILE = "evidence.json"
 
 
@@ -35,8 +40,9 @@ def _bare(value: Any) -> Any:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+def _validator(version: int) -> jsonschema.Draft202012Validator:
+    file = SCHEMA_1_FILE if version == 1 else SCHEMA_FILE
+    return jsonschema.Draft202012Validator(json.loads(file.read_text()))
 
 
 def write(evidence: Evidence, directory: Path) -> Path:
@@ -70,17 +76,20 @@ def parse(raw: bytes, name: str) -> Evidence:
     except ValueError as e:
         raise MalformedInput(f"{name} is not JSON: {e}", hint=again) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
         raise MalformedInput(
-            f"{name} is evidence of schema version {version!r}; this pipeline reads {SCHEMA_VERSION}",
+            f"{name} is evidence of schema version {version!r}; this pipeline reads 1 and {SCHEMA_VERSION}",
             hint="read it with the version of the pipeline that wrote it, or make it anew",
         )
-    wrong = next(iter(sorted(_validator().iter_errors(data), key=lambda e: e.json_path)), None)
+    wrong = next(iter(sorted(_validator(version).iter_errors(data), key=lambda e: e.json_path)), None)
     if wrong is not None:
         raise MalformedInput(f"{name}: {wrong.json_path}: {wrong.message[:300]}", hint=again)
     try:
-        evidence = Evidence.model_validate(data)
+        evidence = Evidence.model_validate(upgraded(data) if version == 1 else data)
     except ValidationError as e:
         raise MalformedInput(f"{name}: {e.errors()[0]['loc']}: {e.errors()[0]['msg']}", hint=again) from None
+    if version == 1:
+        evidence = regraded(evidence)
+        evidence.keep_sha256(hashlib.sha256(raw).hexdigest())
     recheck(evidence, name)
     return evidence

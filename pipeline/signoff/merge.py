@@ -8,7 +8,7 @@ from typing import TypeVar
 from pipeline.core import store
 from pipeline.core.errors import EvidenceError
 from pipeline.core.records import BuildManifest
-from pipeline.signoff.completeness import OWN_CHECK, complete
+from pipeline.signoff.completeness import OWN_NAMES, complete
 from pipeline.signoff.evidence import sealed
 from pipeline.signoff.records import Environment, Evidence, PlaceRecord
 from pipeline.signoff.waiver import WaiverRecord
@@ -32,16 +32,18 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
     first = parts[0]
     for other in parts[1:]:
         _same("pipeline version", first.tool, other.tool)
+        _same("pipeline's changed files", str(first.pipeline.changed), str(other.pipeline.changed))
+        _same("table of checks", str(first.checks), str(other.checks))
         _same("profile", first.profile.name, other.profile.name)
         _same(f"content of profile {first.profile.name}", first.profile.sha256, other.profile.sha256)
         _same(f"record of profile {first.profile.name}", _digest(first), _digest(other))
     builds = _join("build", (b for p in parts for b in p.builds), lambda b: str(b.target), _build_essence)
     _one_source(builds)
     places = _join("place", (x for p in parts for x in p.places), _place_name, _place_essence)
-    # findings of OWN_CHECK are drawn anew below
+    # findings about the evidence itself are drawn anew below
     findings = _join(
         "finding",
-        (f for p in parts for f in p.findings if f.check != OWN_CHECK),
+        (f for p in parts for f in p.findings if f.check not in OWN_NAMES),
         lambda f: f.key,
         lambda f: f.model_dump_json(),
     )
@@ -52,7 +54,7 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         lambda n: n.model_dump_json(),
     )
     questions = list(dict.fromkeys(q for p in parts for q in p.questions))
-    kept, declined = complete(questions, findings, declined, places)
+    kept, declined = complete(questions, findings, declined, places, checks=first.declared)
     order = [(a, r) for a in first.profile.arches for r in first.profile.releases]
     targets = sorted({t for p in parts for t in p.targets}, key=lambda t: order.index((t.arch, t.release)))
     return sealed(
@@ -67,7 +69,9 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         findings=kept,
         not_judged=declined,
         waivers=_waivers(parts),
-        tool=first.tool,
+        pipeline=first.pipeline,
+        checks=first.checks,
+        baselines=_join("baseline", (x for p in parts for x in p.baselines), lambda x: x.file, str),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Frozen, Outcome
 from pipeline.profile import available, load
-from pipeline.signoff.completeness import complete
+from pipeline.signoff.completeness import OWN, complete, stale
 from pipeline.signoff.records import Evidence, ProfileRecord, profile_sha256
 from pipeline.signoff.verdict import grade_reasons, verdict
 from pipeline.signoff.waiver import cause_of
@@ -15,11 +15,20 @@ from pipeline.signoff.waiver import cause_of
 
 def recheck(evidence: Evidence, name: str) -> None:
     """Do the sums again; raises `MalformedInput` where they come out differently."""
-    kept, declined = complete(evidence.questions, evidence.findings, evidence.not_judged, evidence.places)
+    try:
+        declared = evidence.declared
+    except ValueError as e:
+        raise MalformedInput(f"{name} was changed: {e}", hint="make it anew with `nox -s verify`") from None
+    kept, declined = complete(
+        evidence.questions, evidence.findings, evidence.not_judged, evidence.places, checks=declared
+    )
+    kept += stale(evidence.waivers, evidence.questions)
     applied = {c for w in evidence.waivers if w.status == "applied" for c in w.causes}
     wrong = ""
     if not _as_shipped(evidence.profile):
         wrong = f"its record of profile {evidence.profile.name} is not what that profile says"
+    elif any(declared.get(own.name) != own for own in OWN):
+        wrong = "its table of checks lacks one that every evidence has"
     elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
         wrong = "its findings do not answer the questions it says were planned"
     elif any(f.outcome is Outcome.WAIVED and cause_of(f) not in applied for f in evidence.findings):
@@ -27,9 +36,7 @@ def recheck(evidence: Evidence, name: str) -> None:
     elif verdict(evidence.findings) is not evidence.verdict:
         wrong = f"its verdict is {evidence.verdict.name}, its findings say {verdict(evidence.findings).name}"
     else:
-        reasons = grade_reasons(
-            evidence.profile, evidence.builds, evidence.places, evidence.findings, evidence.not_judged
-        )
+        reasons = grade_reasons(evidence)
         if reasons != evidence.grade_reasons or evidence.release_grade is not (not reasons):
             wrong = "its release grade does not follow from what it records"
     if wrong:

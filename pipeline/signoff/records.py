@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from pipeline.core import store
 from pipeline.core.arch import arch as arch_named
+from pipeline.core.declaration import Declaration, Declarations, Scope, by_name
+from pipeline.core.identity import Identity
 from pipeline.core.outcome import Finding, Frozen, NotJudged, OutcomeName, Question, Target
 from pipeline.core.records import BuildManifest, FileRecord, file_record
 from pipeline.place import BatchResult, PlaceFacts
@@ -36,7 +38,8 @@ class ProfileRecord(Frozen):
     """What a reader must know of the profile; the profile file itself is bound by ``sha256``.
 
     ``shipped``: it is one that comes with the pipeline, as it comes. ``series``: for each release the sha256
-    of the patches it has when none is left out.
+    of the patches it has when none is left out. ``build_against``: the release that programs are built
+    against. ``kernels``: for each architecture the kernels it names for virtual machines.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ProfileRecord(Frozen):
     sha256: str
     shipped: bool
     series: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    build_against: str
+    kernels: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, profile: Profile) -> Self:
@@ -77,14 +82,25 @@ class ProfileRecord(Frozen):
                 for r in profile.release
                 if (series.directory(profile.name) / f"{r.name}.series").is_file()
             },
+            build_against=profile.build_against,
+            kernels={a: tuple(k.name for k in profile.kernel if a in k.packages) for a in profile.arches},
         )
+
+    def asked(self, scope: Scope) -> tuple[str, ...]:
+        """What a check of that scope is asked about, as findings name it in ``target.release``."""
+        if scope is Scope.STEP:
+            return tuple(f"{s.before} -> {s.after}" for s in self.steps)
+        if scope is Scope.NEWEST:
+            return (self.build_against,)
+        return self.releases[1:] if scope is Scope.LATER else self.releases
 
 
 class PlaceRecord(Frozen):
     """A place as it was found (`PlaceFacts`), for one architecture, and the log that shows it.
 
     ``came_up`` is false if it never answered: then it can decline nothing. ``kernel_image`` is the file
-    that was booted, where there was one.
+    that was booted, where there was one, ``kernel_name`` what the profile calls it ("": a kernel of the
+    user's own).
     """
 
     place: str
@@ -100,6 +116,7 @@ class PlaceRecord(Frozen):
     trouble: str = ""
     log: FileRecord | None = None
     kernel_image: FileRecord | None = None
+    kernel_name: str = ""
     #: when it was observed (UTC); before this run's time if nothing has changed since
     observed: str = ""
 
@@ -111,6 +128,7 @@ class PlaceRecord(Frozen):
         batch: BatchResult,
         *,
         kernel_image: Path | None = None,
+        kernel_name: str = "",
         observed: str = "",
     ) -> Self:
         """The record of what came back from a place."""
@@ -129,6 +147,7 @@ class PlaceRecord(Frozen):
             trouble=batch.trouble,
             log=file_record(batch.log) if batch.log and batch.log.is_file() else None,
             kernel_image=file_record(kernel_image) if kernel_image else None,
+            kernel_name=kernel_name,
             observed=observed,
         )
 
@@ -147,13 +166,17 @@ class Evidence(Frozen):
     """All that was asked, seen and made, and what follows from it. Stored as ``evidence.json``.
 
     ``created`` is UTC, ISO 8601 to the second. ``command`` is the command line that makes it again.
+    ``pipeline`` is who judged, ``checks`` what could be asked, in the report's order, and ``baselines`` what
+    was compared with: directories, each with the sha256 and the size of all in it.
     """
 
-    schema_version: Literal[1] = 1
-    tool: str
+    schema_version: Literal[2] = 2
+    pipeline: Identity
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     command: str
+    checks: tuple[Declaration, ...]
     profile: ProfileRecord
+    baselines: tuple[FileRecord, ...] = ()
     targets: tuple[Target, ...]
     environment: Environment
     builds: tuple[BuildManifest, ...]
@@ -165,6 +188,7 @@ class Evidence(Frozen):
     verdict: OutcomeName
     release_grade: bool
     grade_reasons: tuple[str, ...]
+    _written: str = PrivateAttr(default="")
 
     def to_json(self) -> str:
         """Canonical text: equal evidence gives equal bytes."""
@@ -172,9 +196,23 @@ class Evidence(Frozen):
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @property
+    def tool(self) -> str:
+        """The pipeline's version, commit included."""
+        return self.pipeline.text
+
+    @property
+    def declared(self) -> Declarations:
+        """The checks by name."""
+        return by_name(self.checks)
+
+    @property
     def sha256(self) -> str:
-        """sha256 of ``evidence.json`` as `write` writes it."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """sha256 of ``evidence.json`` as `pipeline.signoff.document.write` writes it."""
+        return self._written or hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def keep_sha256(self, written: str) -> None:
+        """Say ``written``: the sha256 of the file it was read from, whose schema version is an older one."""
+        self._written = written
 
     @property
     def problems(self) -> tuple[Finding, ...]:

@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline.core.outcome import Finding, NotJudged, Outcome, worst
-from pipeline.core.records import BuildManifest
-from pipeline.signoff.records import PlaceRecord, ProfileRecord
-
-#: Checks without which a sign-off is not release grade; each must be asked of every architecture.
-RELEASE_CHECKS = (
-    "abi.baseline", "abi.delta", "abi.node-whole", "abi.rseq-layout",
-    "rpm.provides", "rpm.requires", "rpm.transaction",
-    "rseq.registered", "rseq.static", "rseq.secure", "rseq.tunable", "rseq.own", "rseq.critical",
-    "getcpu.migration", "getcpu.path", "getcpu.steps", "getcpu.speed",
-    "launch.matrix", "launch.needs",
-)  # fmt: skip
+from pipeline.core.outcome import Finding, Outcome, worst
+from pipeline.core.records import BuildManifest, FileRecord
+from pipeline.signoff.records import Evidence, PlaceRecord, ProfileRecord
 
 
 def verdict(findings: Iterable[Finding]) -> Outcome:
@@ -27,21 +18,23 @@ def verdict(findings: Iterable[Finding]) -> Outcome:
     return worst(f.outcome for f in findings)
 
 
-def grade_reasons(
-    profile: ProfileRecord,
-    builds: Sequence[BuildManifest],
-    places: Sequence[PlaceRecord],
-    findings: Sequence[Finding],
-    not_judged: Sequence[NotJudged],
-) -> tuple[str, ...]:
-    """Why a sign-off is not release grade, in the order a reader wants to know; empty if it is."""
+def grade_reasons(evidence: Evidence) -> tuple[str, ...]:
+    """Why a sign-off is not release grade, in the order a reader wants to know; empty if it is.
+
+    What the evidence itself says of its grade is not looked at.
+    """
+    profile, findings = evidence.profile, evidence.findings
     reasons = [profile.stand_in] if profile.stand_in else []
     if not profile.shipped:  # a file of one's own may expect anything, under any name
         reasons.append(f"profile {profile.name} is not the one that comes with the pipeline")
-    reasons += _coverage(profile, builds, findings, not_judged)
-    reasons += _origin(builds)
-    reasons += _cut(profile, builds)
-    for place in places:
+    if evidence.pipeline.doubt:
+        reasons.append(evidence.pipeline.doubt)
+    reasons += not_covered(evidence)
+    reasons += _kernels(profile, evidence.places)
+    reasons += _origin(evidence.builds)
+    reasons += _cut(profile, evidence.builds)
+    reasons += _baselines(profile, findings, evidence.baselines)
+    for place in evidence.places:
         if place.trouble:
             reasons.append(f"place {place.place} ({place.arch}) had trouble: {place.trouble}")
     waived = sum(f.outcome is Outcome.WAIVED for f in findings)
@@ -50,15 +43,14 @@ def grade_reasons(
     return tuple(dict.fromkeys(reasons))
 
 
-def _coverage(
-    profile: ProfileRecord,
-    builds: Sequence[BuildManifest],
-    findings: Sequence[Finding],
-    not_judged: Sequence[NotJudged],
-) -> list[str]:
-    """Targets of the profile that were not there, and checks that were not asked of an architecture."""
+def not_covered(evidence: Evidence) -> list[str]:
+    """What of the profile was not judged: architectures, releases, and checks, release by release.
+
+    A check counts where it was answered by a finding. What only declined it has not judged it.
+    """
+    profile, findings, not_judged = evidence.profile, evidence.findings, evidence.not_judged
     reasons = []
-    built = {(b.target.release, b.target.arch) for b in builds}
+    built = {(b.target.release, b.target.arch) for b in evidence.builds}
     # what was built only to compare with, or to compile against, was not judged
     targets = [f.target for f in findings] + [n.target for n in not_judged]
     there = built & {(t.judged, t.arch) for t in targets}
@@ -69,12 +61,53 @@ def _coverage(
             reasons.append(f"architecture {arch} was not judged")
         elif absent:
             reasons.append(f"not judged for {arch}: {', '.join(absent)}")
-    answers = {(f.check, f.target.arch) for f in findings} | {(n.check, n.target.arch) for n in not_judged}
+    answered = {(f.check, f.target.release, f.target.arch) for f in findings}
+    declined = {(n.check, n.target.release, n.target.arch) for n in not_judged} - answered
     for arch in arches:
-        unasked = [name for name in RELEASE_CHECKS if (name, arch) not in answers]
-        if unasked:
-            reasons.append(f"not asked of {arch}: {', '.join(unasked)}")
+        unasked: dict[tuple[str, ...], list[str]] = {}
+        nowhere: list[str] = []
+        for check in evidence.checks:
+            if not check.release_grade:
+                continue
+            # of a release that is absent nothing can be asked, and that was said above
+            whole = profile.asked(check.scope)
+            about = tuple(r for r in whole if (r.rpartition(" -> ")[2], arch) in there)
+            if lacking := tuple(r for r in about if (check.name, r, arch) not in answered | declined):
+                unasked.setdefault(() if lacking == about else lacking, []).append(check.name)
+            if any((check.name, r, arch) in declined for r in about):
+                nowhere.append(check.name)
+        for lacking, names in unasked.items():
+            of = f" of {', '.join(lacking)}" if lacking else ""
+            reasons.append(f"not asked{of} for {arch}: {', '.join(names)}")
+        if nowhere:
+            reasons.append(f"judged at no place for {arch}: {', '.join(nowhere)}")
     return reasons
+
+
+def _kernels(profile: ProfileRecord, places: Sequence[PlaceRecord]) -> list[str]:
+    """Kernels that the profile names and that did not boot, where an architecture is watched in machines."""
+    reasons = []
+    for arch in profile.arches:
+        booted = {p.kernel_name for p in places if p.arch == arch and p.kernel_image and p.came_up}
+        lacking = [k for k in profile.kernels.get(arch, ()) if k not in booted]
+        if lacking and any(p.arch == arch and p.kernel_image for p in places):
+            reasons.append(f"not watched on every kernel for {arch}: {', '.join(lacking)} of the profile")
+    return reasons
+
+
+def _baselines(
+    profile: ProfileRecord, findings: Sequence[Finding], baselines: Sequence[FileRecord]
+) -> list[str]:
+    """Judged releases whose committed baseline is not among what was compared with, by content."""
+    bound = {record.file for record in baselines}
+    lacking = dict.fromkeys(
+        f"{release}/{f.target.arch}"
+        for f in findings
+        if f.check.startswith("abi.")
+        for release in f.target.release.split(" -> ")
+        if f"abi-baselines/{profile.name}/{release}/{f.target.arch}" not in bound
+    )
+    return [f"no committed baseline of {', '.join(lacking)} is bound to it"] if lacking else []
 
 
 def _cut(profile: ProfileRecord, builds: Sequence[BuildManifest]) -> list[str]:

@@ -8,7 +8,7 @@ cause's sha256 that the report prints. A check that turns red for another cause 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -111,11 +111,11 @@ def load(file: Path) -> list[Waiver]:
 
 
 def apply_waivers(
-    waivers: Sequence[Waiver], findings: Iterable[Finding], today: date, *, never: str
+    waivers: Sequence[Waiver], findings: Iterable[Finding], today: date, *, never: Collection[str]
 ) -> tuple[list[Finding], list[WaiverRecord]]:
     """The findings with the waived ones marked, and what became of each waiver.
 
-    Only FAIL and MISSING are waived; an ERROR, and any finding of the check called ``never``, is not.
+    Only FAIL and MISSING are waived; an ERROR, and any finding of a check named in ``never``, is not.
     """
     result = list(findings)
     records = []
@@ -124,7 +124,7 @@ def apply_waivers(
         open_ = [
             i
             for i in hit
-            if result[i].outcome in (Outcome.FAIL, Outcome.MISSING) and result[i].check != never
+            if result[i].outcome in (Outcome.FAIL, Outcome.MISSING) and result[i].check not in never
         ]
         status: Literal["applied", "expired", "unused", "refused"]
         if not hit:

@@ -30,7 +30,8 @@ BATCH, LOG = "batch.json", "place.log"
 
 @dataclass(frozen=True)
 class Site:
-    """A place for one architecture; ``kernel_image`` is the file it boots, if it boots one.
+    """A place for one architecture; ``kernel_image`` is the file it boots, if it boots one, and
+    ``kernel_name`` what the profile calls that kernel.
 
     ``identity`` is all of the place that could change what is seen there (JSON); None: it cannot be known.
     """
@@ -38,6 +39,7 @@ class Site:
     place: Place
     identity: Mapping[str, Any] | None = None
     kernel_image: Path | None = None
+    kernel_name: str = ""
 
 
 @dataclass(frozen=True)

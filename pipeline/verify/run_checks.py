@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.abi import baseline
 from pipeline.build import workshop
 from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.core import paths
 from pipeline.core.arch import Arch, arch
 from pipeline.core.errors import EvidenceError, NoSpace, PipelineError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.progress import say, step
-from pipeline.core.records import Built, timestamp
+from pipeline.core.records import Built, FileRecord, timestamp
 from pipeline.core.run import first_line
 from pipeline.place import BatchResult
 from pipeline.profile import Profile
@@ -84,6 +86,8 @@ def verify(
         for site in sites(machine, bench.programs):
             watch(site, bench, watched, notes, fresh=fresh)
     return evidence.gather(
+        checks=[check.declared for check in (*static, *watched)],
+        baselines=baselines_of(built),
         profile=profile,
         targets=targets,
         command=command,
@@ -146,7 +150,14 @@ def watch(
         say(f"{place.name}: nothing changed since it was observed at {seen.at}")
     batch = seen.batch
     notes.places.append(
-        PlaceRecord.of(place.name, bench.arch.name, batch, kernel_image=site.kernel_image, observed=seen.at)
+        PlaceRecord.of(
+            place.name,
+            bench.arch.name,
+            batch,
+            kernel_image=site.kernel_image,
+            kernel_name=site.kernel_name,
+            observed=seen.at,
+        )
     )
     answers: list[Finding | NotJudged] = []
     for check in checks:
@@ -161,6 +172,16 @@ def watch(
     notes.declined += [a for a in answers if isinstance(a, NotJudged)]
     if findings and all(f.outcome.green for f in findings):
         keep(seen)
+
+
+def baselines_of(built: Mapping[str, Mapping[str, Built]]) -> list[FileRecord]:
+    """The committed baselines of what was built, and upstream's nodes, each as one record of its content."""
+    found = []
+    for name, releases in built.items():
+        where = [baseline.directory_of(b.target) for b in releases.values()]
+        where += sorted(paths.BASELINES.glob(f"{baseline.UPSTREAM}/*/{name}"))
+        found += [baseline.record(directory) for directory in where if directory.is_dir()]
+    return found
 
 
 def environment() -> Environment:

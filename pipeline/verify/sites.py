@@ -103,17 +103,18 @@ class Sites:
             qemu = first_line((user.emulator, "--version"))
             return [Site(user, {**host_identity(), "qemu": qemu})]
         if name == "vm":
-            return [self._vm(machine, k) for k in self._kernels(machine)]
+            return [self._vm(machine, *k) for k in self._kernels(machine)]
         return [Site(SshPlace(name.removeprefix("ssh:")))]
 
-    def _vm(self, machine: Arch, kernel: images.KernelImage) -> Site:
+    def _vm(self, machine: Arch, kernel: images.KernelImage, name: str) -> Site:
         qemu = (f"qemu-system-{machine.qemu}", "--version")
         identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": first_line(qemu)}
-        return Site(VmPlace(machine, kernel), identity, kernel.image)
+        return Site(VmPlace(machine, kernel), identity, kernel.image, name)
 
-    def _kernels(self, machine: Arch) -> list[images.KernelImage]:
+    def _kernels(self, machine: Arch) -> list[tuple[images.KernelImage, str]]:
+        """The kernels to boot, each with the profile's name for it ("": it is the user's own)."""
         return [
-            images.fetch(self.profile, k, machine) if isinstance(k, str) else k
+            (images.fetch(self.profile, k, machine), k) if isinstance(k, str) else (k, "")
             for k in self._wanted_kernels(machine)
         ]
 

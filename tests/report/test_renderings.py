@@ -105,7 +105,7 @@ def test_every_problem_is_in_every_report(render: object) -> None:
         assert f.check in text
         assert f.seen in text
     for reason in evidence.grade_reasons:
-        assert reason.split("'")[0] in " ".join(text.split())
+        assert reason.split("'")[0] in " ".join(text.replace("\\", "").split())
 
 
 def test_unknown_checks_are_shown_by_name(green: Evidence) -> None:
@@ -265,19 +265,17 @@ def test_grade_is_said_at_the_top() -> None:
 def test_negative_control_is_marked_only_where_refusal_is_due(green: Evidence) -> None:
     (host, *_) = view.launches(green)
     cells = {(program, r): c for program, row in host.rows for r, c in zip(host.releases, row, strict=True)}
-    states = ("tunable unset", "tunable=0", "tunable=1")
-    controls = {(f"rseq, {s}", "12.0") for s in states} | {("negative control", "12.0")}
+    controls = {(f"rseq, tunable {state}", "12.0") for state in ("unset", "0", "1")}
     assert {key for key, c in cells.items() if c.control} == controls
     assert {cells[key].word for key in controls} == {"refused"}
-    assert cells["rseq, tunable=1", "12.1"].word == "starts"
-    assert cells["negative control", "12.1"].word == ""
+    assert cells["rseq, tunable 1", "12.1"].word == "starts"
 
 
 def test_a_control_that_starts_is_a_fail_on_the_page() -> None:
     made = draft()
     made.spoil("launch.matrix", case="rseq on 12.0, tunable=0", place="host", seen="starts, exit status 0")
     (host, *_) = view.launches(made.evidence())
-    row = dict(host.rows)["rseq, tunable=0"]
+    row = dict(host.rows)["rseq, tunable 0"]
     assert (row[0].word, row[0].css) == ("FAIL", "fail")
 
 
