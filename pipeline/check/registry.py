@@ -18,6 +18,7 @@ from pipeline.check import (
     packages,
     refusal,
     registration,
+    relro,
     rpm,
     secure,
     speed,
@@ -38,6 +39,7 @@ STATIC: tuple[StaticCheck, ...] = (
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
+    *relro.CHECKS,
     *static.CHECKS,
     *secure.CHECKS,
     *refusal.CHECKS,

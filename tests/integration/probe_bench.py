@@ -28,6 +28,7 @@ LIKE, OPPOSITE, SYMBOLLESS = "12.1", "12.0.z", "12.0"
 OURS = (
     "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
     "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
+    "relro-pages",
     "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", *PRINTS,
 )  # fmt: skip
 
