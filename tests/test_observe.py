@@ -52,6 +52,8 @@ def make_bench(directory: Path, rpm: bytes = b"rpm", programs: str = "key1") -> 
     directory.mkdir(exist_ok=True)
     file = directory / "glibc.rpm"
     file.write_bytes(rpm)
+    (directory / "root").mkdir(exist_ok=True)
+    (directory / "root" / "file").write_bytes(rpm)
     made = rpm_bench.built("12.0", [file], root=directory / "root")
     return rpm_bench.bench({"12.0": made}, directory / programs / "probes")
 
@@ -103,6 +105,21 @@ def test_whatever_could_change_the_answer_is_asked_anew(
     keep(observe(site, bench, JOBS))
     assert not observe(*change(site, bench, JOBS, tmp_path)).reused
     assert observe(Site(place, {"kernel": "a"}), make_bench(tmp_path / "b"), JOBS).reused
+
+
+def test_a_root_that_was_altered_by_hand_is_observed_anew(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, bench, JOBS))
+    (tmp_path / "b" / "root" / "file").write_bytes(b"rqm")
+    assert not observe(site, bench, JOBS).reused
+
+
+def test_packages_with_the_same_files_need_not_be_watched_twice(place: FakePlace, tmp_path: Path) -> None:
+    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, bench, JOBS))
+    other = make_bench(tmp_path / "other")
+    (tmp_path / "other" / "glibc.rpm").write_bytes(b"another header")
+    assert observe(site, replace(other, programs=bench.programs), JOBS).reused
 
 
 @pytest.mark.parametrize(

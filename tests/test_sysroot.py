@@ -152,3 +152,23 @@ def test_a_damaged_package_makes_no_root(tmp_path: Path) -> None:
 def test_aarch64(tmp_path: Path) -> None:
     root = sysroot.extract([glibc(tmp_path, machine="aarch64", where="/lib")], ARM)
     assert (root / "lib/ld-linux-aarch64.so.1").is_file()
+
+
+def test_a_roots_content_counts_and_not_where_it_came_from(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for root in (one, two):
+        (root / "lib").mkdir(parents=True)
+        (root / "lib" / "a").write_bytes(b"a")
+        (root / "lib" / "b").symlink_to("a")
+    same = sysroot.content_sha256(one)
+    assert sysroot.content_sha256(two) == same
+    seen = {same}
+    (two / "lib" / "a").write_bytes(b"b")
+    seen.add(sysroot.content_sha256(two))
+    (two / "lib" / "a").chmod(0o600)
+    seen.add(sysroot.content_sha256(two))
+    (two / "lib" / "b").unlink()
+    seen.add(sysroot.content_sha256(two))
+    (two / "lib" / "b").symlink_to("c")
+    seen.add(sysroot.content_sha256(two))
+    assert len(seen) == 5

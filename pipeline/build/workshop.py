@@ -31,6 +31,7 @@ from pipeline.core.outcome import Frozen
 from pipeline.core.progress import step, warn
 from pipeline.core.records import Built
 from pipeline.profile import Profile
+from pipeline.rpm.sysroot import content_sha256
 
 WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
@@ -178,7 +179,7 @@ def compile_programs(
     made = made_of(programs(), profile, built)
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
-        "releases": {name: [r.sha256 for r in b.manifest.rpms] for name, b in built.items()},
+        "releases": {name: content_sha256(b.root) for name, b in built.items()},
         "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(

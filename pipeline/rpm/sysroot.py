@@ -6,8 +6,12 @@ directories without a cache).
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 import struct
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,6 +116,35 @@ def _refuse_disagreement(rpms: Sequence[package.Rpm]) -> None:
             f"rpm would not install what these packages hold: {found[0]}{more}",
             hint="give the packages of one build; `nox -s verify -- --rpms RELEASE=DIR` names every fault",
         )
+
+
+def content_sha256(root: Path) -> str:
+    """sha256 over every file of a root: name, kind, permissions and bytes.
+
+    Two roots with the same one behave the same, whichever packages they came from. A file is read again only
+    if its size or times changed since this process read it. Raises OSError.
+    """
+    total = hashlib.sha256()
+    for directory, dirs, files in os.walk(root):
+        dirs.sort()
+        here = Path(directory)
+        for name in sorted([*files, *(d for d in dirs if (here / d).is_symlink())]):
+            path = here / name
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                content = str(path.readlink())
+            elif stat.S_ISREG(status.st_mode):
+                content = _bytes_sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            else:
+                content = ""
+            line = f"{path.relative_to(root)}\0{status.st_mode:o}\0{content}\n"
+            total.update(line.encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+@cache
+def _bytes_sha256(path: Path, size: int, changed: int, touched: int) -> str:  # noqa: ARG001  # of the cache's key
+    return store.file_sha256(path)
 
 
 def _complete(root: Path) -> None:

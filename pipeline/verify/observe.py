@@ -23,6 +23,7 @@ from pipeline.core import store
 from pipeline.core.records import timestamp
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import encode_jobs
+from pipeline.rpm.sysroot import content_sha256
 
 _ADAPTER: TypeAdapter[BatchResult] = TypeAdapter(BatchResult)
 BATCH, LOG = "batch.json", "place.log"
@@ -75,7 +76,7 @@ def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] |
         "place": site.place.name,
         "identity": dict(site.identity),
         "jobs": store.digest(encode_jobs(jobs).decode()),
-        "roots": {name: sorted(r.sha256 for r in b.manifest.rpms) for name, b in bench.built.items()},
+        "roots": {name: content_sha256(b.root) for name, b in bench.built.items()},
         "programs": bench.programs.parent.name,
     }
 
