@@ -89,7 +89,7 @@ class Hardening(EachRelease):
         wrong = high + (
             traits.difference(base.traits[traits.HARDENING], found)
             if same
-            else _weaker(base.traits[traits.HARDENING], found)
+            else _weaker(base.traits[traits.HARDENING], found, bench.arch.loader)
         )
         return Answer(
             Outcome.FAIL if wrong else Outcome.PASS,
@@ -117,7 +117,7 @@ def _same_compiler(bench: Bench, release: str, base: Baseline) -> bool:
     return image is not None and bool(image.base) and image.base == base.provenance.image
 
 
-def _weaker(before: Blocks, after: Blocks) -> list[str]:
+def _weaker(before: Blocks, after: Blocks, loader: str) -> list[str]:
     """The difference, where another compiler made ``after``: of its marks only those that are lost count."""
     lost = [
         f"- {name}: {line} (now {now or 'none'})"
@@ -128,13 +128,24 @@ def _weaker(before: Blocks, after: Blocks) -> list[str]:
         for now in [next((x.removeprefix(prefix) for x in after[name] if x.startswith(prefix)), "")]
         if not set(line.removeprefix(prefix).split()) <= set(now.split())
     ]
-    return traits.difference(_plain(before), _plain(after)) + lost
+    return traits.difference(_plain(before, loader), _plain(after, loader)) + lost
 
 
-def _plain(blocks: Blocks) -> dict[str, tuple[str, ...]]:
-    """Blocks without what depends on the compiler."""
+def _plain(blocks: Blocks, loader: str) -> dict[str, tuple[str, ...]]:
+    """Blocks without what depends on the compiler.
+
+    So does a need of the loader: on AArch64 the stack protector's guard is there, and which functions are
+    protected is the compiler's choice.
+    """
     return {
-        name: tuple(line for line in lines if not line.startswith(PROPERTY)) for name, lines in blocks.items()
+        name: tuple(
+            line.replace(f" {loader}", "").replace("needed nothing", "needed")
+            if line.startswith("needed ")
+            else line
+            for line in lines
+            if not line.startswith(PROPERTY)
+        )
+        for name, lines in blocks.items()
     }
 
 
