@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.core.outcome import Finding
-from pipeline.report import abi, figures, plot, view
+from pipeline.report import abi, figures, kernels, plot, view
 from pipeline.report.terminal import printable
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import cause_of
@@ -44,10 +44,11 @@ def render(evidence: Evidence) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": figures.number, "size": size}
+    alone = kernels.notes(evidence)
     page = environment.get_template("report.html.j2").render(
         e=evidence,
         summary=view.summary(evidence),
-        problems=[(f, cause_of(f)) for f in evidence.problems],
+        problems=[(f, cause_of(f), alone.get(f.key, "")) for f in evidence.problems],
         matrices=view.by_place(evidence),
         deltas=[(arch, list(group)) for arch, group in groupby(abi.deltas(evidence), lambda d: d.arch)],
         symbols=abi.symbol_counts(evidence),

@@ -10,6 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.report import kernels
 from pipeline.signoff.records import Evidence
 
 #: What XML 1.0 has no way to say (https://www.w3.org/TR/xml/#charsets).
@@ -23,6 +24,7 @@ def render(evidence: Evidence) -> str:
     for answer in everything:
         suites.setdefault(str(answer.target), []).append(answer)
     root = ET.Element("testsuites", name=_text(f"sign-off of {evidence.profile.name}"))
+    alone = kernels.notes(evidence)
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for name, answers in suites.items():
         suite = ET.SubElement(root, "testsuite", name=_text(name), timestamp=evidence.created.rstrip("Z"))
@@ -35,7 +37,8 @@ def render(evidence: Evidence) -> str:
             ET.SubElement(properties, "property", name=key, value=value)
         counts = dict.fromkeys(totals, 0)
         for answer in answers:
-            _case(suite, answer, counts)
+            kernel = alone.get(answer.key, "") if isinstance(answer, Finding) else ""
+            _case(suite, answer, counts, kernel)
         for key, count in counts.items():
             suite.set(key, str(count))
             totals[key] += count
@@ -46,7 +49,7 @@ def render(evidence: Evidence) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, answer: Finding | NotJudged, counts: dict[str, int]) -> None:
+def _case(suite: ET.Element, answer: Finding | NotJudged, counts: dict[str, int], kernel: str) -> None:
     parts = (answer.case, answer.place, answer.kernel)
     name = " · ".join([answer.check, *(p for p in parts if p)])
     classname = f"{answer.target.profile}.{answer.check}"
@@ -65,7 +68,8 @@ def _case(suite: ET.Element, answer: Finding | NotJudged, counts: dict[str, int]
     kind = "failure" if answer.outcome is Outcome.FAIL else "error"
     counts[f"{kind}s"] += 1
     mark = ET.SubElement(case, kind, type=answer.outcome.name, message=_text(_first_line(answer.seen)))
-    evidence = "".join(f"\nevidence: {e}" for e in answer.evidence)
+    evidence = f"\nkernel: {kernel}" if kernel else ""
+    evidence += "".join(f"\nevidence: {e}" for e in answer.evidence)
     mark.text = _text(f"expected: {answer.expected}\nseen: {answer.seen}{evidence}")
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pipeline.core.outcome import Finding, Outcome
-from pipeline.report import abi, figures, view
+from pipeline.report import abi, figures, kernels, view
 from pipeline.report.terminal import printable
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import cause_of
@@ -90,8 +90,10 @@ def _problems(evidence: Evidence) -> list[str]:
     if not evidence.problems:
         return []
     blocks = ["## What is wrong"]
+    alone = kernels.notes(evidence)
     for f in evidence.problems:
         body = f"expected:\n{f.expected}\n\nseen:\n{f.seen}"
+        body += f"\n\nkernel:\n{alone[f.key]}" if f.key in alone else ""
         body += "".join(f"\nevidence: {e}" for e in f.evidence)
         blocks += [f"### {f.outcome.name}: {text(_heading(f))}", fence(body), f"cause `{cause_of(f)}`"]
     return blocks

@@ -10,7 +10,7 @@ import click
 from tabulate import tabulate
 
 from pipeline.core.outcome import Finding, Outcome
-from pipeline.report import view
+from pipeline.report import kernels, view
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import cause_of
 
@@ -31,7 +31,8 @@ def render(evidence: Evidence, *, colour: bool = False) -> str:
     """The whole summary, ending in a newline."""
     paint: Paint = _colour if colour else _plain
     blocks = [_table(m, paint) for m in view.by_arch(evidence)]
-    blocks += [_problem(f, paint) for f in evidence.problems]
+    alone = kernels.notes(evidence)
+    blocks += [_problem(f, paint, alone.get(f.key, "")) for f in evidence.problems]
     blocks += [_notes(evidence), _verdict(evidence, paint)]
     return "\n\n".join(b for b in blocks if b) + "\n"
 
@@ -54,11 +55,13 @@ def _cell(cell: view.Cell, paint: Paint) -> str:
     return paint(f"{cell.glyph} {cell.word.lower()}", cell.word) + count + more
 
 
-def _problem(finding: Finding, paint: Paint) -> str:
+def _problem(finding: Finding, paint: Paint, kernel: str) -> str:
     where = [finding.case, finding.place, finding.kernel]
     head = " · ".join([finding.check, str(finding.target), *(w for w in where if w)])
     lines = [f"{paint(finding.outcome.name, finding.outcome.name)}  {printable(head)}"]
     lines += _field("expected", finding.expected) + _field("seen", finding.seen)
+    if kernel:
+        lines += _field("kernel", kernel)
     lines += _field("cause", f"{cause_of(finding)[:16]} (a waiver may name it)")
     if finding.evidence:
         lines += _field("evidence", "\n".join(finding.evidence))
