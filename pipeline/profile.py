@@ -1,5 +1,7 @@
 """Profiles: what is built, what it must export and default to. Data (TOML), not code, says it.
 
+A release is built from a series, or it is published: never built here, its listing is that of another release
+and whole nodes of upstream. A profile all of whose releases are published has only an `Outline`.
 ``@loader`` in a symbol line stands for the soname of ld.so of the architecture at hand.
 """
 
@@ -9,9 +11,18 @@ import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, Arch, arch
@@ -102,6 +113,27 @@ class Release(_Model):
     rseq_default: Literal[0, 1]
 
 
+class Published(_Model):
+    """A release that others built and published; here only its ABI is known."""
+
+    name: Annotated[str, Field(pattern=r"^[0-9][0-9a-z.]*$")]
+    title: str = ""
+    #: the release (of this profile, or PROFILE/RELEASE) whose public ABI it has ...
+    derived_from: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*/)?[0-9][0-9a-z.]*$")]
+    #: ... and upstream's whole nodes that it has beyond, as "DSO NODE"; the DSO * is each that has the node
+    nodes: list[Annotated[str, Field(pattern=r"^\S+ GLIBC_\S+$")]] = []
+
+
+def _which_release(value: Any) -> str:
+    published = isinstance(value, Published) or (isinstance(value, dict) and "derived_from" in value)
+    return "published" if published else "built"
+
+
+AnyRelease = Annotated[
+    Annotated[Release, Tag("built")] | Annotated[Published, Tag("published")], Discriminator(_which_release)
+]
+
+
 class Step(_Model):
     """From one release to another, the public ABI gains exactly ``added`` and loses nothing."""
 
@@ -144,21 +176,65 @@ class Kernel(_Model):
     usual: bool = True
 
 
-class Profile(_Model):
-    """One glibc base with its releases, patches, images and expectations."""
+class Outline(_Model):
+    """What is known of every profile: which releases there are, in what order, on which architectures."""
 
     schema_version: Literal[1] = Field(alias="schema")
     #: also the name of its directory of patches and of baselines
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     title: str
     glibc: str
+    arches: Annotated[list[str], Field(min_length=1)]
+    every_release: Annotated[list[AnyRelease], Field(min_length=1, alias="release")]
+
+    @model_validator(mode="after")
+    def _releases_and_arches_fit(self) -> Self:
+        names = self.names
+        if len(set(names)) != len(names):
+            raise ValueError("release: two have the same name")
+        for number, release in enumerate(self.every_release):
+            base = release.derived_from if isinstance(release, Published) else "/"
+            if "/" not in base and base not in names[:number]:
+                raise ValueError(f"release {release.name}: derived_from: no release {base!r} before it")
+        for name in self.arches:
+            if name not in ARCHES:
+                raise ValueError(f"arches: unknown architecture {name!r}; known: {', '.join(ARCHES)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All releases, built and published, in the profile's order."""
+        return tuple(r.name for r in self.every_release)
+
+    @cached_property
+    def published(self) -> dict[str, Published]:
+        return {r.name: r for r in self.every_release if isinstance(r, Published)}
+
+    def chosen(self, releases: tuple[str, ...], arches: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """The chosen of all its releases and architectures, in its order; all if none. `UsageError`."""
+        for name in releases:
+            if name not in self.names:
+                raise UsageError(
+                    f"profile {self.name} has no release {name!r}", hint=f"it has: {', '.join(self.names)}"
+                )
+        for name in arches:
+            arch(name)
+            if name not in self.arches:
+                raise UsageError(f"profile {self.name} is not for {name}", hint=", ".join(self.arches))
+        return (
+            [n for n in self.names if not releases or n in releases],
+            [a for a in self.arches if not arches or a in arches],
+        )
+
+
+class Profile(Outline):
+    """One glibc base with its releases, patches, images and expectations."""
+
     #: why a sign-off of this profile can never be release grade; empty for the mission's own
     stand_in: str = ""
-    arches: Annotated[list[str], Field(min_length=1)]
     source: Source
     image: Image
     rseq: Rseq
-    release: Annotated[list[Release], Field(min_length=1)]
     step: list[Step] = []
     speed: Speed = Speed()
     kernel: list[Kernel] = []
@@ -183,18 +259,18 @@ class Profile(_Model):
     @model_validator(mode="after")
     def _names_fit(self) -> Profile:
         names = [r.name for r in self.release]
-        if len(set(names)) != len(names):
-            raise ValueError("release: two have the same name")
         for step in self.step:
             for end in (step.before, step.after):
                 if end not in names:
                     raise ValueError(f"step: there is no release {end!r}")
         if self.build_against not in names:
             raise ValueError(f"build_against: there is no release {self.build_against!r}")
-        for name in self.arches:
-            if name not in ARCHES:
-                raise ValueError(f"arches: unknown architecture {name!r}; known: {', '.join(ARCHES)}")
         return self
+
+    @cached_property
+    def release(self) -> list[Release]:
+        """The releases that are built."""
+        return [r for r in self.every_release if isinstance(r, Release)]
 
     @cached_property
     def releases(self) -> dict[str, Release]:
@@ -206,6 +282,11 @@ class Profile(_Model):
 
     def get(self, name: str) -> Release:
         """The release called ``name``; raises `UsageError`."""
+        if name in self.published:
+            raise UsageError(
+                f"release {name} of profile {self.name} is published, and never built here",
+                hint=f"`scan` and `drift` answer for it; built are: {', '.join(self.releases)}",
+            )
         if name not in self.releases:
             raise UsageError(
                 f"profile {self.name} has no release {name!r}", hint=f"it has: {', '.join(self.releases)}"
@@ -218,11 +299,15 @@ def for_arch(lines: list[str], machine: Arch) -> list[str]:
     return [line.replace("@loader", machine.loader) for line in lines]
 
 
+Kind = TypeVar("Kind", bound=Outline)
+#: pydantic puts the kind of a source or release between the table and its key; the file has no such level.
+_LEVELS = {*(("source", 1, kind) for kind in KINDS), *(("release", 2, k) for k in ("built", "published"))}
+
+
 def _where(error: ValidationError, file: Path) -> str:
     parts = []
     for e in error.errors():
-        # pydantic puts the kind of a source between the table and its key; the file has no such level
-        loc = [p for n, p in enumerate(e["loc"]) if not (n == 1 and e["loc"][0] == "source" and p in KINDS)]
+        loc = [p for n, p in enumerate(e["loc"]) if (e["loc"][0], n, p) not in _LEVELS]
         key = ".".join(str(p) for p in loc) or "(top level)"
         parts.append(f"{file}: {key}: {e['msg']}")
     return "\n".join(parts)
@@ -230,8 +315,35 @@ def _where(error: ValidationError, file: Path) -> str:
 
 def load_file(file: Path) -> Profile:
     """Read one profile; raises `UsageError` naming file, key and what was expected."""
+    data = _read(file)
+    if not _builds(data):
+        raise UsageError(
+            f"nothing of profile {data.get('name', file.stem)} is built: all its releases are published",
+            hint="`scan` and `drift` answer for them; name another profile",
+        )
+    return _valid(Profile, data, file)
+
+
+def load_outline(name: str) -> Outline:
+    """What is known of the releases of a profile (or of the file ``name``), built or not; `UsageError`."""
+    file = Path(name) if name.endswith(".toml") else paths.PROFILES / f"{name}.toml"
+    if file.parent == paths.PROFILES and file.stem not in outlines():
+        raise UsageError(f"there is no profile {name!r}", hint=f"there are: auto, {', '.join(outlines())}")
+    data = _read(file)
+    return _valid(Profile if _builds(data) else Outline, data, file)
+
+
+def _builds(data: dict[str, Any]) -> bool:
+    """Whether a profile has a release that is built, or is so wrong that its errors are best told as such."""
+    releases = data.get("release")
+    if not isinstance(releases, list) or not releases:
+        return True
+    return any(_which_release(r) == "built" for r in releases)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(file.read_text())
+        return tomllib.loads(file.read_text())
     except FileNotFoundError:
         raise UsageError(
             f"{file} does not exist", hint=f"name a file, or one of: {', '.join(available())}"
@@ -240,8 +352,11 @@ def load_file(file: Path) -> Profile:
         raise UsageError(f"{file} cannot be read: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+
+
+def _valid(kind: type[Kind], data: dict[str, Any], file: Path) -> Kind:
     try:
-        return Profile.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as e:
         raise UsageError(
             _where(e, file), hint="mend the keys named above; CONTRIBUTING.md has the schema"
@@ -249,7 +364,12 @@ def load_file(file: Path) -> Profile:
 
 
 def available() -> list[str]:
-    """Names of the profiles that come with the pipeline."""
+    """Names of the profiles that come with the pipeline and are built."""
+    return [n for n in outlines() if _builds(_read(paths.PROFILES / f"{n}.toml"))]
+
+
+def outlines() -> list[str]:
+    """Names of all profiles that come with the pipeline, also of those that are published only."""
     return sorted(p.stem for p in paths.PROFILES.glob("*.toml"))
 
 
@@ -257,7 +377,7 @@ def load(name: str) -> Profile:
     """The profile called ``name`` (or the one in the file ``name``); raises `UsageError`."""
     if name.endswith(".toml"):
         return load_file(Path(name))
-    if name not in available():
+    if name not in outlines():
         raise UsageError(f"there is no profile {name!r}", hint=f"there are: auto, {', '.join(available())}")
     return load_file(paths.PROFILES / f"{name}.toml")
 

@@ -39,7 +39,8 @@ _SECTION = re.compile(r"\[([^\s\[\]]+)\]")
 _REMEDY = "make it again with `nox -s baseline` (see abi-baselines/README.md), or restore it from git"
 
 
-Kind = Literal["rpm", "deb", "build", "root"]
+#: ``derived`` is never committed: see `pipeline.abi.derived`.
+Kind = Literal["rpm", "deb", "build", "root", "derived"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class DsoRecord(Frozen):
 class Provenance(Frozen):
     """What a baseline was made from.
 
-    ``kind``: RPMs or debs from elsewhere, a build of this pipeline, or an extracted root. ``origin`` names
-    the release it is (an NVR), ``inputs`` its files. ``source`` and ``builder`` say what a build was made
-    from and how. ``image`` is the base of the build image: what depends on the compiler is comparable with
-    builds of the same image alone. ``nodes``: the version nodes the listings are restricted to (none: they
-    are complete). ``traits``: how many blocks the files of `pipeline.abi.traits` have.
+    ``kind``: RPMs or debs from elsewhere, a build of this pipeline, an extracted root, or derived. ``origin``
+    names the release it is (an NVR), ``inputs`` its files. ``source`` and ``builder`` say what a build was
+    made from and how. ``image`` is the base of the build image: what depends on the compiler is comparable
+    with builds of the same image alone. ``nodes``: the version nodes the listings are restricted to (none:
+    they are complete). ``traits``: how many blocks the files of `pipeline.abi.traits` have.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -173,6 +174,19 @@ def _restricted(symbols: frozenset[Entry], nodes: tuple[str, ...]) -> frozenset[
 def from_root(root: Path, target: Target, origin: Origin, nodes: tuple[str, ...] = ()) -> Baseline:
     """`make` from the DSOs of a release extracted below ``root``; whole ones with their traits."""
     return make(listings(root), target, origin, nodes, None if nodes else of_files(elf_files(root)))
+
+
+def upstream_node(node: str, arch: str) -> Mapping[str, Listing] | None:
+    """Upstream's set of a version node by DSO (only those that have it); None if it is not committed."""
+    for directory in sorted((paths.BASELINES / UPSTREAM).glob(f"*/{arch}")):
+        found = load(directory)
+        if found is not None and node in found.provenance.nodes:
+            return {
+                name: Listing(name, x.soname, arch, x.node(node))
+                for name, x in found.listings.items()
+                if x.node(node)
+            }
+    return None
 
 
 # -- writing --------------------------------------------------------------------------------------------

@@ -90,10 +90,11 @@ def command(
         directory = baseline.upstream_directory(upstream, target.arch)
         wanted = {directory: _given(given, target, nodes or (f"GLIBC_{upstream}",))}
     elif given.kinds:
-        profile, _ = choice.profile()
+        outline = choice.outline()
         _the_one(choice.releases, "--release")
         _the_one(choice.arches, "--arch")
-        (target,) = choice.targets(profile)
+        (release,), (machine,) = outline.chosen(choice.releases, choice.arches)
+        target = Target(profile=outline.name, release=release, arch=machine)
         wanted = {baseline.directory_of(target): _given(given, target, ())}
         texts = _texts_of_rpms(given, target)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import FileRecord, timestamp
-from pipeline.drift import Looker, history, summary, timeline
+from pipeline.drift import Looker, accepted, history, summary, target_of, timeline
 from pipeline.drift import sources as drift_sources
 from pipeline.drift.published import AnySource
 from pipeline.drift.record import record, to_json
@@ -184,17 +185,26 @@ def _history(past: history.History, chosen: Chosen, plot: Path | None) -> int:
     return ExitCode.PASS
 
 
+def _to_accept(source: AnySource, arch: str) -> Target:
+    """The target whose baseline a source's packages become; `UsageError` for one that is built here."""
+    kind, _, name = source.against.partition(":")
+    if kind == "baseline":
+        target = target_of(name, arch)
+        if target.profile not in profiles.outlines():
+            return target
+        if target.release in profiles.load_outline(target.profile).published:
+            return target
+    raise UsageError(
+        f"{source.name} is compared with {source.against}, which --accept does not write",
+        hint="name sources whose baseline is a distribution's, or a published release of a profile; "
+        "`nox -s baseline` makes those of releases that are built",
+    )
+
+
 def _accept(looker: Looker, chosen: Chosen) -> int:
     """Write baselines of what is published; a profile's own are made by ``baseline``."""
     for source, arch in chosen:
-        kind, _, name = source.against.partition(":")
-        profile, _, release = name.partition("/")
-        if kind != "baseline" or profile in profiles.available():
-            raise UsageError(
-                f"{source.name} is held against {source.against}, which --accept does not write",
-                hint="name sources whose baseline is a distribution's; `nox -s baseline` makes a profile's",
-            )
-        target = Target(profile=profile, release=release, arch=arch)
+        target = _to_accept(source, arch)
         with step(f"baseline {target}") as current:
             found = looker.published(source, arch)
             inputs = tuple(FileRecord(file=p.file, sha256=p.sha256, size=p.size) for p in found.packages)
@@ -204,6 +214,9 @@ def _accept(looker: Looker, chosen: Chosen) -> int:
                 inputs,
                 note=source.title,
             )
-            baseline.write(baseline.make(found.listings, target, origin), baseline.directory_of(target))
+            listings, kept = accepted(source, found.listings, target)
+            if kept:
+                origin = replace(origin, note=f"{source.title}; not in these packages, as before: {kept}")
+            baseline.write(baseline.make(listings, target, origin), baseline.directory_of(target))
             current.done(origin.name)
     return ExitCode.PASS

@@ -22,7 +22,7 @@ from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.host import image as images
-from pipeline.profile import Profile
+from pipeline.profile import Outline, Profile
 from pipeline.source import FetchedSource
 
 MISSION = "el9"
@@ -62,6 +62,12 @@ class Choice:
         )
         say(why)
         return (mission if reachable else profiles.load(EMBEDDED)), why
+
+    def outline(self) -> Outline:
+        """The profile as far as its releases' ABI goes; unlike `profile` also one that is never built."""
+        if self.profile_name == "auto":
+            return self.profile()[0]
+        return profiles.load_outline(self.profile_name)
 
     def targets(self, profile: Profile) -> list[Target]:
         """The chosen targets; raises `UsageError` for a name nobody knows."""

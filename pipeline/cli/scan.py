@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ MOST_LINES = 8
     default="auto",
     show_default=True,
     metavar="NAME|FILE",
-    help="auto, el9, bookworm, a TOML file.",
+    help="auto, el9, el10, bookworm, a TOML file.",
 )
 @click.option("--release", "releases", multiple=True, metavar="R", help="Only this release (repeatable).")
 @click.option("--arch", "arches", multiple=True, metavar="A", help="Only this architecture (repeatable).")
@@ -71,15 +72,10 @@ def command(
         raise UsageError(f"--json and --sarif both name {json_file}", hint="name two files")
     check_files({"--json FILE": json_file, "--sarif FILE": sarif_file})
     choice = Choice(profile, releases, arches, "", Options(), (), ())
-    chosen, _ = choice.profile()
-    targets = choice.targets(chosen)
+    chosen = choice.outline()
+    wanted, machines = chosen.chosen(releases, arches)
     with step("scan") as current:
-        result = scan(
-            chosen,
-            tuple(dict.fromkeys(t.release for t in targets)),
-            tuple(dict.fromkeys(t.arch for t in targets)),
-            paths,
-        )
+        result = scan(chosen, wanted, machines, paths)
         current.done(_counted(len(result.files), "file", "files"))
     _show(result, failing=failing)
     if json_file:
@@ -101,8 +97,15 @@ def _show(result: Scan, *, failing: bool) -> None:
         for f in shown
     ]
     if rows:
-        headers = ["file", "arch", *(f"{result.profile} {r}" for r in result.releases), "why"]
+        headers = [
+            "file",
+            "arch",
+            *(f"{result.profile} {r}{'*' * (r in result.derived)}" for r in result.releases),
+            "why",
+        ]
         click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    for words, names in _together(result.derived).items():
+        say(f"* no package of {', '.join(names)} was read: {words}")
     if not result.files:
         warn("no ELF file was found, so nothing was judged")
     counts = {a: sum(a in f.answers for f in result.files) for a in Answer}
@@ -118,6 +121,14 @@ def _show(result: Scan, *, failing: bool) -> None:
     )
     if result.exit_code == ExitCode.MISSING:
         say("what could not be judged is not known to start (exit code 3)")
+
+
+def _together(derived: Mapping[str, str]) -> dict[str, list[str]]:
+    """Words -> the releases that they are of."""
+    found: dict[str, list[str]] = {}
+    for release, words in derived.items():
+        found.setdefault(words, []).append(release)
+    return found
 
 
 def _counted(number: int, one: str, more: str) -> str:

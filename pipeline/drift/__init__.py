@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.abi import baseline
+from pipeline import profile as profiles
+from pipeline.abi import baseline, derived
+from pipeline.abi.baseline import Baseline
 from pipeline.abi.delta import Change, Delta, delta
 from pipeline.abi.listing import Listing
 from pipeline.core.errors import PipelineError
@@ -87,10 +89,9 @@ class Looker:
         if kind == "source":
             other = self._now(self.sources.get(name), arch)
             return Yardstick(other.listings, f"{name} ({other.packages[0].nvr})")
-        profile, _, release = name.partition("/")
-        target = Target(profile=profile, release=release, arch=arch)
+        target = target_of(name, arch)
         try:
-            made = baseline.load_target(target)
+            made = _known(target)
         except PipelineError as e:
             raise NothingThere(f"the baseline {target} cannot be used: {e.message}", hint=e.hint) from e
         if made is None:
@@ -99,6 +100,35 @@ class Looker:
                 hint="make it (`nox -s baseline`, or `drift --accept`), or choose --against previous",
             )
         return Yardstick(made.listings, f"baseline {target} ({made.provenance.origin})")
+
+
+def target_of(name: str, arch: str) -> Target:
+    """The target that ``PROFILE/RELEASE`` names; ``latest`` is the profile's last release. `UsageError`."""
+    profile, _, release = name.partition("/")
+    if release == derived.LATEST:
+        release = profiles.load_outline(profile).names[-1]
+    return Target(profile=profile, release=release, arch=arch)
+
+
+def _known(target: Target) -> Baseline | None:
+    """The baseline of a release, derived if need be; of what is no profile, as it is committed."""
+    if target.profile in profiles.outlines():
+        return derived.known(profiles.load_outline(target.profile), target.release, target.arch)
+    return baseline.load_target(target)
+
+
+def accepted(
+    source: AnySource, found: Mapping[str, Listing], target: Target
+) -> tuple[dict[str, Listing], str]:
+    """What becomes the baseline when a source's packages are accepted, and which DSOs are as they were.
+
+    A DSO that the source does not compare is not in its packages, as a rule: a published release keeps it.
+    """
+    before = _known(target) if target.profile in profiles.outlines() else None
+    kept = {n: x for n, x in before.listings.items() if not source.compares(n)} if before else {}
+    kept = {n: x for n, x in kept.items() if n not in found}
+    names = sorted({n.partition("/")[0] + "/*" * ("/" in n) for n in kept})
+    return {**kept, **found}, ", ".join(names)
 
 
 def _package(package: Package) -> PackageRecord:

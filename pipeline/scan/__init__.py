@@ -6,16 +6,14 @@ cannot be read or has no baseline is "unknown", never "starts".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.abi import baseline
-from pipeline.abi.listing import Listing
+from pipeline.abi import derived
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import ExitCode
-from pipeline.core.outcome import Target
-from pipeline.profile import Profile
+from pipeline.profile import Outline
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts
 from pipeline.scan.inputs import Item, items
@@ -37,12 +35,14 @@ class Scanned:
 
 @dataclass(frozen=True)
 class Scan:
-    """All files. ``releases`` are the chosen ones."""
+    """All files. ``releases`` are the chosen ones; ``derived`` are those of which no package was read, with
+    what their listing is derived from."""
 
     profile: str
     releases: tuple[str, ...]
     arches: tuple[str, ...]
     files: tuple[Scanned, ...]
+    derived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -58,16 +58,20 @@ class Scan:
 class Offers:
     """What the releases of a profile offer, loaded once. Raises `MalformedInput` for a broken baseline."""
 
-    def __init__(self, profile: Profile, releases: Sequence[str], arches: Sequence[str]) -> None:
+    def __init__(self, profile: Outline, releases: Sequence[str], arches: Sequence[str]) -> None:
         self.names = tuple(releases)
         self.arches = tuple(arches)
+        #: releases whose packages were not read, and what their listing is derived from
+        self.derived: dict[str, str] = {}
         self._by_arch: dict[str, dict[str, Release]] = {}
         for arch in arches:
-            found: dict[str, dict[str, Listing]] = {}
-            for release in profile.releases:  # all of them: a DSO that one release lost is still glibc's
-                made = baseline.load_target(Target(profile=profile.name, release=release, arch=arch))
-                if made is not None:
-                    found[release] = offered(made.listings)
+            made = derived.all_known(profile, arch)  # all: a DSO that one release lost is still glibc's
+            found = {release: offered(x.listings) for release, x in made.items()}
+            self.derived |= {
+                r: x.provenance.origin
+                for r, x in made.items()
+                if x.provenance.kind == "derived" and r in releases
+            }
             own = ours(found)
             self._by_arch[arch] = {n: Release(n, arch, found.get(n), own) for n in releases}
 
@@ -84,7 +88,7 @@ class Offers:
 
 
 def scan(
-    profile: Profile,
+    profile: Outline,
     releases: Sequence[str],
     arches: Sequence[str],
     paths: Iterable[Path],
@@ -100,7 +104,7 @@ def scan(
         ]
         together = with_companions([(s.item, s.judgements) for s in found])
         scanned += [Scanned(s.item, judgements) for s, judgements in zip(found, together, strict=True)]
-    return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned))
+    return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned), offers.derived)
 
 
 def _unknown(item: Item, releases: Iterable[str]) -> dict[str, Judgement]:

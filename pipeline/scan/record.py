@@ -53,13 +53,17 @@ class FileResult(Frozen):
 
 
 class ScanRecord(Frozen):
-    """A whole scan. ``counts``: answer -> how many (file, release)."""
+    """A whole scan. ``counts``: answer -> how many (file, release).
+
+    ``derived``: the releases of which no package was read -> what their listing is derived from.
+    """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     tool: str
     profile: str
     releases: tuple[str, ...]
     arches: tuple[str, ...]
+    derived: dict[str, str]
     exit_code: int
     counts: dict[str, int]
     files: tuple[FileResult, ...]
@@ -107,6 +111,7 @@ def record(scan: Scan) -> ScanRecord:
         tool=f"glibc-backport-pipeline {__version__}",
         profile=scan.profile,
         releases=scan.releases,
+        derived=dict(scan.derived),
         arches=scan.arches,
         exit_code=int(scan.exit_code),
         counts=dict(sorted(counts.items())),

@@ -38,7 +38,9 @@ def to_sarif(scan: Scan) -> str:
     }
     results = [result for scanned in scan.files for result in _results(scanned, scan.profile)]
     # a name that is no UTF-8 is a surrogate in Python; it is shown as an escape
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    run: dict[str, Any] = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    if scan.derived:
+        run["properties"] = {"derivedReleases": dict(scan.derived)}
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=1) + "\n"
 

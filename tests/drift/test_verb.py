@@ -13,12 +13,14 @@ import pytest
 
 from pipeline import drift
 from pipeline.abi import baseline
+from pipeline.core import paths
 from pipeline.core.errors import UsageError, WorldError
 from pipeline.core.outcome import Target
 from pipeline.drift import history, timeline
 from pipeline.drift.record import SCHEMA_FILE, Sight, exit_code, schema_text
 from tests.drift import kit
 from tests.drift.kit import LD, LIBC, LOADER, LOADER_RSEQ, call
+from tests.elf_fixtures import release_root
 
 BASELINE = 'name = "ours"\nkind = "rpms"\npath = "rpms"\nagainst = "baseline:el9/9.0"'
 PREVIOUS = BASELINE.replace("baseline:el9/9.0", "previous")
@@ -254,6 +256,59 @@ def test_accept_makes_a_distributions_baseline_and_never_a_profiles(tmp_path: Pa
     refused = call("--sources", kit.sources(tmp_path, BASELINE), "--accept")
     assert isinstance(refused.exception, UsageError)
     assert baseline.load_target(kit.TARGET) is None
+
+
+PUBLISHED = f"""schema = 1
+name = "own"
+title = "t"
+glibc = "2.34"
+arches = ["{kit.ARCH}"]
+[[release]]
+name = "9.2"
+derived_from = "distro/9.0"
+[[release]]
+name = "9.7"
+derived_from = "9.2"
+nodes = ["@loader GLIBC_2.35"]
+"""
+
+
+def test_the_latest_release_is_compared_derived_until_it_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "own.toml").write_text(PUBLISHED)
+    base = PUBLISHED.replace('"own"', '"distro"').partition("[[release]]")[0]
+    (tmp_path / "profiles" / "distro.toml").write_text(
+        base + '[[release]]\nname = "9.0"\nderived_from = "nothing/1"\n'
+    )
+    root = release_root(tmp_path / "b", LOADER, LIBC)
+    target = Target(profile="distro", release="9.0", arch=kit.ARCH)
+    made = baseline.from_root(root, target, baseline.Origin("root", "glibc-2.34-28.el9_0"))
+    baseline.write(made, baseline.directory_of(target))
+    whole = release_root(tmp_path / "u", LOADER_RSEQ, LIBC)
+    upstream = Target(profile="upstream", release="2.35", arch=kit.ARCH)
+    nodes = baseline.from_root(whole, upstream, baseline.Origin("root", "2.35"), ("GLIBC_2.35",))
+    baseline.write(nodes, baseline.upstream_directory("2.35", kit.ARCH))
+
+    kit.rpm(tmp_path / "rpms", "1.el9_7", LOADER_RSEQ)
+    theirs = BASELINE.replace("el9/9.0", "own/latest") + '\nignore = ["gconv/*"]'
+    file = kit.sources(tmp_path, theirs)
+    seen = call("--sources", file)
+    assert seen.return_value == 0, seen.stdout
+    assert "distro/9.0 (glibc-2.34-28.el9_0) +" in " ".join(seen.stdout.split())
+    assert call("--sources", file, "--against", "baseline:own/9.2").return_value == 1
+    kit.rpm(tmp_path / "rpms", "2.el9_7", kit.LOADER_SLIP)
+    assert call("--sources", file).return_value == 1
+
+    accepted = Target(profile="own", release="9.7", arch=kit.ARCH)
+    assert call("--sources", file, "--accept").return_value == 0
+    found = baseline.load_target(accepted)
+    assert found is not None
+    assert (found.provenance.kind, found.provenance.origin) == ("rpm", "glibc-2.34-2.el9_7")
+    assert "gconv/UTF-16.so" in found.listings, "what the source does not compare is as it was"
+    assert call("--sources", file).return_value == 0
 
 
 def test_against_another_source(tmp_path: Path) -> None:
