@@ -12,8 +12,11 @@ import pytest
 
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import UsageError
+from pipeline.core.records import ImageRecord
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 from pipeline.profile import Kernel, Profile, load
-from pipeline.verify.observe import host_identity
+from pipeline.verify.observe import engine_policy, host_identity
 from pipeline.verify.sites import Sites
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
@@ -57,6 +60,37 @@ def test_what_user_mode_qemu_showed_is_asked_anew_of_another_qemu(
     assert old == {**host_identity(), "qemu": f"{emulator.name} version 7.2"}
     assert new == {**host_identity(), "qemu": f"{emulator.name} version 10.0"}
     assert host == same == host_identity()
+
+
+def test_a_containers_observation_is_bound_to_engine_and_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter that lets through what another refused is another place."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    before = engine_policy()
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers" / "seccomp.json").write_text('{"defaultAction": "SCMP_ACT_ERRNO"}')
+    added = engine_policy()
+    assert set(added) - set(before) == {str(tmp_path / "containers" / "seccomp.json")}
+    (tmp_path / "containers" / "seccomp.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    assert engine_policy() != added
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "own.conf"))
+    (tmp_path / "own.conf").write_text("[containers]\n")
+    assert str(tmp_path / "own.conf") in engine_policy()
+
+
+def test_the_engine_is_part_of_a_containers_identity(profile: Profile, tmp_path: Path) -> None:
+    def identity(engine: Engine) -> Mapping[str, Any]:
+        record = ImageRecord(id="sha256:" + "a" * 64, base="mmdebstrap bookworm", pinned=True)
+        image = BuildImage(engine=engine, name="image", record=record)
+        (site,) = Sites(profile, ("container",), image=image).for_arch(host_arch(), tmp_path)
+        assert site.identity is not None
+        return site.identity
+
+    plain, limited = Engine("podman"), Engine("podman", ("--runtime", "runc"))
+    assert identity(plain) != identity(limited)
+    assert identity(plain) != identity(Engine("docker"))
+    assert identity(plain) == identity(plain)
 
 
 def test_a_file_that_cannot_be_read_is_refused_even_if_nothing_boots_it(

@@ -218,6 +218,54 @@ def test_a_trees_hash_sees(tmp_path: Path, change: Callable[[Path], object]) -> 
     assert store.tree_sha256(tree) != before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: (t / "d" / "a").write_text("One"),
+        lambda t: (t / "d" / "a").rename(t / "d" / "c"),
+        lambda t: (t / "d" / "a").chmod(0o600),
+        lambda t: (t / "d").chmod(0o700),
+        lambda t: (t / "d" / "a").unlink(),
+        lambda t: (t / "new").touch(),
+        lambda t: (t / "empty").mkdir(),
+        lambda t: ((t / "link").unlink(), (t / "link").symlink_to("d/e/b")),
+        lambda t: (t / store.SEAL).write_text("0" * 64),
+    ],
+    ids=["bytes", "name", "mode", "directory-mode", "gone", "file", "directory", "link", "seal"],
+)
+@pytest.mark.parametrize("kind", sorted(store.SEALED))
+def test_what_verdicts_rest_on_is_made_anew_if_it_was_changed(
+    kind: str, change: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def make(into: Path) -> None:
+        _tree(into)
+
+    entry = store.produce(kind, INPUTS, make)
+    before = store.content_sha256(entry.path)
+    store._looked_at.clear()  # as another process
+    again = store.produce(kind, INPUTS, make)
+    assert again.reused
+    store._looked_at.clear()
+    change(entry.path)
+    after = store.produce(kind, INPUTS, make)
+    assert not after.reused
+    assert store.content_sha256(after.path) == before
+    assert "was changed since it was made" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_result_of_an_older_version_is_sealed_when_it_is_first_used() -> None:
+    def make(into: Path) -> None:
+        (into / "f").write_text("x")
+
+    entry = store.produce("sysroot", INPUTS, make)
+    (entry.path / store.SEAL).unlink()
+    store._looked_at.clear()
+    assert store.peek("sysroot", INPUTS) is not None
+    (entry.path / "f").write_text("y")
+    store._looked_at.clear()
+    assert store.peek("sysroot", INPUTS) is None
+
+
 def test_a_trees_hash_does_not_see_times_owners_or_history(tmp_path: Path) -> None:
     one, other = _tree(tmp_path / "one"), _tree(tmp_path / "other")
     os.utime(one / "d" / "a", (0, 0))

@@ -71,11 +71,10 @@ def _from_stamp() -> Identity:
     try:
         stamp = json.loads(STAMP.read_text())
         commit, files = str(stamp["commit"]), dict(stamp["files"])
-        changed = sorted(
-            name
-            for name, sha256 in files.items()
-            if not (paths.PACKAGE / name).is_file() or file_sha256(paths.PACKAGE / name) != sha256
-        )
+        there = {p.relative_to(paths.PACKAGE).as_posix(): p for p in paths.PACKAGE.rglob("*") if p.is_file()}
+        own = {name for name in there if "__pycache__" not in name and name != STAMP.name}
+        altered = {name for name in own & files.keys() if file_sha256(there[name]) != files[name]}
+        changed = sorted({*stamp["changed"], *altered, *(own ^ files.keys())})
     except (OSError, ValueError, KeyError, TypeError):
         return Identity(version=__version__)
     return Identity(version=__version__, commit=commit, changed=tuple(changed))

@@ -20,10 +20,12 @@ REPO = Path(__file__).resolve().parents[2]
 PACKAGE = REPO / "pipeline"
 PROFILES = PACKAGE / "profiles"
 PROBES = PACKAGE / "probes"
-PATCHES = REPO / "patches"
-SPECS = REPO / "specs"
-CONTAINERS = REPO / "containers"
-BASELINES = REPO / "abi-baselines"
+#: The data directories lie beside the package in a checkout, and inside it in an installed wheel.
+DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else REPO
+PATCHES = DATA / "patches"
+SPECS = DATA / "specs"
+CONTAINERS = DATA / "containers"
+BASELINES = DATA / "abi-baselines"
 
 
 #: what `state_at` says; lanes begin as copies of this process and have it too

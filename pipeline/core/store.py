@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,10 +23,22 @@ from filelock import FileLock
 
 from pipeline.core import paths
 from pipeline.core.errors import NoSpace, is_disk_full
+from pipeline.core.progress import warn
 
 #: Raised when the meaning of stored results changes, so that old ones are not taken for new ones.
 FORMAT = 1
 INPUTS = "inputs.json"
+#: sha256 of all that is in a result, written when it is made.
+SEAL = "content.sha256"
+#: Kinds of results that verdicts rest on. What was changed since it was made is made anew, never judged.
+SEALED = frozenset(
+    {
+        "build", "sysroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
+        "rpm-installation",
+    }
+)  # fmt: skip
+#: Results whose seal was looked at by this process: once is enough, for they are large.
+_looked_at: set[Path] = set()
 
 
 def digest(value: Any) -> str:
@@ -64,6 +77,47 @@ def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
     return total.hexdigest()
 
 
+def content_sha256(root: Path) -> str:
+    """sha256 over names, kinds, modes, link targets and bytes of everything in a result but its own records.
+
+    Raises OSError for what cannot be read.
+    """
+    total = hashlib.sha256()
+
+    def add(path: Path) -> None:
+        where, status = path.relative_to(root).as_posix(), path.lstat()
+        what = f"{status.st_mode:o} {where}"
+        if stat.S_ISLNK(status.st_mode):
+            what += f" {path.readlink()}"
+        elif stat.S_ISREG(status.st_mode):
+            what += f" {file_sha256(path)}"
+        total.update(os.fsencode(f"{what}\n"))
+
+    for directory, dirs, files in os.walk(root):
+        dirs.sort()
+        for name in sorted([*files, *dirs]):
+            path = Path(directory, name)
+            if path.parent != root or name not in (INPUTS, SEAL):
+                add(path)
+    return total.hexdigest()
+
+
+def _seal(result: Path) -> None:
+    (result / SEAL).write_text(content_sha256(result) + "\n")
+
+
+def _whole(result: Path, kind: str) -> bool:
+    """Whether a result is as it was made. One that an older version made is sealed when it is first used."""
+    if kind not in SEALED or result in _looked_at:
+        return True
+    if not (result / SEAL).is_file():
+        _seal(result)
+    elif (result / SEAL).read_text().strip() != content_sha256(result):
+        return False
+    _looked_at.add(result)
+    return True
+
+
 @dataclass(frozen=True)
 class Entry:
     """A whole result: its directory, its key, and whether it was there already."""
@@ -84,10 +138,20 @@ def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
 
 
 def peek(kind: str, inputs: Mapping[str, Any]) -> Entry | None:
-    """The result if it is there, without making it."""
+    """The result if it is there and as it was made (`SEALED`), without making it."""
     key = key_of(kind, inputs)
     final = paths.state() / kind / key
-    return Entry(final, key, True) if (final / INPUTS).is_file() else None
+    if not (final / INPUTS).is_file():
+        return None
+    try:
+        whole = _whole(final, kind)
+    except OSError:  # what cannot be read is not what was made
+        whole = False
+    if not whole:
+        warn(f"{final} was changed since it was made, so it is not used; it is made anew")
+        (final / INPUTS).unlink(missing_ok=True)  # without its record it is not whole
+        return None
+    return Entry(final, key, True)
 
 
 def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Entry:
@@ -112,11 +176,14 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
             try:
                 work.chmod(0o755)
                 make(work)
+                if kind in SEALED:
+                    _seal(work)
                 (work / INPUTS).write_text(json.dumps(dict(inputs), indent=1, sort_keys=True) + "\n")
                 final = base / key
                 if final.exists():  # without its record, so not whole
                     remove_tree(final)
                 work.rename(final)
+                _looked_at.add(final)
             except BaseException:
                 with suppress(OSError):  # what stays has a name nobody takes for whole
                     remove_tree(work)

@@ -65,7 +65,25 @@ def host_identity() -> dict[str, Any]:
         "version": platform.version(),
         "cpu": cpu,
         "cpus": len(os.sched_getaffinity(0)),
+        "seccomp": _status("Seccomp", "Seccomp_filters"),
     }
+
+
+def engine_policy() -> dict[str, str]:
+    """Files that decide which system calls a container may make (containers.conf(5)), by sha256."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    directories = (Path("/usr/share/containers"), Path("/etc/containers"), home / "containers")
+    files = [d / name for d in directories for name in ("seccomp.json", "containers.conf")]
+    if named := os.environ.get("CONTAINERS_CONF"):
+        files.append(Path(named))
+    return {str(file): store.file_sha256(file) for file in files if file.is_file()}
+
+
+def _status(*names: str) -> list[str]:
+    """Lines of ``/proc/self/status``: whether a filter lies over us, and how many."""
+    file = Path("/proc/self/status")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [line for line in lines if line.partition(":")[0] in names]
 
 
 def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] | None:

@@ -15,11 +15,12 @@ from pipeline.host.image import BuildImage
 from pipeline.place import kernel as images
 from pipeline.place.container import ContainerPlace
 from pipeline.place.host import HostPlace
+from pipeline.place.machine import choose
 from pipeline.place.qemu_user import QemuUserPlace
 from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
 from pipeline.profile import Profile
-from pipeline.verify.observe import Site, host_identity
+from pipeline.verify.observe import Site, engine_policy, host_identity
 
 KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
 
@@ -97,7 +98,14 @@ class Sites:
         if name == "container":
             if self.image is None:
                 raise _exclusive()
-            return [Site(ContainerPlace(self.image), {**host_identity(), "image": self.image.record.id})]
+            identity = {
+                **host_identity(),
+                "image": self.image.record.id,
+                "engine": [self.image.engine.program, *self.image.engine.options, *self.image.engine.limits],
+                "engine_version": first_line((self.image.engine.program, "--version")),
+                "policy": engine_policy(),
+            }
+            return [Site(ContainerPlace(self.image), identity)]
         if name == "qemu-user":
             user = QemuUserPlace(machine)
             qemu = first_line((user.emulator, "--version"))
@@ -108,7 +116,12 @@ class Sites:
 
     def _vm(self, machine: Arch, kernel: images.KernelImage, name: str) -> Site:
         qemu = (f"qemu-system-{machine.qemu}", "--version")
-        identity = {**host_identity(), "kernel_image": kernel.sha256, "qemu": first_line(qemu)}
+        identity = {
+            **host_identity(),
+            "kernel_image": kernel.sha256,
+            "qemu": first_line(qemu),
+            "accelerator": choose(machine, "auto").kind,
+        }
         return Site(VmPlace(machine, kernel), identity, kernel.image, name)
 
     def _kernels(self, machine: Arch) -> list[tuple[images.KernelImage, str]]:

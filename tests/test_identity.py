@@ -1,0 +1,71 @@
+"""Who judged: the commit, and what was changed since."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.core import identity as identities
+from pipeline.core import paths
+from pipeline.core.identity import Identity, identity
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A small checkout in the place of this one."""
+    for name in ("pipeline/profiles/el9.toml", "patches/el9/9.0.series", "docs/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("as committed\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for args in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *args], check=True)
+    monkeypatch.setattr(paths, "REPO", tmp_path)
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "pipeline")
+    monkeypatch.setattr(identities, "STAMP", tmp_path / "pipeline" / "stamp.json")
+    identity.cache_clear()
+    yield tmp_path
+    identity.cache_clear()
+
+
+def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    )
+    found = identity()
+    assert (found.commit, found.changed, found.doubt) == (head.stdout.strip(), (), "")
+    assert found.text == f"{found.version}+g{found.commit[:12]}"
+
+
+@pytest.mark.parametrize("name", ["pipeline/profiles/el9.toml", "patches/el9/9.0.series", "pipeline/new.py"])
+def test_what_judges_and_was_changed_is_named(checkout: Path, name: str) -> None:
+    (checkout / name).write_text("edited in place\n")
+    found = identity()
+    assert found.changed == (name,)
+    assert name in found.doubt
+    assert found.text.endswith(".changed")
+
+
+def test_a_removed_file_is_a_change(checkout: Path) -> None:
+    (checkout / "pipeline/profiles/el9.toml").unlink()
+    assert identity().changed == ("pipeline/profiles/el9.toml",)
+
+
+def test_what_does_not_judge_may_change(checkout: Path) -> None:
+    (checkout / "docs/notes.md").write_text("more\n")
+    assert identity().changed == ()
+
+
+def test_without_git_nothing_is_known(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    found = identity()
+    assert (found.commit, found.changed) == ("", ())
+    assert "is unknown" in found.doubt
+
+
+def test_many_changes_are_counted() -> None:
+    found = Identity(version="1", commit="a" * 40, changed=tuple("abcdef"))
+    assert found.doubt.endswith(": a, b, c, d and 2 more")
