@@ -162,6 +162,10 @@ def symbol_value(name: str, value: int) -> Edit:
     return lambda data, binary: _put(data, "Q", symbol_at(binary, name) + 8, value)
 
 
+def symbol_size(name: str, size: int) -> Edit:
+    return lambda data, binary: _put(data, "Q", symbol_at(binary, name) + 16, size)
+
+
 def segment_at(binary: Elf, kind: int, nth: int = 0) -> int:
     """File offset of the nth program header of a type."""
     found = [n for n, s in enumerate(binary.segments) if s.type == kind]

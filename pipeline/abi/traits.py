@@ -1,9 +1,10 @@
 """What a baseline says beside listings: traits of symbols and versions, and of files, in lines.
 
-``abi.details`` has for each DSO its version nodes with flags and parents, its thread-local segment, and every
-symbol that is not plain. A plain one is a default version (``@@``), global, of default visibility, and of the
-type that its kind in the listing stands for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for
-each program and DSO. Blocks of equal lines are written once, under all the names they are for::
+``abi.details`` has for each DSO its version nodes with flags and parents, its thread-local segment, its
+private symbols (``private NAME KIND SIZE``), and every public symbol that is not plain. A plain one is a
+default version (``@@``), global, of default visibility, and of the type that its kind in the listing stands
+for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO. Blocks of equal lines
+are written once, under all the names they are for::
 
     [gconv/BIG5.so]
     [gconv/BRF.so]
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline import elf
 from pipeline.abi.files import ElfFile
-from pipeline.abi.listing import PRIVATE
+from pipeline.abi.listing import PRIVATE, listing_of
 from pipeline.abi.scopes import Scopes, unresolved
 from pipeline.core.arch import ARCHES
 from pipeline.elf import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
@@ -27,6 +28,8 @@ from pipeline.elf.lookup import STB_GNU_UNIQUE
 
 #: The one line of a DSO that has nothing else to say: a block is never empty.
 PLAIN = "plain"
+#: How the line of a private symbol begins.
+PRIVATE_LINE = "private "
 DETAILS, HARDENING = "abi.details", "elf.hardening"
 FILES = (DETAILS, HARDENING)
 PT_TLS = 7
@@ -70,6 +73,8 @@ def _details(file: ElfFile) -> Iterator[str]:
             yield f"tls {segment.memsz:#x} align {segment.align:#x}"
     nodes = []
     for definition in file.lookup.definitions:
+        if definition.base and definition.name == file.binary.soname:
+            continue  # the soname is part of the listing
         flags = [
             word
             for bit, word in ((elf.VER_FLG_BASE, "base"), (VER_FLG_WEAK, "weak"), (VER_FLG_INFO, "info"))
@@ -80,6 +85,18 @@ def _details(file: ElfFile) -> Iterator[str]:
         nodes.append(f"node {' '.join(words)} < {' '.join(definition.parents) or 'nothing'}")
     yield from sorted(nodes)
     yield from sorted(_symbols(file))
+    private = listing_of(file.binary, file.name).private
+    yield from sorted(f"{PRIVATE_LINE}{str(entry).removeprefix(PRIVATE + ' ')}" for entry in private)
+
+
+def private(blocks: Blocks) -> dict[str, tuple[str, ...]]:
+    """The private symbols alone."""
+    return {name: tuple(x for x in lines if x.startswith(PRIVATE_LINE)) for name, lines in blocks.items()}
+
+
+def public(blocks: Blocks) -> dict[str, tuple[str, ...]]:
+    """All but the private symbols."""
+    return {name: tuple(x for x in lines if not x.startswith(PRIVATE_LINE)) for name, lines in blocks.items()}
 
 
 def _symbols(file: ElfFile) -> Iterator[str]:

@@ -44,11 +44,11 @@ class Details(EachRelease):
     about = "a baseline that can be read"
 
     def ask(self, bench: Bench, release: str) -> Answer:
-        found = traits.details(built_files(bench, release))
+        found = traits.public(traits.details(built_files(bench, release)))
         base = committed(bench, release)
         if base is None or traits.DETAILS not in base.traits:
             return _absent(bench, release, traits.DETAILS, len(found))
-        wrong = traits.difference(base.traits[traits.DETAILS], found)
+        wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
         return Answer(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs as in the baseline "

@@ -2,19 +2,20 @@
 
 GLIBC_PRIVATE is a promise between the files of one release and to nobody else: a library from one build and
 a loader from another may lack each other's private symbols, and no listing of public ones shows it. What
-PRIVATE gained and lost between releases is shown: while an update runs, files of both are in use.
+PRIVATE gained and lost between releases is shown: while an update runs, files of both are in use. Within
+one release it does not change: what differs from the release's own baseline is red.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.abi import baseline
+from pipeline.abi import baseline, traits
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
 from pipeline.check import Bench
-from pipeline.check.abi_facts import Answer, EachRelease, built_files, built_listings, shown
+from pipeline.check.abi_facts import Answer, EachRelease, built_files, built_listings, committed, shown
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
@@ -49,6 +50,7 @@ class Private(EachRelease):
                 private += sum(i.version == PRIVATE for i in file.binary.imports)
             except MalformedInput as e:
                 wrong.append(e.message)
+        wrong += _private_drift(bench, release)
         lines, measures = _private_deltas(bench, release)
         good = f"{imports} versioned imports of {len(files)} files, {private} of them private"
         if elsewhere:
@@ -56,7 +58,7 @@ class Private(EachRelease):
         return Answer(
             Outcome.FAIL if wrong else Outcome.PASS,
             "each version that a file needs is defined, and each symbol at a version is found, by what is "
-            "loaded with the file",
+            f"loaded with the file; {PRIVATE} is that of the release's own baseline",
             "\n".join([shown(wrong) or good, *lines]),
             measures={"imports": imports, "private_imports": private, **measures},
         )
@@ -99,6 +101,21 @@ def _faults(file: ElfFile, scopes: Scopes, ours: frozenset[str], elsewhere: set[
             continue
         if not scopes.resolves(loaded, file, symbol.name, symbol.version):
             yield f"needs {symbol.name}@{symbol.version} of {symbol.file}, which is not there"
+
+
+def _private_drift(bench: Bench, release: str) -> list[str]:
+    """How PRIVATE differs from the release's own baseline, if there is one with details.
+
+    Where there is none, `abi.details` says so.
+    """
+    base = committed(bench, release)
+    if base is None or traits.DETAILS not in base.traits:
+        return []
+    found = traits.private(traits.details(built_files(bench, release)))
+    return [
+        f"compared with its baseline: {line}"
+        for line in traits.difference(traits.private(base.traits[traits.DETAILS]), found)
+    ]
 
 
 def _private_deltas(bench: Bench, release: str) -> tuple[list[str], dict[str, int | str]]:

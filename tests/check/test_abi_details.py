@@ -222,6 +222,13 @@ def test_what_private_lacks(stage: Stage, tmp_path: Path) -> None:
     )
 
 
+def test_private_that_differs_from_the_releases_own_baseline(stage: Stage) -> None:
+    stage.edit(AFTER, LOADER_PATH, edits.symbol_size("_rtld_global", 8))
+    red = stage.red(CHECKS)
+    assert set(red) == {("abi.private", AFTER)}
+    assert f"compared with its baseline: + {LD}: private _rtld_global D 0x8" in red["abi.private", AFTER].seen
+
+
 def test_what_private_gained_is_shown_and_green(stage: Stage, tmp_path: Path) -> None:
     stage.release(
         AFTER,
@@ -232,6 +239,7 @@ def test_what_private_gained_is_shown_and_green(stage: Stage, tmp_path: Path) ->
         RICH.but(flags=(*RICH.flags, str(tmp_path / "stub" / LD))),
         image=IMAGE,
     )
+    stage.commit(AFTER, image=IMAGE)
     assert stage.red(CHECKS) == {}
     found = stage.answers(abi_private.CHECKS)["abi.private", AFTER]
     assert found.measures[f"private_gained_over_{UPDATE}"] == f"_dl_new of {LD}"
