@@ -79,7 +79,8 @@ added = []
 RELEASES = {"el9": ("9.0", "9.1"), "bookworm": ("12.0", "12.1")}
 #: what programs are linked with, besides the libraries themselves
 DEVELOP = (
-    "libc.a", "libc_nonshared.a", "libpthread.a", "crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o",
+    "libc.a", "libc_nonshared.a", "libpthread.a", "libdl.a", "librt.a", "libutil.a", "libanl.a", "libresolv.a",
+    "crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o",
 )  # fmt: skip
 PATCH = "0001-more.patch"
 
@@ -109,7 +110,7 @@ def tree(directory: Path) -> Path:
         shutil.copy2(Path(run(["gcc", f"-print-file-name={name}"]).text.strip()).resolve(), to)
 
     copy(MACHINE.loader, loader)
-    for name in ("libc.so.6", "libm.so.6"):
+    for name in ("libc.so.6", "libm.so.6", "libresolv.so.2"):
         copy(name, libraries / name)
     where = Path(run(["gcc", "-print-file-name=libc.so.6"]).text.strip()).parent.resolve()
     if MACHINE.triplet in where.parts:  # where Debian's loader looks, and not in /lib64
@@ -117,6 +118,9 @@ def tree(directory: Path) -> Path:
         own.parent.mkdir(exist_ok=True)
         own.symlink_to("../lib64")
     (develop / "libm.so").symlink_to("../../lib64/libm.so.6")
+    (develop / "libresolv.so").symlink_to("../../lib64/libresolv.so.2")
+    # where there is a libmvec, libm.a is a script that names both archives by where they are installed
+    copy(next((a.name for a in where.glob("libm-*.a")), "libm.a"), develop / "libm.a")
     for name in DEVELOP:
         copy(name, develop / name)
     for place, header in _headers(MACHINE).items():

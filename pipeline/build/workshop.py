@@ -37,12 +37,20 @@ WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
 
 class Program(Frozen):
-    """One program: ``source`` and further ``flags``; C++ if the source ends in .cc."""
+    """One program: ``source`` and further ``flags``; C++ if the source ends in .cc.
+
+    ``kernel``: whether the kernel's headers are there beside the release's.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     source: str
     against: Literal["image", "oldest", "newest", "each", "exporting"]
     flags: tuple[str, ...] = ()
+    kernel: bool = True
+
+    @property
+    def static(self) -> bool:
+        return bool({"-static", "-static-pie"} & set(self.flags))
 
     @property
     def cxx(self) -> bool:
@@ -147,7 +155,7 @@ def script(
             f"{call} 2>{said} && rm -f {said} || {{ {control} && {{ {call} 2>{said} && rm -f {said} || "
             f"{{ rm -f {target}; cat {said}; }}; }} || {{ cat {said} >&2; exit 1; }}; }}"
         )
-        if program.against == "each":  # packages from elsewhere may come without glibc-static
+        if program.static:  # packages from elsewhere may come without glibc-static
             judged = f"if [ -f {shlex.quote(f'{root}/usr/lib64/libc.a')} ]; then {judged}; fi"
         lines.append(judged)
     return "\n".join(lines) + "\n"
@@ -160,7 +168,7 @@ def compile_call(machine: Arch, program: Program, root: str, headers: str, targe
         libraries = f"{root}/usr/lib64"
         flags += [f"--sysroot={root}", f"-B{libraries}/", f"-L{libraries}", f"-L{root}/lib64"]
         flags += [] if program.cxx else ["-isystem", f"{root}/usr/include"]
-        flags += ["-idirafter", headers]
+        flags += ["-idirafter", headers] if program.kernel else []
     quoted = " ".join(shlex.quote(f) for f in flags)
     dirs = " $cxxdirs" if program.cxx and root else ""
     own = " ".join(shlex.quote(f) for f in program.flags)

@@ -13,6 +13,7 @@ from pipeline.check import (
     devel,
     getcpu,
     launch,
+    made_with,
     own_tests,
     ownership,
     packages,
@@ -48,6 +49,7 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *getcpu.CHECKS,
     *speed.CHECKS,
     *launch.CHECKS,
+    *made_with.CHECKS,
 )
 
 

@@ -1,0 +1,125 @@
+"""Programs made with each release's own headers, start files and archives, and then started on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck
+from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
+from pipeline.core.declaration import Declaration, Need, Scope
+from pipeline.core.outcome import Outcome
+
+#: Ways of linking; the workshop makes a program of each for each release.
+KINDS = ("pie", "no-pie", "static", "static-pie")
+#: What `probes/devel/link.c` prints: .preinit_array, a constructor, main, the fork handler, the end.
+PRINTS: Sequence[dict[str, Any]] = (
+    {"quick": True},
+    {"joined": True, "child": 7, "root": 1.414214, "clock": 0, "error": "Resolver Error 0 (no error)",
+     "aio": 0},
+    {"order": "pcmfe"},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MadeWith(Case):
+    """A program made with a release in one of the `KINDS`."""
+
+    kind: str
+    #: whether its answer depends on the tunable
+    tuned: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {super().name}" if self.tuned else self.kind
+
+
+class _EachKind(ProbeCheck):
+    """One program a release and kind; ``source`` begins its name."""
+
+    source: ClassVar[str]
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return ()
+
+    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+        assert isinstance(case, MadeWith)
+        return (f"{PROBES}/{self.source}-{case.kind}-{case.release.name}",)
+
+    def said(self, bench: Bench, case: Case, answers: Answers) -> list[dict[str, Any]]:
+        """What the program printed; raises `Unanswered`, also if there was nothing to link it with."""
+        name = self.argv(bench, case)[0].rpartition("/")[2]
+        assert isinstance(case, MadeWith)
+        if case.kind.startswith("static") and not (bench.programs / name).exists():
+            raise Unanswered(
+                Outcome.MISSING, f"{case.release.name} has no libc.a to link with (package glibc-static)"
+            )
+        result = answers.batch.results.get(case.job(self.name))
+        if result is not None and not result.error and not result.timed_out and result.status != 0:
+            words = result.stderr.decode(errors="replace").strip()[-300:]
+            raise Unanswered(Outcome.FAIL, f"the program ended with {result.ending()}: {words}")
+        return answers.lines(case.job(self.name))
+
+
+class Section(_EachKind):
+    """A critical section written with nothing but <sys/rseq.h>, which the kernel must abort."""
+
+    declared = Declaration(
+        name="devel.rseq",
+        question=(
+            "Does a program made with a release's own <sys/rseq.h> find its area, and does the kernel "
+            "abort its critical section?"
+        ),
+        needs=(Need.RSEQ,),
+        scope=Scope.LATER,
+    )
+    source = "section"
+
+    def cases(self, bench: Bench) -> Sequence[Case]:
+        exporting = [bench.profile.get(r) for r in bench.built if bench.profile.get(r).exports_rseq]
+        return [MadeWith(r, state, kind) for r in exporting for kind in KINDS for state in TUNABLE_STATES]
+
+    def asks(self, case: Case) -> str:
+        whose = "glibc's area" if case.on else "an area of its own"
+        return f"a section through {whose}, as <sys/rseq.h> declares it, is aborted"
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        lines = self.said(bench, case, answers)
+        if len(lines) != 1:
+            raise Unanswered(Outcome.ERROR, f"{len(lines)} answers to one question")
+        said = lines[0]
+        size = bench.profile.rseq.size_on if case.on else 0
+        wanted = {"area": "libc" if case.on else "own", "size": size, "flags": 0}
+        faults = [f"{k} is {said[k]!r}, not {v!r}" for k, v in wanted.items() if said[k] != v]
+        if said["cpu"] < 0:
+            faults.append(f"cpu_id of the area is {said['cpu']}")
+        if said["aborted"] != 1:
+            faults.append("the section ended by itself: the kernel did not see it")
+        return verdict(self.asks(case), f"aborted, on CPU {said['cpu']}, size {said['size']}", faults)
+
+
+class Linking(_EachKind):
+    """A program that uses what start files, linker scripts and libc_nonshared.a are for."""
+
+    declared = Declaration(
+        name="devel.link",
+        question="Do programs linked in every way with a release's own start files and archives work on it?",
+    )
+    source = "link"
+
+    def cases(self, bench: Bench) -> Sequence[Case]:
+        releases = [bench.profile.get(r) for r in bench.built]
+        return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in KINDS]
+
+    def asks(self, case: Case) -> str:  # noqa: ARG002
+        return "constructors, threads, handlers and one symbol of each library work, in order"
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        lines = self.said(bench, case, answers)
+        faults = [f"it printed {line}" for line in lines if line not in PRINTS]
+        faults += [f"it did not print {line}" for line in PRINTS if line not in lines]
+        return verdict(self.asks(case), "all in order", faults)
+
+
+CHECKS: tuple[PlaceCheck, ...] = (Section(), Linking())
