@@ -79,8 +79,8 @@ added = []
 RELEASES = {"el9": ("9.0", "9.1"), "bookworm": ("12.0", "12.1")}
 #: what programs are linked with, besides the libraries themselves
 DEVELOP = (
-    "libc.a", "libc_nonshared.a", "libpthread.a", "libdl.a", "librt.a", "libutil.a", "libanl.a", "libresolv.a",
-    "crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o",
+    "libc.a", "libc_nonshared.a", "libpthread.a", "libdl.a", "librt.a", "libutil.a", "libanl.a",
+    "libresolv.a", "crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o",
 )  # fmt: skip
 PATCH = "0001-more.patch"
 
