@@ -3,8 +3,8 @@
 ``abi.details`` has for each DSO its version nodes with flags and parents, its thread-local segment, its
 private symbols (``private NAME KIND SIZE``), and every public symbol that is not plain. A plain one is a
 default version (``@@``), global, of default visibility, and of the type that its kind in the listing stands
-for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO. Blocks of equal lines
-are written once, under all the names they are for::
+for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO. Blocks of equal
+lines are written once, under all the names they are for::
 
     [gconv/BIG5.so]
     [gconv/BRF.so]
