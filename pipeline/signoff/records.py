@@ -39,7 +39,8 @@ class ProfileRecord(Frozen):
 
     ``shipped``: it is one that comes with the pipeline, as it comes. ``series``: for each release the sha256
     of the patches it has when none is left out. ``build_against``: the release that programs are built
-    against. ``kernels``: for each architecture the kernels it names for virtual machines.
+    against. ``kernels``: for each architecture the kernels that virtual machines boot if none is
+    chosen.
     """
 
     name: str
@@ -83,7 +84,10 @@ class ProfileRecord(Frozen):
                 if (series.directory(profile.name) / f"{r.name}.series").is_file()
             },
             build_against=profile.build_against,
-            kernels={a: tuple(k.name for k in profile.kernel if a in k.packages) for a in profile.arches},
+            kernels={
+                a: tuple(k.name for k in profile.kernel if k.usual and a in k.packages)
+                for a in profile.arches
+            },
         )
 
     def asked(self, scope: Scope) -> tuple[str, ...]:

@@ -1,0 +1,118 @@
+"""A check is declared once: whatever else is said of it anywhere is made from its declaration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from markupsafe import escape
+from pydantic import ValidationError
+
+from pipeline import profile as profiles
+from pipeline.check import Bench, StaticCheck, document, registry
+from pipeline.core.declaration import Declaration, Need, Scope, by_name
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
+from pipeline.report import html, markdown, terminal
+from pipeline.signoff.completeness import may_decline
+from pipeline.verify.run_checks import verify
+from tests.check import probe_kit
+from tests.report.factory import draft, place, release_grade
+
+
+class NewCheck(StaticCheck):
+    """A check that no other part of the pipeline knows."""
+
+    declared = Declaration(name="test.new", question="Is this check found everywhere?")
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [Question(check=self.name, target=bench.target(r)) for r in bench.built]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            Finding(**q.model_dump(), outcome=Outcome.PASS, expected="yes", seen="yes")
+            for q in self.questions(bench)
+        ]
+
+
+@pytest.mark.parametrize("file", list(document.documents()), ids=lambda p: p.name)
+def test_documents_are_made_from_the_declarations(file: Path) -> None:
+    assert file.read_text() == document.documents()[file], "run `python -m pipeline.check.document`"
+
+
+def test_a_check_added_to_the_registry_is_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "STATIC", (*registry.STATIC, NewCheck()))
+    question = NewCheck.declared.question
+    # documents
+    assert all(question in text for text in document.documents().values())
+    # evidence and reports
+    profile = profiles.load("bookworm")
+    built = probe_kit.bench(machine="x86_64").built
+    made = verify(
+        profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
+        programs=lambda _: Path("/nonexistent"), sites=lambda *_: [],
+        static=(NewCheck(),), watched=(), command="nox -s verify",
+    )  # fmt: skip
+    assert made.declared["test.new"] == NewCheck.declared
+    assert [f.outcome for f in made.findings if f.check == "test.new"] == [Outcome.PASS] * 3
+    for text in (html.render(made), markdown.render(made), terminal.render(made)):
+        assert "test.new" in text
+    # completeness and release grade: a complete draft has it, one without an answer of it lacks it
+    whole = release_grade()
+    assert whole.evidence().release_grade
+    without = release_grade()
+    without.findings = [f for f in without.findings if f.check != "test.new"]
+    assert without.evidence().verdict is Outcome.MISSING
+    without.questions = [q for q in without.questions if q.check != "test.new"]
+    assert without.evidence().grade_reasons == (
+        "not asked for x86_64: test.new", "not asked for aarch64: test.new",
+    )  # fmt: skip
+
+
+def test_the_title_on_the_page_is_the_question() -> None:
+    text = html.render(draft().evidence())
+    asked = {f.check for f in draft().findings}
+    for check in registry.declarations():
+        if check.name in asked:
+            assert escape(check.question) in text
+
+
+def test_two_checks_of_one_name_are_refused() -> None:
+    one = Declaration(name="a.b", question="Is it?")
+    with pytest.raises(ValueError, match=r"two checks are called a\.b"):
+        by_name([one, one])
+
+
+@pytest.mark.parametrize("wrong", [{"name": "nodot"}, {"question": "Not a question"}, {"name": "A.b"}])
+def test_a_declaration_is_checked(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Declaration.model_validate({"name": "a.b", "question": "Is it?", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("needs", "emulation", "declines"),
+    [
+        ((), "user", False), ((), "tcg", False), ((), "", False),
+        ((Need.RSEQ,), "user", True), ((Need.RSEQ,), "tcg", False), ((Need.RSEQ,), "", False),
+        ((Need.TIME,), "user", True), ((Need.TIME,), "tcg", True), ((Need.TIME,), "", False),
+        ((Need.TWO_CPUS,), "user", False),
+    ],
+)  # fmt: skip
+def test_only_what_a_check_needs_may_be_declined(
+    needs: tuple[Need, ...], emulation: str, declines: bool
+) -> None:
+    check = Declaration(name="a.b", question="Is it?", needs=needs)
+    assert may_decline(place("p", "aarch64", "6.1", emulation), check) is declines
+    assert not may_decline(place("p", "aarch64", "6.1", emulation), None)
+
+
+@pytest.mark.parametrize("check", registry.declarations(), ids=lambda d: d.name)
+def test_every_fact_of_a_declaration_counts(check: Declaration) -> None:
+    """Were a fact another one, a probe check's refusals or the grade of a green draft would be others."""
+    made = draft(hardware=True)
+    answers: list[Finding | NotJudged] = [*made.findings, *made.not_judged]
+    of = {a.target.release for a in answers if a.check == check.name}
+    if check.release_grade:
+        assert of == set(made.evidence().profile.asked(check.scope))
+    else:
+        assert check.when or check.only_at, "asked always, and yet no release needs it"
+    assert check.scope in Scope
