@@ -156,8 +156,7 @@ def _why(scanned: Scanned) -> list[str]:
 
 
 def _lines(judgement: Judgement) -> list[str]:
-    missing = [str(m) for m in judgement.missing]
-    lines = [f"no {m}" for m in missing]
+    lines = [m.sentence for m in judgement.missing]
     if judgement.reason:
         lines.append(judgement.reason)
     if judgement.elsewhere:

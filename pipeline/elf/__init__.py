@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from pipeline.elf.image import (
     DT_JMPREL,
     DT_PLTRELSZ,
     DT_RELA,
+    DT_RELACOUNT,
     DT_RELASZ,
     DT_SYMENT,
     DT_SYMTAB,
@@ -55,6 +56,8 @@ _VERDAUX = struct.Struct("<II")
 _VERNEED = struct.Struct("<HHIII")
 _VERNAUX = struct.Struct("<IHHII")
 _RELA = struct.Struct("<QQq")
+#: Of a relocation r_info only.
+_RELA_INFO = struct.Struct("<8xQ8x")
 _HASH = struct.Struct("<2I")
 _GNU_HASH = struct.Struct("<4I")
 
@@ -234,14 +237,32 @@ class Elf(Image):
             for section in _SHDR.iter_unpack(table):
                 if section[1] == SHT_DYNSYM and section[3] == self.tags[DT_SYMTAB]:
                     return int(section[5] // _SYM.size)
-        top = 0
-        for address, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
-            length = self.tags.get(size, 0)
-            if address in self.tags and length:
+        return max(self.relocated, default=0) + 1
+
+    @cached_property
+    def _relocations(self) -> frozenset[int]:
+        """Each different r_info there is: the symbol's index above 32 bits, the type below.
+
+        The first DT_RELACOUNT relocations name no symbol and are not read, as in ld.so.
+        """
+        found: set[tuple[int, ...]] = set()
+        none = self.tags.get(DT_RELACOUNT, 0) * _RELA.size
+        for address, size, skipped in ((DT_RELA, DT_RELASZ, none), (DT_JMPREL, DT_PLTRELSZ, 0)):
+            length = self.tags.get(size, 0) // _RELA.size * _RELA.size
+            if address in self.tags and length > skipped:
                 raw = self.memory(self.tags[address], length, "the relocations")
-                whole = raw[: length // _RELA.size * _RELA.size]
-                top = max(top, max((info >> 32 for _, info, _ in _RELA.iter_unpack(whole)), default=0))
-        return top + 1
+                found.update(_RELA_INFO.iter_unpack(raw[skipped:]))
+        return frozenset(info for (info,) in found)
+
+    @cached_property
+    def relocated(self) -> frozenset[int]:
+        """Indexes of the symbols that relocations name: ld.so looks up these and no others."""
+        return frozenset(info >> 32 for info in self._relocations) - {0}
+
+    @property
+    def relocation_types(self) -> frozenset[int]:
+        """The types of relocations there are, but for the relative ones that DT_RELACOUNT counts."""
+        return frozenset(info & 0xFFFFFFFF for info in self._relocations)
 
     def _raw_symbols(self) -> Iterator[tuple[tuple[int, int, int, int, int, int], int]]:
         """Symbol table entries with their version index and hidden bit (0 and none without versions)."""
@@ -304,14 +325,26 @@ class Elf(Image):
     def imports(self) -> tuple[Import, ...]:
         """What the loader must find elsewhere, in the table's order.
 
-        That is every undefined symbol, and each datum that a program keeps its own copy of: the table shows
-        it as defined, but at a version that is required and not defined here.
+        That is every undefined symbol that a relocation names, and each datum that a program keeps its own
+        copy of: the table shows it as defined, but at a version that is required and not defined here.
         """
+        if not self.dynamic or not self.relocated:
+            return ()
         found: list[Import] = []
         names, files = self._requirements[1], self._requirements[2]
-        for (name, info, _, section, _, size), index in self._raw_symbols():
-            bare = index & MAX_VERSIONS
-            required = bare in files and bare not in self._definitions
+        own = self._definitions
+        table, end = self.window(self.tags[DT_SYMTAB], "the dynamic symbol table")
+        last = max(self.relocated)
+        if table + (last + 1) * _SYM.size > end:
+            raise self.malformed(f"a relocation names symbol {last}, which goes beyond its segment")
+        versions: Sequence[int] = ()
+        if DT_VERSYM in self.tags:
+            raw = self.memory(self.tags[DT_VERSYM], 2 * (last + 1), "the symbol versions")
+            versions = struct.unpack(f"<{last + 1}H", raw)
+        for number in sorted(self.relocated):
+            name, info, _, section, _, size = _SYM.unpack_from(self.data, table + number * _SYM.size)
+            bare = versions[number] & MAX_VERSIONS if versions else 0
+            required = bare in files and bare not in own
             if (section != SHN_UNDEF and not required) or info >> 4 == STB_LOCAL:
                 continue
             version, file = (names[bare], files[bare]) if required else (UNVERSIONED, "")

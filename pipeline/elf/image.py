@@ -18,10 +18,12 @@ MAGIC = b"\x7fELF"
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_RELRO = 1, 2, 3, 0x6474E552
+PT_GNU_STACK = 0x6474E551
 PF_W = 2
 DT_NULL, DT_NEEDED, DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA = 0, 1, 2, 4, 5, 6, 7
 DT_RELASZ, DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RPATH, DT_JMPREL, DT_RUNPATH = 8, 10, 11, 14, 15, 23, 29
-DT_GNU_HASH, DT_VERSYM, DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFB
+DT_GNU_HASH, DT_VERSYM, DT_RELACOUNT, DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFF9, 0x6FFFFFFB
+DT_RELR, DT_RELRSZ, DT_PLTGOT, DT_FLAGS = 36, 35, 3, 30
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 DF_1_PIE = 0x08000000
 
@@ -86,7 +88,7 @@ class Image:
             for kind, flags, offset, vaddr, _, filesz, memsz, align in _PHDR.iter_unpack(table)
         )
         # ld.so maps them in order: where two overlap, the later one is what a program sees
-        self._loads = tuple(s for s in reversed(self.segments) if s.type == PT_LOAD and s.filesz)
+        self._loads = _joined([s for s in self.segments if s.type == PT_LOAD and s.filesz])[::-1]
         self.flags = header[6]
         self.tags: dict[int, int] = {}
         self.repeated_tags: list[int] = []
@@ -235,6 +237,26 @@ class Image:
         It may be executable: not every linker keeps constants and code in segments of their own.
         """
         return any(s.type == PT_LOAD and not s.flags & PF_W and s.holds(address, size) for s in self.segments)
+
+
+def _joined(loads: list[Segment]) -> list[Segment]:
+    """Segments that follow each other in file and memory as one: a table may go from one into the next.
+
+    Strip and patchelf make such files (``.dynstr`` over two PT_LOADs), and ld.so never sees where one ends.
+    """
+    found: list[Segment] = []
+    for load in loads:
+        last = found[-1] if found else None
+        if (
+            last
+            and last.filesz == last.memsz
+            and (last.vaddr + last.filesz, last.offset + last.filesz) == (load.vaddr, load.offset)
+        ):
+            size = last.filesz + load.filesz
+            found[-1] = last._replace(filesz=size, memsz=last.memsz + load.memsz)
+        else:
+            found.append(load)
+    return found
 
 
 def text(raw: bytes) -> str:

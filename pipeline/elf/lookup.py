@@ -340,6 +340,21 @@ class Lookup:
             return defaults[0] if _bindable(self.symbol(defaults[0])) else None
         return None
 
+    def exported(self) -> Iterator[tuple[str, int, str, bool]]:
+        """(name, version index, node or "", hidden) of every symbol that a reference can bind to.
+
+        What the hash table ld.so uses does not lead to (also by its Bloom filter and buckets) is not there.
+        """
+        for style in self.styles[:1]:
+            for index, name in self.hashed(style).items():
+                symbol = self.symbol(index)
+                if not _eligible(symbol) or not _bindable(symbol):
+                    continue
+                if style == DT_GNU_HASH and index not in self._by_gnu_hash(name):
+                    continue
+                node, hidden = self.version_of(index)
+                yield name.decode("utf-8", "backslashreplace"), self._bits(index) & MAX_VERSIONS, node, hidden
+
     def defines(self, requirement: Requirement) -> bool:
         """Whether this file satisfies the node; one without version definitions satisfies all."""
         if DT_VERDEF not in self.binary.tags:

@@ -6,6 +6,7 @@ cannot be read or has no baseline is "unknown", never "starts".
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ from pipeline.profile import Outline
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts
 from pipeline.scan.inputs import Item, items
-from pipeline.scan.judge import Answer, Judgement, Release, judge, offered, ours
-from pipeline.scan.vendored import with_companions
+from pipeline.scan.judge import Answer, Judgement, Release, offered, ours
+from pipeline.scan.loading import Scene
+from pipeline.scan.vendored import Together
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,19 @@ class Offers:
             own = ours(found)
             self._by_arch[arch] = {n: Release(n, arch, found.get(n), own) for n in releases}
 
-    def judge(self, facts: Facts) -> dict[str, Judgement]:
-        """The judgement of one file for each release."""
-        if facts.arch in ARCHES and facts.arch not in self._by_arch and not facts.alien:
-            reason = f"for {facts.arch}, which was not chosen"
-            return {n: Judgement(Answer.NOT_APPLICABLE, reason=reason) for n in self.names}
-        releases = self._by_arch.get(facts.arch)
-        return {
-            n: judge(facts, releases[n] if releases else Release(n, facts.arch, None, frozenset()))
-            for n in self.names
-        }
+    @property
+    def ours(self) -> dict[str, frozenset[str]]:
+        """Architecture -> names of glibc's own DSOs."""
+        return {arch: next(iter(r.values())).ours for arch, r in self._by_arch.items() if r}
+
+    def releases(self, arch: str) -> list[Release]:
+        """The releases that files of an architecture are asked for; without offers if it is unknown."""
+        found = self._by_arch.get(arch)
+        return list(found.values()) if found else [Release(n, arch, None, frozenset()) for n in self.names]
+
+    def not_chosen(self, facts: Facts) -> bool:
+        """Whether a file is for an architecture that is known and not asked for."""
+        return facts.arch in ARCHES and facts.arch not in self._by_arch and not facts.alien
 
 
 def scan(
@@ -96,14 +101,28 @@ def scan(
 ) -> Scan:
     """Judge every ELF file at ``paths`` for the chosen releases and architectures."""
     offers = Offers(profile, releases, arches)
-    scanned: list[Scanned] = []
+    found: list[Item] = []
+    roots: list[str] = []
     for path in paths:
-        found = [
-            Scanned(item, offers.judge(item.facts) if item.facts else _unknown(item, offers.names))
-            for item in items(path, limits)
-        ]
-        together = with_companions([(s.item, s.judgements) for s in found])
-        scanned += [Scanned(s.item, judgements) for s, judgements in zip(found, together, strict=True)]
+        # a tree with a usr is the root of a system: absolute search paths and default directories lie in it
+        root = os.path.abspath(path) if (path / "usr").is_dir() else ""  # noqa: PTH100  # a link stays one
+        for item in items(path, limits):
+            found.append(item)
+            roots.append("" if root == "/" else root)
+    scene = Scene(found, roots, offers.ours)
+    asked = {i.facts.arch for i in found if i.facts}
+    together = Together(scene, {arch: offers.releases(arch) for arch in asked})
+    scanned: list[Scanned] = []
+    for number, item in enumerate(found):
+        if item.facts is None:
+            if not item.link:
+                scanned.append(Scanned(item, _unknown(item, offers.names)))
+        elif offers.not_chosen(item.facts):
+            reason = f"for {item.facts.arch}, which was not chosen"
+            other = Judgement(Answer.NOT_APPLICABLE, reason=reason)
+            scanned.append(Scanned(item, dict.fromkeys(offers.names, other)))
+        else:
+            scanned.append(Scanned(item, together.judgements(number)))
     return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned), offers.derived)
 
 

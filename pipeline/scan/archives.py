@@ -7,6 +7,7 @@ what could not be read is never left out in silence.
 
 from __future__ import annotations
 
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -54,10 +55,14 @@ class Limits:
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name as stored, and its bytes."""
+    """A file in an archive: its name as stored, and its bytes; or a link to ``link`` (then without bytes).
+
+    A hard link's target begins with "/": the archive's own top.
+    """
 
     name: str
     data: bytes
+    link: str = ""
 
 
 class _Meter:
@@ -217,6 +222,8 @@ def _tar(stream: _Metered, meter: _Meter) -> Iterator[Member]:
             for info in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would remember every header
                 meter.member(info.name, info.size)
+                if info.issym() or info.islnk():
+                    yield Member(info.name, b"", info.linkname if info.issym() else f"/{info.linkname}")
                 if not info.isreg():
                     continue
                 if info.issparse():
@@ -245,7 +252,11 @@ def _zip(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                 if info.flag_bits & 1:
                     raise MalformedInput(f"{meter.where}: {info.filename!r} is encrypted", hint=_REMEDY)
                 with archive.open(info) as source:  # to the end: there the checksum is looked at
-                    yield Member(info.filename, _Metered(source, meter).read())
+                    data = _Metered(source, meter).read()
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    yield Member(info.filename, b"", data.decode(errors="replace"))
+                else:
+                    yield Member(info.filename, data)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as e:
         raise MalformedInput(f"{meter.where}: not a whole zip archive: {e}", hint=_REMEDY) from None
 
@@ -268,8 +279,11 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                 for member in found:
                     meter.member(member.name, member.size)
                     meter.add(member.size)
-                    if member.size and member.mode & 0o170000 == 0o100000:
-                        yield Member(member.name.removeprefix("."), member.read())
+                    name = member.name.removeprefix(".")
+                    if member.size and stat.S_ISREG(member.mode):
+                        yield Member(name, member.read())
+                    elif member.size and stat.S_ISLNK(member.mode):
+                        yield Member(name, b"", member.read().decode(errors="replace"))
         except EvidenceError as e:
             message = e.message.replace(str(path), meter.where)
             raise MalformedInput(message, hint=_REMEDY) from None

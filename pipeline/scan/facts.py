@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline.core.arch import ARCHES
-from pipeline.elf import Elf, Import, Need
-from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, ET_DYN, ET_EXEC
+from pipeline.elf import BASE, UNVERSIONED, VER_FLG_WEAK, Elf, Import, Need
+from pipeline.elf.image import (
+    DF_1_PIE,
+    DT_FLAGS_1,
+    DT_RELR,
+    DT_RELRSZ,
+    DT_RPATH,
+    DT_RUNPATH,
+    DT_VERDEF,
+    DT_VERNEED,
+    ET_DYN,
+    ET_EXEC,
+)
+from pipeline.elf.lookup import Lookup, elf_hash
+from pipeline.scan.remarks import remarks_of
 
 #: e_type of what is no program and no DSO (gABI chapter 4)
 _OTHER_TYPES = {1: "an object file that is not linked yet", 4: "a core dump"}
 _MACHINES = {a.elf_machine: a for a in ARCHES.values()}
+#: A reference without a version binds to version indexes up to this, even if hidden: the oldest node's.
+_OLDEST = 2
 
 
 class Kind(StrEnum):
@@ -24,11 +40,34 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Exports:
+    """What others can bind to in a file, by ld.so's rules (elf/dl-lookup.c: check_match).
+
+    ``versioned``: the file has versions at all. ``nodes`` are those it defines, its base among them; None:
+    it defines none, and whatever is required of it is granted. ``symbols`` are (node, name), with the node
+    ``-`` for what a reference without version finds, ``Base`` for what suits every version.
+    """
+
+    versioned: bool
+    nodes: frozenset[str] | None
+    symbols: frozenset[tuple[str, str]]
+
+    def has(self, name: str, node: str) -> bool:
+        """Whether a reference to ``name`` at ``node`` (``-``: no version) finds a symbol here."""
+        if not self.versioned:
+            return (UNVERSIONED, name) in self.symbols
+        return (node, name) in self.symbols or (node != UNVERSIONED and (BASE, name) in self.symbols)
+
+
+@dataclass(frozen=True)
 class Facts:
     """One ELF file. ``arch`` is an architecture's name, or ``machine-N`` for one the pipeline does not know.
 
     ``alien`` says why no glibc will ever load it ("" if one does). ``needed`` is DT_NEEDED, ``needs`` the
-    required versions, ``imports`` the symbols wanted from elsewhere.
+    required versions, ``misnamed`` those of them (DSO, version) whose hash is wrong, ``imports`` the symbols
+    that relocations want from elsewhere. ``rpath`` and ``runpath`` are as they stand in the file; with a
+    DT_RUNPATH ld.so ignores DT_RPATH, and so ``rpath`` is "". ``relr``: it has packed relative relocations.
+    ``refused`` says why every ld.so refuses it. ``exports`` may be None: not read yet.
     """
 
     kind: Kind
@@ -39,27 +78,103 @@ class Facts:
     needed: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     imports: tuple[Import, ...] = ()
+    misnamed: frozenset[tuple[str, str]] = frozenset()
+    rpath: str = ""
+    runpath: str = ""
+    relr: bool = False
+    refused: str = ""
+    remarks: tuple[str, ...] = ()
+    exports: Exports | None = None
 
 
-def facts_of(binary: Elf) -> Facts:
-    """The facts of a file; raises `MalformedInput` if one of its tables cannot be read."""
+def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
+    """The facts of a file; raises `MalformedInput` if one of its tables cannot be read.
+
+    ``with_exports`` reads those of a library too: for a file that cannot be opened a second time.
+    """
     machine = _MACHINES.get(binary.machine)
     arch = machine.name if machine else f"machine-{binary.machine}"
     if binary.type not in (ET_EXEC, ET_DYN):
         return Facts(Kind.OTHER, arch, alien=_OTHER_TYPES.get(binary.type, f"of ELF type {binary.type}"))
     needed = binary.needed
     if not binary.interp and _is_static(binary):
-        return Facts(Kind.STATIC, arch)
+        return Facts(Kind.STATIC, arch, remarks=remarks_of(binary, arch))
     alien = _alien(binary, machine.loader if machine else "", machine.interp if machine else "")
+    needs, misnamed, refused, nameless = _requirements(binary)
+    imports = binary.imports
+    if nameless:
+        imports = tuple(
+            i._replace(version=UNVERSIONED, file="") if (i.file, i.version) in nameless else i
+            for i in imports
+        )
+    is_library = not binary.interp or binary.is_shared_object
+    has_runpath = DT_RUNPATH in binary.tags
     return Facts(
-        Kind.PROGRAM if binary.interp and not binary.is_shared_object else Kind.LIBRARY,
-        arch,
-        binary.soname,
-        binary.interp,
-        alien,
-        needed,
-        binary.needs,
-        binary.imports,
+        kind=Kind.LIBRARY if is_library else Kind.PROGRAM,
+        arch=arch,
+        soname=binary.soname,
+        interp=binary.interp,
+        alien=alien,
+        needed=needed,
+        needs=needs,
+        imports=imports,
+        misnamed=misnamed,
+        rpath=binary.string(binary.tags[DT_RPATH]) if DT_RPATH in binary.tags and not has_runpath else "",
+        runpath=binary.string(binary.tags[DT_RUNPATH]) if has_runpath else "",
+        relr=bool(DT_RELR in binary.tags and binary.tags.get(DT_RELRSZ, 0)),
+        refused=refused,
+        remarks=remarks_of(binary, arch),
+        exports=exports_of(binary) if with_exports and is_library and not alien else None,
+    )
+
+
+def exports_of(binary: Elf) -> Exports:
+    """What others can bind to in a file; raises `MalformedInput`."""
+    lookup = Lookup(binary)
+    versioned = DT_VERDEF in binary.tags or DT_VERNEED in binary.tags
+    symbols: set[tuple[str, str]] = set()
+    for name, index, node, hidden in lookup.exported() if binary.dynamic else ():
+        if not versioned:
+            symbols.add((UNVERSIONED, name))
+            continue
+        symbols.add((node or BASE, name))
+        if index <= _OLDEST or not hidden:
+            symbols.add((UNVERSIONED, name))
+        if not node and hidden:
+            symbols.discard((BASE, name))
+    nodes = None
+    if DT_VERDEF in binary.tags:
+        nodes = frozenset(d.name for d in lookup.definitions if d.hash == _hash_of(d.name))
+    return Exports(versioned, nodes, frozenset(symbols))
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash_of(version: str) -> int:
+    return elf_hash(version.encode("utf-8", "surrogateescape"))
+
+
+def _requirements(
+    binary: Elf,
+) -> tuple[tuple[Need, ...], frozenset[tuple[str, str]], str, frozenset[tuple[str, str]]]:
+    """The required versions; those with a wrong hash; why ld.so refuses the table; those whose hash is 0.
+
+    A reference at a version whose hash is 0 is one without a version (elf/dl-reloc.c: RESOLVE_MAP).
+    """
+    if DT_VERNEED not in binary.tags:
+        return (), frozenset(), "", frozenset()
+    found = Lookup(binary).requirements
+    files: dict[str, tuple[list[str], set[str]]] = {}
+    for need in found:
+        versions, weak = files.setdefault(need.file, ([], set()))
+        versions.append(need.name)
+        if need.flags & VER_FLG_WEAK:
+            weak.add(need.name)
+    refused = f"unsupported version {found[0].revision} of Verneed record" if found[0].revision != 1 else ""
+    return (
+        tuple(Need(file, tuple(versions), frozenset(weak)) for file, (versions, weak) in files.items()),
+        frozenset((r.file, r.name) for r in found if r.hash != _hash_of(r.name)),
+        refused,
+        frozenset((r.file, r.name) for r in found if r.hash == 0),
     )
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pipeline import elf
 from pipeline.core.errors import EvidenceError
-from pipeline.elf.image import MAGIC
+from pipeline.elf.image import MAGIC, ForeignElf
 from pipeline.scan import archives
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts, facts_of
@@ -28,25 +28,31 @@ INSIDE = "!"
 
 @dataclass(frozen=True)
 class Item:
-    """One ELF file, or something that could not be read: exactly one of ``facts`` and ``trouble`` is set.
+    """One ELF file, something that could not be read, or a link: one of ``facts``, ``trouble``, ``link``.
 
-    ``file`` is the path on disk, ``member`` the name in the archive it is ("" if it is none).
+    ``file`` is the path on disk, ``member`` the name in the archive it is ("" if it is none). ``link`` is
+    where a symbolic link of an archive points (a hard link's target begins with "/"). ``foreign``: an ELF
+    file of another class or byte order, which ld.so passes over when it searches.
     """
 
     file: str
     member: str = ""
     facts: Facts | None = None
     trouble: str = ""
+    link: str = ""
+    foreign: bool = False
 
     @property
     def name(self) -> str:
         """The whole name, unprintable characters as escapes."""
         whole = f"{self.file}{INSIDE}{self.member}" if self.member else self.file
+        if whole.isprintable():
+            return whole
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole)
 
 
 def items(path: Path, limits: Limits | None = None) -> Iterator[Item]:
-    """The ELF files at ``path``: the file itself, those below it, or those in it.
+    """The ELF files at ``path``: the file itself, those below it, or those in it; and the links in archives.
 
     A file that was named and is neither ELF nor an archive is trouble; one that a directory merely holds is
     passed over.
@@ -95,7 +101,7 @@ def _file(path: str, limits: Limits, *, named: bool) -> Iterator[Item]:
         with open(path, "rb") as file:  # noqa: PTH123
             yield from _archive(path, "", file, limits, 1, named=named)
     except EvidenceError as e:
-        yield Item(path, trouble=e.message)
+        yield Item(path, trouble=e.message, foreign=isinstance(e, ForeignElf))
     except OSError as e:
         yield Item(path, trouble=_why(e))
 
@@ -112,6 +118,9 @@ def _archive(
             return
         for member in found:
             name = f"{inside}{INSIDE}{member.name}" if inside else member.name
+            if member.link:
+                yield Item(path, name, link=member.link)
+                continue
             yield from _member(path, name, member.data, limits, depth)
     except EvidenceError as e:
         yield Item(path, inside, trouble=e.message)
@@ -122,9 +131,11 @@ def _archive(
 def _member(path: str, name: str, data: bytes, limits: Limits, depth: int) -> Iterator[Item]:
     if data[:4] == MAGIC:
         try:
-            yield Item(path, name, facts=facts_of(elf.parse(data, f"{path}{INSIDE}{name}")))
+            yield Item(
+                path, name, facts=facts_of(elf.parse(data, f"{path}{INSIDE}{name}"), with_exports=True)
+            )
         except EvidenceError as e:
-            yield Item(path, name, trouble=e.message)
+            yield Item(path, name, trouble=e.message, foreign=isinstance(e, ForeignElf))
         return
     kind = archives.kind_of(data[:1024])
     if kind in ("", "ar"):

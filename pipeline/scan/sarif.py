@@ -19,11 +19,14 @@ RULES = {
     "missing-symbol": "A release lacks a symbol that the file needs",
     "missing-version": "A release lacks a version node that the file needs",
     "missing-library": "A release lacks a library of glibc that the file needs",
+    "refused": "A release's loader refuses the file",
     "unknown": "The file could not be judged",
 }
 
 
 def _rule(missing: Missing) -> str:
+    if missing.says:
+        return "refused"
     if missing.symbol:
         return "missing-symbol"
     return "missing-version" if missing.node else "missing-library"
@@ -52,7 +55,8 @@ def _results(scanned: Scanned, profile: str) -> list[dict[str, Any]]:
         if judgement.answer is Answer.FAILS:
             because = f" ({judgement.reason})" if judgement.reason else ""
             for missing in judgement.missing:
-                key = (_rule(missing), "error", f"{missing}{because} is missing")
+                text = missing.says or f"{missing} is missing"
+                key = (_rule(missing), "error", f"{text}{because}")
                 releases.setdefault(key, []).append(release)
         elif judgement.answer is Answer.UNKNOWN:
             releases.setdefault(("unknown", "warning", judgement.reason), []).append(release)

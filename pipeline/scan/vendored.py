@@ -1,69 +1,76 @@
 """Libraries that come along: a program whose own library fails on a release fails there too.
 
-Files of one input (a wheel with its ``.libs``, a directory, an RPM) are taken to be used together. A needed
-library that is not glibc's is looked for among them by soname or base name.
+Each file is judged with what the loader maps for it (`pipeline.scan.loading`). A library's own trouble is
+looked at again in the scope of the program that loads it, for there it may find more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from pipeline.scan.inputs import Item
-from pipeline.scan.judge import Answer, Judgement
-
-Judged = tuple[Item, Mapping[str, Judgement]]
-
-
-def with_companions(found: Sequence[Judged]) -> list[dict[str, Judgement]]:
-    """The judgements of files, each with what its companions' judgements bring it."""
-    by_name: dict[tuple[str, str], list[int]] = {}
-    for number, (item, _) in enumerate(found):
-        if item.facts and not item.facts.alien:
-            base = (item.member or item.file).rpartition("/")[2]
-            for name in {item.facts.soname, base} - {""}:
-                by_name.setdefault((item.facts.arch, name), []).append(number)
-    companions: dict[int, dict[str, list[int]]] = {}
-    judged = [dict(judgements) for _, judgements in found]
-    for number, (item, judgements) in enumerate(found):
-        wanted = {name for j in judgements.values() for name in j.elsewhere}
-        arch = item.facts.arch if item.facts else ""
-        own = {name: by_name[arch, name] for name in sorted(wanted) if (arch, name) in by_name}
-        if own:
-            companions[number] = own
-            for release, j in judgements.items():
-                left = tuple(n for n in j.elsewhere if n not in own)
-                judged[number][release] = replace(j, elsewhere=left)
-    while _carried_on(found, companions, judged):  # an answer only ever gets worse, so this ends
-        pass
-    return judged
+from pipeline.scan.facts import Kind
+from pipeline.scan.judge import Answer, Companion, Judgement, Release, Setting, judge
+from pipeline.scan.loading import Loaded, Scene
 
 
-def _carried_on(
-    found: Sequence[Judged],
-    companions: Mapping[int, Mapping[str, Sequence[int]]],
-    judged: list[dict[str, Judgement]],
-) -> bool:
-    """Carry answers one step from libraries to those who need them; whether any answer changed."""
-    changed = False
-    for number, libraries in companions.items():
-        for release, own in judged[number].items():
-            new = own
-            for name, numbers in libraries.items():
-                copies = [(found[n][0].name, judged[n][release]) for n in numbers]
-                new = _with_library(new, name, copies)
-            if new.answer is not own.answer:
-                judged[number][release] = new
-                changed = True
-    return changed
+@dataclass
+class Together:
+    """The files of a scan, judged together. ``releases``: architecture -> the releases asked of its files."""
 
+    scene: Scene
+    releases: Mapping[str, Sequence[Release]]
+    _settings: dict[int, tuple[Loaded, Setting]] = field(default_factory=dict)
+    _alone: dict[int, dict[str, Judgement]] = field(default_factory=dict)
 
-def _with_library(own: Judgement, name: str, copies: Sequence[tuple[str, Judgement]]) -> Judgement:
-    """``copies`` are the files that may be the library ``name``, of which one will be loaded."""
-    answers = {j.answer for _, j in copies} - {Answer.NOT_APPLICABLE}
-    if answers == {Answer.FAILS} and own.answer in (Answer.STARTS, Answer.UNKNOWN):
-        file, library = next((f, j) for f, j in copies if j.answer is Answer.FAILS)
-        return replace(own, answer=Answer.FAILS, missing=library.missing, reason=f"its library {file} fails")
-    if answers - {Answer.STARTS} and own.answer is Answer.STARTS:
-        return replace(own, answer=Answer.UNKNOWN, reason=f"the {name} that comes along may not start")
-    return own
+    def judgements(self, number: int) -> dict[str, Judgement]:
+        """The answers for a file, by release, its libraries' trouble included."""
+        own = dict(self._judged_alone(number))
+        loaded = self._setting(number)[0]
+        for companion in loaded.files[1:]:
+            for release in self.releases[self.scene.facts(number).arch]:
+                own[release.name] = self._with_library(own[release.name], number, companion, release)
+        return own
+
+    def _judged_alone(self, number: int) -> dict[str, Judgement]:
+        """The answers for a file, of its libraries only their symbols considered."""
+        if number not in self._alone:
+            facts = self.scene.facts(number)
+            setting = self._setting(number)[1]
+            self._alone[number] = {r.name: judge(facts, r, setting) for r in self.releases[facts.arch]}
+        return self._alone[number]
+
+    def _setting(self, number: int) -> tuple[Loaded, Setting]:
+        if number not in self._settings:
+            loaded = self.scene.loaded(number)
+            # what a file finds in itself, its import table does not list: only libraries are asked
+            companions = {
+                n: Companion(self.scene.items[n].name, self.scene.exports(n)) for n in loaded.files[1:]
+            }
+            names = {
+                name: companions[where] if where >= 0 and where in companions else where
+                for name, where in loaded.names.items()
+                if where != number
+            }
+            self._settings[number] = loaded, Setting(names, tuple(companions.values()))
+        return self._settings[number]
+
+    def _with_library(self, own: Judgement, number: int, companion: int, release: Release) -> Judgement:
+        """``own`` with what the library ``companion`` means for the file ``number``."""
+        item, setting = self.scene.items[companion], self._setting(number)[1]
+        if item.facts is None:
+            why = f"its library {item.name} could not be read: {item.trouble}"
+            return replace(own, answer=Answer.UNKNOWN, reason=why) if own.answer is Answer.STARTS else own
+        library = self._judged_alone(companion)[release.name]
+        closed = self.scene.facts(number).kind is Kind.PROGRAM and not setting.elsewhere
+        if library.answer is Answer.FAILS or (closed and library.borrowed):
+            root = Companion(self.scene.items[number].name, self.scene.exports(number))
+            whole = Setting(setting.names, (root, *setting.companions))
+            library = judge(item.facts, release, whole, closed=closed and not setting.unreadable)
+        if library.answer is Answer.FAILS and own.answer in (Answer.STARTS, Answer.UNKNOWN):
+            why = f"its library {item.name} fails"
+            return replace(own, answer=Answer.FAILS, missing=library.missing, reason=why)
+        if library.answer is Answer.UNKNOWN and own.answer is Answer.STARTS:
+            why = f"its library {item.name} may not start: {library.reason}"
+            return replace(own, answer=Answer.UNKNOWN, reason=why)
+        return own

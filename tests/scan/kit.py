@@ -17,6 +17,8 @@ from pipeline.elf import read
 
 ARCH = host_arch()
 NODE = "GLIBC_2.35"
+#: the oldest node of libc.so.6
+BASE_NODE = {"x86_64": "GLIBC_2.2.5", "aarch64": "GLIBC_2.17"}[ARCH.name]
 RSEQ = ("__rseq_flags", "__rseq_offset", "__rseq_size")
 #: the profile's releases: the first lacks the rseq symbols
 OLD, MIDDLE, NEW = "12.0", "12.0.z", "12.1"

@@ -125,7 +125,7 @@ def test_rpms(tmp_path: Path, plain: Path, rseq: Path, compressor: str) -> None:
     file = rpmwriter.write(tmp_path, "x", items=content, compressor=compressor)
     assert names(list(items(file))) == ["/usr/bin/plain", "/usr/bin/rseq"]
     inner = list(items(tar(tmp_path / "x.tar", {file.name: file.read_bytes()})))
-    assert [i.name for i in inner] == [
+    assert [i.name for i in inner if not i.link] == [
         f"{tmp_path}/x.tar!{file.name}!/usr/bin/plain",
         f"{tmp_path}/x.tar!{file.name}!/usr/bin/rseq",
     ]
