@@ -37,7 +37,7 @@ class LoaderLookup(EachRelease):
         wrong: list[str] = []
         counts: Counter[str] = Counter()
         for file in files.values():
-            wrong += [f"{file.name}: {fault}" for fault in _faults(file, counts)]
+            wrong += [f"{file.name}: {fault}" for fault in file_faults(file, counts)]
         return Answer(
             Outcome.FAIL if wrong else Outcome.PASS,
             "each symbol is found by its name and version through each hash table, as ld.so looks it up, and "
@@ -47,7 +47,7 @@ class LoaderLookup(EachRelease):
         )
 
 
-def _faults(file: ElfFile, counts: Counter[str]) -> Iterator[str]:
+def file_faults(file: ElfFile, counts: Counter[str]) -> Iterator[str]:
     """All faults of a file. A table that cannot be followed is one: it is the file that is judged."""
     for ask in (
         lambda: version_faults(file.lookup),

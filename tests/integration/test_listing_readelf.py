@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from pipeline import elf
 from pipeline.abi.delta import Change
+from pipeline.abi.files import elf_files
 from pipeline.abi.listing import PRIVATE, Entry, Listing, listing_of, listings
+from pipeline.check.abi_lookup import file_faults
 from pipeline.check.abi_nodes import misplaced
 from pipeline.core.arch import ARCHES, Arch, host_arch
 from pipeline.core.run import run
@@ -95,6 +98,15 @@ def test_every_library_and_module_of_a_glibc(debian: tuple[Arch, Path, dict[str,
     for listing in found.values():
         assert listing.arch == machine.name
         agrees(listing, root / listing.path)
+
+
+def test_the_loader_finds_what_a_glibc_lists(debian: tuple[Arch, Path, dict[str, Listing]]) -> None:
+    """Every file of a distribution's glibc, programs too: no fault, and every listed symbol looked up."""
+    _, root, found = debian
+    counts: Counter[str] = Counter()
+    for file in elf_files(root).values():
+        assert list(file_faults(file, counts)) == []
+    assert counts["symbols"] >= sum(len(listing.symbols) for listing in found.values())
 
 
 def test_a_real_loader_has_the_rseq_symbols_where_they_belong(

@@ -14,6 +14,7 @@ from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.refusal import RseqRefused, RseqRefusedLater
 from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.relro import RseqRelro
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
@@ -31,7 +32,7 @@ pytestmark = [
 
 AARCH64 = arch("aarch64")
 QEMU = "qemu-aarch64-static"
-JUDGED: tuple[PlaceCheck, ...] = (RseqTunable(), GetcpuMigration(), RseqRefused())
+JUDGED: tuple[PlaceCheck, ...] = (RseqTunable(), RseqRelro(), GetcpuMigration(), RseqRefused())
 REFUSED: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqOwn(), RseqCritical(), GetcpuPath(), GetcpuSteps(), GetcpuSpeed(),
     RseqStatic(), RseqSecure(), RseqRefusedLater(),

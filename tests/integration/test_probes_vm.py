@@ -15,6 +15,7 @@ from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.refusal import RseqRefused, RseqRefusedLater
 from pipeline.check.registration import RseqRegistered, RseqTunable
+from pipeline.check.relro import RseqRelro
 from pipeline.check.secure import RseqSecure
 from pipeline.check.speed import GetcpuSpeed
 from pipeline.check.static import RseqStatic
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
-    RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
+    RseqRegistered(), RseqTunable(), RseqRelro(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
     GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(), RseqRefused(), RseqRefusedLater(),
 )  # fmt: skip
 #: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
