@@ -34,9 +34,11 @@ def test_every_entry_can_be_read_and_names_checks_that_exist() -> None:
             one.release_of(load(profile))
 
 
-def test_an_entry_waits_only_for_checks_that_are_not_there_yet() -> None:
-    late = {e.name: e.waits for e in entry.load() if e.waits and e.waits in known_checks()}
-    assert late == {}, "these can be judged now: take `waits` away"
+def test_an_entry_that_waits_is_judged_once_its_check_is_there() -> None:
+    late = Entry(title="x", edit=(Edit(do="nothing"),), expect=("no.such",), waits="no.such")
+    ready = late.model_copy(update={"waits": "abi.delta", "expect": ("abi.delta",)})
+    assert chosen([late, ready], (), only_edits=False, waiting=False) == [ready]
+    assert chosen([late, ready], (), only_edits=False, waiting=True) == [late, ready]
 
 
 @pytest.mark.parametrize(

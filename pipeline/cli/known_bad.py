@@ -85,7 +85,9 @@ def chosen(found: Sequence[Entry], names: Sequence[str], *, only_edits: bool, wa
             f"there is no entry {absent[0]!r}", hint=f"entries: {', '.join(e.name for e in found)}"
         )
     taken = [e for e in found if not names or e.name in names]
-    return [e for e in taken if not (only_edits and e.change) and (waiting or not e.waits)]
+    return [
+        e for e in taken if not (only_edits and e.change) and (waiting or not e.waits or e.waits in known)
+    ]
 
 
 def fitting(found: Sequence[Entry], profile: Profile, machine: Arch, *, named: bool) -> list[Entry]:
