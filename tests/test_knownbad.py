@@ -17,7 +17,7 @@ from pipeline.elf import read as read_elf
 from pipeline.knownbad import edits, entry
 from pipeline.knownbad.elfedit import EDITS, ElfEdit
 from pipeline.knownbad.entry import REFUSED, Change, Edit, Entry, Record
-from pipeline.knownbad.judge import Judgement, judge_record, known_checks, red, unanswered
+from pipeline.knownbad.judge import Judgement, judge_record, red, unanswered
 from pipeline.profile import load
 from tests.report.factory import draft
 
