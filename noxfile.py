@@ -95,7 +95,10 @@ def call(session: nox.Session, verb: str, *args: str) -> None:
     session.log(f"python -m pipeline {' '.join([verb, *args, *session.posargs])}")
     python = sys.executable if session.bin_paths is None else str(Path(session.bin) / "python")
     argv = [python, "-m", "pipeline", verb, *args, *session.posargs]
-    with subprocess.Popen(argv, env=environment(session)) as process, relayed_to(process):
+    # what follows -- goes to every session named: a verb may ignore an option that another one uses
+    named = session._runner.global_config.sessions or nox.options.sessions
+    env = {**environment(session), "PIPELINE_BESIDE": " ".join(str(name) for name in named)}
+    with subprocess.Popen(argv, env=env) as process, relayed_to(process):
         status = process.wait()
     if status:
         sys.exit(status if status > 0 else 128 - status)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -249,7 +250,7 @@ def choose(*arguments: str) -> Choice:
     chosen: list[Choice] = []
 
     @click.command()
-    @choice_options
+    @choice_options("verify")
     def verb(choice: Choice) -> None:
         chosen.append(choice)
 
@@ -379,6 +380,37 @@ def test_a_report_may_go_to_a_directory_that_is_there_or_not(tmp_path: Path) -> 
     for out in (tmp_path, tmp_path / "new" / "below"):
         report.check_writable(out)
         assert [p for p in out.iterdir() if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "option"),
+    [
+        ("setup", ["--check", "--up-to", "9999"], "--up-to"),
+        ("setup", ["--kernel", "nonsense"], "--kernel"),
+        ("setup", ["--release", "9.1"], "--release"),
+        ("build", ["--kernel", "nonsense"], "--kernel"),
+        ("bench", ["--own-tests"], "--own-tests"),
+        ("baseline", ["--kernel", "stable"], "--kernel"),
+    ],
+)
+def test_an_option_that_a_verb_does_not_use_is_refused(
+    verb: str, arguments: list[str], option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIPELINE_BESIDE", raising=False)
+    command = import_module(f"pipeline.cli.{verb}").command
+    with pytest.raises(UsageError, match=f"{verb} has no use for {option}"):
+        command.main(arguments, standalone_mode=False)
+
+
+def test_an_option_of_a_verb_beside_it_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nox -s setup build verify -- --kernel k` is one command line for three verbs."""
+    monkeypatch.setenv("PIPELINE_BESIDE", "setup build verify")
+    command = import_module("pipeline.cli.setup").command
+    with pytest.raises(UsageError, match="--check prints a table in setup and runs"):
+        command.main(["--check", "--kernel", "k"], standalone_mode=False)
+    monkeypatch.setenv("PIPELINE_BESIDE", "setup")
+    with pytest.raises(UsageError, match="setup has no use for --kernel"):
+        command.main(["--check", "--kernel", "k"], standalone_mode=False)
 
 
 def test_what_the_user_chooses_arrives() -> None:

@@ -189,7 +189,7 @@ def test_setup_check_prints_the_table_and_changes_nothing(tmp_path: Path) -> Non
     assert "missing" in done.stdout
     for entry in hosttools.tools(("run", "host-build", "vm")):
         assert entry.name in done.stdout
-    assert "to mend it, as root: dnf install -y" in done.stderr
+    assert "to install it, as root: dnf install -y" in done.stderr
     assert not calls.exists()
 
 

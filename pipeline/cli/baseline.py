@@ -47,7 +47,7 @@ class Given:
 
 
 @click.command()
-@choice_options
+@choice_options("baseline")
 @click.option("--from-rpm", "rpms", multiple=True, metavar="FILE|URL", help="List these RPMs (repeatable).")
 @click.option(
     "--from-deb", "debs", multiple=True, type=click.Path(path_type=Path), help="List these debs (repeatable)."

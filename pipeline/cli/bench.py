@@ -25,7 +25,7 @@ from pipeline.report import check_writable
 @click.option(
     "--only", type=click.Choice(["build", "abi", "scan"]), help="Only this one (build takes half an hour)."
 )
-@choice_options
+@choice_options("bench")
 def command(only: str | None, choice: Choice) -> int:
     """Three releases against one plain build, our listing against abidiff, our scan against readelf.
 

@@ -23,7 +23,7 @@ from pipeline.verify.sites import Sites
 )
 @distgit_option
 @lookaside_option
-@choice_options
+@choice_options("build")
 def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ...], choice: Choice) -> int:
     """Build the RPMs of each chosen target. What is already built is found, not built again."""
     profile, _ = choice.profile()

@@ -29,7 +29,7 @@ from pipeline.verify.sites import Sites
 @click.option("--good", type=int, default=0, metavar="N", help="Verify the good releases N times under load.")
 @click.option("--lanes", type=int, default=0, metavar="N", help="Entries judged side by side (default: 2).")
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
-@choice_options
+@choice_options("known-bad")
 def command(
     *,
     names: tuple[str, ...],

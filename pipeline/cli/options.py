@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
+from click.core import ParameterSource
 
 from pipeline import profile as profiles
 from pipeline import source as sources
@@ -138,9 +139,46 @@ def check_settings(place: Literal["container", "host"]) -> None:
         )
 
 
-def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the shared options to a command and hand them over as ``choice``."""
+#: Which of the shared options each verb uses; ``verify`` uses all of them.
+_BUILDS = frozenset({"profile", "arches", "source", "image", "places", "aarch64_build", "shared_cache"})
+USES: Mapping[str, frozenset[str]] = {
+    "setup": frozenset({"profile", "source", "image", "places"}),
+    "build": _BUILDS | {"releases", "up_to", "own_tests"},
+    "verify": _BUILDS | {"releases", "up_to", "own_tests", "kernels"},
+    "baseline": _BUILDS | {"releases", "up_to"},
+    "bench": _BUILDS,
+    "known-bad": _BUILDS | {"kernels"},
+}
+#: Verbs that one command line is given to (`nox -s setup build verify -- OPTIONS`); noxfile.py sets it.
+BESIDE = "PIPELINE_BESIDE"
 
+
+def _refuse_unused(verb: str) -> None:
+    """Raise `UsageError` for a shared option that this verb, and every verb beside it, would ignore."""
+    context = click.get_current_context()
+    beside = {verb, *os.environ.get(BESIDE, "").split()}
+    used = frozenset[str]().union(*(USES.get(name, frozenset()) for name in beside))
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        shared = any(name in of for of in USES.values())
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if shared and given and name not in used:
+            verbs = ", ".join(v for v, of in USES.items() if name in of)
+            raise UsageError(
+                f"{verb} has no use for {parameter.opts[0]}", hint=f"leave it out; it is for: {verbs}"
+            )
+
+
+def choice_options(verb: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the shared options to a verb's command and hand them over as ``choice``.
+
+    A verb takes them all, for one command line may be for several verbs; those that none of these uses are
+    refused.
+    """
+    return functools.partial(_with_choice, verb)
+
+
+def _with_choice(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--profile", "profile", default="auto", metavar="NAME|FILE", help="auto, el9, bookworm, a TOML file."
     )
@@ -166,7 +204,10 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--up-to", default="", metavar="PATCH", help="Stop each series after this patch.")
     @click.option(
-        "--check", "own_tests", is_flag=True, help="Run glibc's own rseq tests and ABI check in the build."
+        *(("--own-tests",) if verb == "setup" else ("--own-tests", "--check")),
+        "own_tests",
+        is_flag=True,
+        help="Run glibc's own rseq tests and ABI check in the build.",
     )
     @click.option(
         "--ccache-remote", "shared_cache", default="", metavar="URL", envvar=sharedcache.VARIABLE,
@@ -188,6 +229,7 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
         shared_cache: str,
         **kwargs: Any,
     ) -> Any:
+        _refuse_unused(verb)
         for place in places:
             kind, _, machine = place.partition(":")  # ssh would take a machine "-x" for an option
             if place not in PLACES and (kind != "ssh" or machine[:1] in ("", "-")):

@@ -38,7 +38,7 @@ from pipeline.verify.sites import Sites
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
 @distgit_option
 @lookaside_option
-@choice_options
+@choice_options("verify")
 def command(
     *,
     out: Path | None,
