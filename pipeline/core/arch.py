@@ -14,7 +14,8 @@ class Arch:
 
     ``rseq_signature`` and ``rseq_syscall`` are from the kernel's user-space interface
     (``asm/unistd.h``; the signature is glibc's ``RSEQ_SIG``). ``loader`` is the soname of ld.so,
-    ``interp`` the path programs name in PT_INTERP.
+    ``interp`` the path programs name in PT_INTERP. ``largest_page`` is that of memory in bytes (the psABI's
+    maximum that linkers go by).
     """
 
     name: str
@@ -26,15 +27,16 @@ class Arch:
     qemu: str
     rseq_signature: int
     rseq_syscall: int
+    largest_page: int
 
 
 ARCHES = {
     a.name: a
     for a in (
         Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
-             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334),
+             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334, 4096),
         Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
-             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 293),
+             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 293, 65536),
     )
 }  # fmt: skip
 
