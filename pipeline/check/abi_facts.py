@@ -15,8 +15,9 @@ from pipeline.abi.delta import Change, parse_changes
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
 from pipeline.check import Bench, StaticCheck
+from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
-from pipeline.core.errors import EvidenceError, UsageError, WorldError
+from pipeline.core.errors import EvidenceError, PipelineError, UsageError
 from pipeline.core.outcome import Finding, Outcome, Question, Target
 from pipeline.core.store import digest
 from pipeline.profile import for_arch
@@ -40,10 +41,8 @@ def answered(question: Question, expected: str, ask: Callable[[], Answer]) -> Fi
     """The finding of one question. What cannot be read is an ERROR of this question and spoils no other."""
     try:
         answer = ask()
-    except (EvidenceError, OSError) as e:
-        answer = Answer(Outcome.ERROR, expected, _words(e))
-    except WorldError as e:
-        answer = Answer(Outcome.MISSING, expected, _words(e))
+    except (PipelineError, OSError) as e:
+        answer = Answer(outcome_of(e), expected, words_of(e))
     return Finding(
         **question.model_dump(),
         outcome=answer.outcome,
@@ -81,10 +80,6 @@ def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
         raise UsageError(
             f"profile {bench.profile.name}: {e}", hint="mend the line; sizes belong to data alone"
         ) from None
-
-
-def _words(error: EvidenceError | WorldError | OSError) -> str:
-    return str(error) if isinstance(error, OSError) else error.explained
 
 
 def shown(lines: Collection[str]) -> str:

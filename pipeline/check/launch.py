@@ -245,7 +245,7 @@ def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tup
     if result.timed_out:
         return Outcome.MISSING, f"timed out after {result.seconds:.0f} s"
     if result.error and not result.error.startswith("exec "):
-        return Outcome.MISSING, result.error  # the place, not the release, is to blame
+        return Outcome.MISSING if result.place_at_fault else Outcome.ERROR, result.error
     if wanting:
         return _refused(result, f"{PROBES}/{start.program}", wanting)
     return started(result, start.program, _size(bench, start, batch.facts))

@@ -21,8 +21,6 @@ from pipeline.profile import Release
 PROBES = "/probes"
 #: Exit status of a probe that the place does not let work (probe.h: CANNOT).
 CANNOT = 77
-#: Why a runner could not start a job, where the place and not the release is to blame.
-_PLACE_ERRORS = ("chroot ", "chdir ", "fork", "nobody said")
 #: What a kernel with rseq says to a call that is wrong in every way.
 HAS_RSEQ = "EINVAL"
 #: cpu_id of an area that was never registered, and of one that glibc did not register (linux/rseq.h).
@@ -110,8 +108,7 @@ class Answers:
         if result.timed_out:
             raise Unanswered(Outcome.MISSING, f"timed out after {result.seconds:.0f} s{said}")
         if result.error:
-            place = result.error.startswith(_PLACE_ERRORS)
-            raise Unanswered(Outcome.MISSING if place else Outcome.ERROR, result.error)
+            raise Unanswered(Outcome.MISSING if result.place_at_fault else Outcome.ERROR, result.error)
         if result.status == CANNOT:
             raise Unanswered(Outcome.MISSING, f"the place does not let the probe work{said}")
         if result.status != 0:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.check import Bench, StaticCheck
+from pipeline.check.rule import Absent, outcome_of, words_of
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, PipelineError
 from pipeline.core.outcome import Finding, Outcome, Question
@@ -53,7 +54,7 @@ def probe_rpm(bench: Bench, program: str) -> Path:
     return transaction.probe_rpm(bench.programs / program, bench.arch)
 
 
-class NotThere(EvidenceError):
+class NotThere(Absent):
     """What was to be judged is absent (MISSING), not broken (ERROR)."""
 
 
@@ -102,10 +103,8 @@ def _answered(question: Question, expected: str, ask: Callable[[], tuple[Outcome
         outcome, seen = ask()
     except NotCompiled as e:
         outcome, seen = e.outcome, e.message
-    except PipelineError as e:
-        unreadable = isinstance(e, EvidenceError) and not isinstance(e, NotThere)
-        outcome = Outcome.ERROR if unreadable else Outcome.MISSING
-        seen = e.explained
+    except (PipelineError, OSError) as e:
+        outcome, seen = outcome_of(e), words_of(e)
     return Finding(**question.model_dump(), outcome=outcome, expected=expected, seen=seen)
 
 

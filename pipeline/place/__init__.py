@@ -17,6 +17,9 @@ from pydantic import ConfigDict
 
 from pipeline.core.errors import EvidenceError
 
+#: How the runner begins its words about a place that does not let a job start (`pipeline/probes/runner.c`).
+PLACE_ERRORS = ("chroot ", "chdir ", "fork", "nobody said")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -65,6 +68,11 @@ class JobResult:
                 raise EvidenceError(f"job {self.id} printed a line that is no JSON object: {line[:120]!r}")
             objects.append(value)
         return objects
+
+    @property
+    def place_at_fault(self) -> bool:
+        """Whether it is the place, not the program, for which the runner could not start the job."""
+        return self.error.startswith(PLACE_ERRORS)
 
     def ending(self) -> str:
         """``status 0``, ``signal 11``, ``timed out`` or why it did not start."""

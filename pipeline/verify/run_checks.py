@@ -10,10 +10,11 @@ from pathlib import Path
 from pipeline.abi import baseline
 from pipeline.build import workshop
 from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch
-from pipeline.core.errors import EvidenceError, NoSpace, PipelineError
-from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
+from pipeline.core.errors import PipelineError
+from pipeline.core.outcome import Finding, NotJudged, Question, Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import Built, FileRecord, timestamp
 from pipeline.core.run import first_line
@@ -109,23 +110,20 @@ def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
         return
     try:
         notes.findings += [f for f in check.run(bench) if notes.about(f.target)]
-    except NoSpace:  # says nothing of what is judged, and there is no room for a report either
-        raise
-    except PipelineError as e:
-        outcome = Outcome.ERROR if isinstance(e, EvidenceError) else Outcome.MISSING
-        notes.findings += [unanswered(q, outcome, e) for q in questions]
+    except (PipelineError, OSError) as e:
+        notes.findings += [unanswered(q, e) for q in questions]
 
 
-def unanswered(question: Question, outcome: Outcome, error: PipelineError) -> Finding:
-    """The finding of a question that the check could not come to."""
+def unanswered(question: Question, error: PipelineError | OSError) -> Finding:
+    """The finding of a question that the check could not come to; raises what is of no single question."""
     return Finding(
         check=question.check,
         target=question.target,
         case=question.case,
         place=question.place,
-        outcome=outcome,
+        outcome=outcome_of(error),
         expected="an answer",
-        seen=error.explained,
+        seen=words_of(error),
     )
 
 
@@ -142,10 +140,9 @@ def watch(
     ]
     try:
         seen = observe(site, bench, jobs, fresh=fresh)
-    except NoSpace:
-        raise
-    except PipelineError as e:
-        seen = Observation(BatchResult(facts=None, results={}, trouble=e.explained), timestamp(), None)
+    except (PipelineError, OSError) as e:
+        outcome_of(e)  # raises what is not the place's
+        seen = Observation(BatchResult(facts=None, results={}, trouble=words_of(e)), timestamp(), None)
     if seen.reused:
         say(f"{place.name}: nothing changed since it was observed at {seen.at}")
     batch = seen.batch
@@ -165,8 +162,8 @@ def watch(
         notes.questions += questions
         try:
             answers += [a for a in check.judge(bench, place.name, batch) if notes.about(a.target)]
-        except EvidenceError as e:
-            answers += [unanswered(q, Outcome.ERROR, e) for q in questions]
+        except (PipelineError, OSError) as e:
+            answers += [unanswered(q, e) for q in questions]
     findings = [a for a in answers if isinstance(a, Finding)]
     notes.findings += findings
     notes.declined += [a for a in answers if isinstance(a, NotJudged)]
