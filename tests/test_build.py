@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.build.builder import Builder, Options, mode_for, source_archive
+from pipeline.build.builder import Builder, ForeignBuild, Options, build_all, source_archive
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
-from pipeline.core.arch import ARCHES, host_arch
+from pipeline.core.arch import ARCHES, Arch, host_arch
 from pipeline.core.errors import UsageError
+from pipeline.core.records import ImageRecord
 from pipeline.core.run import run
 from pipeline.core.store import key_of
 from pipeline.host import image as images
+from pipeline.host.engine import Engine
+from pipeline.host.image import BuildImage
 from pipeline.source import FetchedSource
 from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
 
@@ -88,10 +91,65 @@ def test_up_to_a_patch_nobody_knows(tiny: Tiny) -> None:
     assert "0001-withdraw.patch" in failed.value.hint
 
 
-def test_how_a_target_is_built() -> None:
-    assert mode_for(host_arch(), Options(foreign="emulated")) == "native"
-    assert mode_for(FOREIGN, Options()) == "cross"
-    assert mode_for(FOREIGN, Options(foreign="emulated")) == "emulated"
+class TestHowATargetIsBuilt:
+    """The workplace says whether it has a cross compiler; the user may name the way."""
+
+    @staticmethod
+    def builder(
+        tiny: Tiny, monkeypatch: pytest.MonkeyPatch, options: Options, compiler: str | None
+    ) -> tuple[Builder, list[Arch]]:
+        made: list[Arch] = []
+
+        def ensure(*_: Any, machine: Arch, **__: Any) -> BuildImage:
+            made.append(machine)
+            tools = {} if compiler is None else {f"{FOREIGN.triplet}-gcc": compiler}
+            record = ImageRecord(id="sha256:1", base="ubi", pinned=True, tools=tools)
+            return BuildImage(Engine("podman"), "image", record)
+
+        monkeypatch.setattr(images, "ensure", ensure)
+        return tiny.builder(options), made
+
+    def test_the_host_s_own_architecture_and_what_is_named(
+        self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ours, made = self.builder(tiny, monkeypatch, Options(foreign="emulated"), "gcc 12")
+        assert (ours.mode(host_arch()), ours.mode(FOREIGN), made) == ("native", "emulated", [])
+
+    @pytest.mark.parametrize("foreign", ["auto", "cross"])
+    def test_with_a_cross_compiler(
+        self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, foreign: ForeignBuild
+    ) -> None:
+        ours, made = self.builder(tiny, monkeypatch, Options(foreign=foreign), "gcc 12")
+        assert ours.workplace(FOREIGN).mode == "cross"
+        assert set(made) == {host_arch()}
+
+    def test_without_one_it_is_emulated_and_said_once(
+        self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        ours, made = self.builder(tiny, monkeypatch, Options(), "")
+        assert ours.workplace(FOREIGN).mode == "emulated"
+        assert ours.stopping_at("x").mode(FOREIGN) == "emulated"
+        assert made == [host_arch(), FOREIGN]
+        said = " ".join(capfd.readouterr().err.split())
+        assert said.count(f"the build image (ubi) has no compiler for {FOREIGN.name}") == 1
+        assert "hours" in said
+        assert "--image bookworm" in said
+
+    def test_asked_for_by_name_without_one_nothing_is_built(
+        self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ours, _ = self.builder(tiny, monkeypatch, Options(foreign="cross"), "")
+        monkeypatch.setattr(Builder, "make", lambda *_: pytest.fail("something was built"))
+        file = tiny.target("1.0").model_copy(update={"arch": FOREIGN.name})
+        with pytest.raises(UsageError, match="nothing can be cross-built") as failed:
+            build_all(ours, [tiny.target("1.0"), file])
+        assert "--aarch64-build emulated" in failed.value.hint
+
+    def test_on_a_host_without_one(self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "sh").symlink_to("/bin/sh")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(UsageError, match="the host has no compiler for"):
+            tiny.builder(Options(place="host")).mode(FOREIGN)
 
 
 def test_an_emulated_build_needs_a_container(tiny: Tiny) -> None:
@@ -105,9 +163,11 @@ def test_an_image_is_made_once_for_the_machine_that_runs_it(
 ) -> None:
     asked: list[Any] = []
 
-    def ensure(*_: Any, **named: Any) -> str:
+    def ensure(*_: Any, **named: Any) -> BuildImage:
         asked.append(named)
-        return "image"
+        tools = {f"{FOREIGN.triplet}-gcc": "gcc 12"}
+        record = ImageRecord(id="sha256:1", base="x", pinned=True, tools=tools)
+        return BuildImage(Engine("podman"), "image", record)
 
     monkeypatch.setattr(images, "ensure", ensure)
     cross = tiny.builder(Options(image="other"))

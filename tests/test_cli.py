@@ -416,7 +416,7 @@ def test_an_option_of_a_verb_beside_it_is_not_refused(monkeypatch: pytest.Monkey
 def test_what_the_user_chooses_arrives() -> None:
     plain = choose()
     assert (plain.profile_name, plain.releases, plain.arches, plain.source) == ("auto", (), (), "")
-    assert (plain.build.place, plain.build.foreign, plain.build.check) == ("container", "cross", False)
+    assert (plain.build.place, plain.build.foreign, plain.build.check) == ("container", "auto", False)
     full = choose(
         "--profile", "bookworm", "--release", "12.0", "--release", "12.1", "--arch", "x86_64",
         "--source", "dir:x", "--image", "i", "--place", "host", "--place", "ssh:me@there", "--kernel", "k",

@@ -102,12 +102,15 @@ def calls(directory: Path) -> list[str]:
 #: knows an image once it was built or imported, as a real engine does
 MEMORY = """
 case "$1 $2" in
-"image inspect") for last; do :; done; grep -qx -- "$last" {0}/known 2>/dev/null || exit 1; echo abc ;;
+"image inspect")
+  for last; do :; done; grep -qx -- "$last" {0}/known 2>/dev/null || exit 1
+  case "$4" in *Architecture*) echo "${{ARCH:-ARCHITECTURE}}" ;; *Digests*) echo ;; *) echo abc ;; esac ;;
 esac
 case "$*" in
 *build*) while [ "$1" != --tag ]; do shift; done; echo "$2" >> {0}/known ;;
 import*) echo "$3" >> {0}/known ;;
-pull*) echo "$2" >> {0}/known ;;
+pull*) for last; do :; done; echo "$last" >> {0}/known ;;
+tag*) echo "$3" >> {0}/known ;;
 *gcc*) printf 'gcc=gcc 12\\nrpm=RPM 4.18\\n' ;;
 esac
 """
@@ -115,7 +118,7 @@ esac
 
 def engine_with_memory(fake: Path) -> None:
     (fake / "grep").symlink_to("/bin/grep")
-    program(fake, "podman", MEMORY.format(fake))
+    program(fake, "podman", MEMORY.format(fake).replace("ARCHITECTURE", host_arch().deb))
 
 
 def verbs(fake: Path) -> list[str]:
@@ -188,9 +191,24 @@ def test_another_base_is_pulled_and_recorded_as_not_pinned(fake: Path, bookworm:
     engine_with_memory(fake)
     made = images.ensure(bookworm, reference="registry.example/alma:9")
     assert (made.record.base, made.record.pinned) == ("registry.example/alma:9", False)
-    assert "podman pull registry.example/alma:9" in calls(fake)
+    assert f"podman pull --quiet --platform linux/{host_arch().deb} registry.example/alma:9" in calls(fake)
+    assert f"podman tag registry.example/alma:9 {made.name}-base" in calls(fake)
     build = next(line for line in calls(fake) if " build " in line)
     assert "--network host" in build  # its packages come from that distribution's repositories
+
+
+def test_an_image_of_another_architecture_is_never_taken_for_this_one(
+    fake: Path, bookworm: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry may have the name for one architecture only, and local storage keeps one image a name."""
+    foreign = next(a for a in ARCHES.values() if a != host_arch())
+    engine_with_memory(fake)
+    monkeypatch.setattr(binfmt, "ensure", lambda _: None)
+    (fake / "known").write_text("registry.example/alma:9\n")
+    with pytest.raises(SourceUnreachable, match=f"is for {host_arch().deb}, not for {foreign.deb}"):
+        images.ensure(bookworm, reference="registry.example/alma:9", machine=foreign)
+    assert f"podman pull --quiet --platform linux/{foreign.deb} registry.example/alma:9" in calls(fake)
+    assert "build" not in verbs(fake)
 
 
 def test_an_image_that_cannot_be_pulled(fake: Path, bookworm: Profile) -> None:

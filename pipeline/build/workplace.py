@@ -67,6 +67,13 @@ class Workplace:
         versions = [run([tool, "--version"]).text.splitlines()[0] for tool in tools]
         return {"host": "; ".join(versions), "mode": self.mode}
 
+    def cross_compiler(self, machine: Arch) -> str:
+        """The first line of ``--version`` of the cross compiler for ``machine`` here; "" if there is none."""
+        script = f"{machine.triplet}-gcc --version 2>/dev/null || true"
+        if self.image and (known := self.image.record.tools.get(f"{machine.triplet}-gcc")) is not None:
+            return known
+        return self.run(["sh", "-c", script]).text.partition("\n")[0]
+
     def ccache_version(self) -> str:
         """The first line of ``ccache --version`` here; "" if there is none."""
         if self.image:

@@ -200,7 +200,7 @@ def _with_choice(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--kernel", "kernels", multiple=True, metavar="NAME|FILE", help="Kernels for --place vm.")
     @click.option(
-        "--aarch64-build", type=click.Choice(["cross", "emulated"]), default="cross", show_default=True
+        "--aarch64-build", type=click.Choice(["auto", "cross", "emulated"]), default="auto", show_default=True
     )
     @click.option("--up-to", default="", metavar="PATCH", help="Stop each series after this patch.")
     @click.option(

@@ -47,7 +47,8 @@ def ensure(machine: Arch, misc: Path = MISC) -> None:
             run(["mount", "-t", "binfmt_misc", "binfmt_misc", misc])
         except PipelineError as e:
             raise WorldError(
-                f"this kernel has no binfmt_misc: {e.message}", hint="use `--aarch64-build cross`"
+                f"this kernel has no binfmt_misc: {e.message}",
+                hint="use an image with a cross compiler (`--image bookworm`)",
             ) from e
     line = next(text for text in rule.read_text().splitlines() if text.startswith(":"))
     head, _, flags = line.rpartition(":")

@@ -9,6 +9,7 @@ try is dear where every container is a copy of its image (an ordinary user witho
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import uuid
@@ -63,6 +64,23 @@ class Engine:
             return None
         found = done.text.strip()
         return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def architecture(self, name: str) -> str:
+        """The architecture of a local image as engines call it (``amd64``, ``arm64``); "" if not there."""
+        return self._inspect(name, "{{.Architecture}}")
+
+    def digest(self, name: str, reference: str) -> str:
+        """``sha256:…`` by which a local image was pulled from ``reference``; "" if it was not."""
+        found = self._inspect(name, "{{range .RepoDigests}}{{println .}}{{end}}").split()
+        repository = re.sub(r"(@.*|:[^/]*)$", "", reference)
+        own = [line.partition("@")[2] for line in found if line.partition("@")[0] == repository]
+        return own[0] if own else ""
+
+    def _inspect(self, name: str, form: str) -> str:
+        done = run(
+            [self.program, *self.options, "image", "inspect", "--format", form, name], success_codes=None
+        )
+        return "" if done.returncode else done.text.strip()
 
     def run(
         self,

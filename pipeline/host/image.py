@@ -195,31 +195,31 @@ def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
             if found is None:
                 raise CommandFailed(f"{importer.program} built {tag} but does not know it")
         runner = engines.probe(tag, importer.program)
+    asked = dict(TOOLS)
+    for other in ARCHES.values():
+        if other != recipe.machine:
+            asked[f"{other.triplet}-gcc"] = f"{other.triplet}-gcc --version | head -n1"
     script = "\n".join(
-        f"printf '{name}=%s\\n' \"$({command} 2>/dev/null)\"" for name, command in TOOLS.items()
+        f"printf '{name}=%s\\n' \"$({command} 2>/dev/null)\"" for name, command in asked.items()
     )
     lines = runner.run(tag, ["sh", "-c", script]).text.splitlines()
     tools = dict(line.partition("=")[::2] for line in lines if "=" in line)
-    base = reference or profile.image.reference or f"mmdebstrap {profile.image.suite}"
+    base = reference or profile.image.reference
+    if base and "@" not in base and (digest := importer.digest(f"{tag}-base", base)):
+        base += f" ({digest})"  # what the tag named on that day
+    base = base or f"mmdebstrap {profile.image.suite}"
     return BuildImage(runner, tag, ImageRecord(id=found, base=base, pinned=not reference, tools=tools))
 
 
 def _base(recipe: _Recipe, engine: Engine) -> str:
     """A base image in local storage; its name."""
-    wanted = recipe.reference or recipe.profile.image.reference
-    if wanted:
-        if engine.image_id(wanted) is None:
-            try:
-                engine.call("pull", wanted, timeout=900)
-            except CommandFailed as e:
-                raise SourceUnreachable(
-                    f"image {wanted} cannot be pulled: {(e.tail or e.message).strip().splitlines()[-1]}",
-                    hint="name an image that can be had: `--image REFERENCE` (CentOS Stream 9, AlmaLinux 9), "
-                    "`--image bookworm` for the Debian build image, or load one with `podman load`",
-                ) from None
-        return wanted
     base = f"{recipe.tag}-base"
     if engine.image_id(base) is not None:
+        return base
+    wanted = recipe.reference or recipe.profile.image.reference
+    if wanted:
+        _pull(wanted, recipe.machine, engine)
+        engine.call("tag", wanted, base)
         return base
     with tempfile.TemporaryDirectory(dir=lock_dir(), prefix="base-") as work:
         tar = Path(work) / "base.tar"
@@ -227,6 +227,30 @@ def _base(recipe: _Recipe, engine: Engine) -> str:
         bootstrap(recipe.profile.image.suite, recipe.machine, names, tar)
         engine.call("import", str(tar), base)
     return base
+
+
+def _pull(wanted: str, machine: Arch, engine: Engine) -> None:
+    """Have ``wanted`` in local storage as the image of ``machine``; raises `SourceUnreachable`.
+
+    One name stands for an image of each architecture, and local storage has one of them under it.
+    """
+    if engine.architecture(wanted) == machine.deb:
+        return
+    with step(f"pull {wanted} ({machine.name})"):
+        try:
+            engine.call("pull", "--quiet", "--platform", f"linux/{machine.deb}", wanted, timeout=900)
+        except CommandFailed as e:
+            raise SourceUnreachable(
+                f"image {wanted} cannot be pulled: {engines.last_word(e)}",
+                hint="name an image that can be had: `--image REFERENCE` (CentOS Stream 9, AlmaLinux 9), "
+                "`--image bookworm` for the Debian build image, or load one with `podman load`",
+            ) from None
+    found = engine.architecture(wanted)
+    if found != machine.deb:
+        raise SourceUnreachable(
+            f"image {wanted} is for {found or 'no architecture that is known'}, not for {machine.deb}",
+            hint=f"name one that is there for {machine.name}: `--image REFERENCE`",
+        )
 
 
 def lock_dir() -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.build.workplace import Workplace
 from pipeline.check.secure import RseqSecure
 from pipeline.check.static import RseqStatic
 from pipeline.core import paths
-from pipeline.core.arch import host_arch
+from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import CommandFailed
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import ImageRecord
@@ -24,6 +26,8 @@ from pipeline.place import Job
 from pipeline.place.container import ContainerPlace
 from tests.integration import probe_bench as kit
 from tests.integration.conftest import WITNESS
+
+FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 
 pytestmark = pytest.mark.integration
 
@@ -160,3 +164,10 @@ def test_a_container_lets_static_and_secure_programs_be_watched(bare_image: Bare
         found, Outcome.PASS
     )
     assert len(found) == 9
+
+
+def test_an_image_says_which_cross_compilers_it_has(host_in_a_container: BuildImage) -> None:
+    there = Workplace(host_in_a_container, "native")
+    assert "(" in there.cross_compiler(FOREIGN)
+    assert there.cross_compiler(FOREIGN) == Workplace(None, "native").cross_compiler(FOREIGN)
+    assert there.cross_compiler(replace(FOREIGN, triplet="sparc-none-elf")) == ""
