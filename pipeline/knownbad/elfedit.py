@@ -198,6 +198,9 @@ class ElfEdit:
         at, _ = self._segment(segment)
         self._pack("QQ", at + 32, size, size)
 
+    def segment_align(self, segment: str, align: int, number: int = 0) -> None:
+        self._pack("Q", self._segment(segment, number)[0] + 48, align)
+
     def segment_offset(self, segment: str, add: int) -> None:
         """The file's copy lies elsewhere than what is mapped at the segment's address."""
         at, entry = self._segment(segment)

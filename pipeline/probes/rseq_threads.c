@@ -2,6 +2,7 @@
 /* rseq-threads N: a program with N threads beside the main one.  Says what its libc says of rseq, and for
    each thread its id, its thread pointer and the words of the area where __rseq_offset puts it.  When all
    threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.
+   Says what the kernel announces of the area (AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN; 0 before 6.3).
    Where it is AT_SECURE it says so, and lets a tracer look at its memory all the same.
    Compiled with -DSTATIC it is for a static program, whose libc.a has the rseq symbols or not.  */
 #define _GNU_SOURCE
@@ -71,6 +72,7 @@ main (int argc, char **argv)
   const unsigned int *flags = SYMBOL (__rseq_flags);
   offset = SYMBOL (__rseq_offset);
 
+  printf ("{\"from\":\"announced\",\"size\":%lu,\"align\":%lu}\n", getauxval (27), getauxval (28));
   if (getauxval (AT_SECURE))
     {
       prctl (PR_SET_DUMPABLE, 1);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rseq-tracer [--secure] PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its
+/* rseq-tracer [--secure | --announce SIZE] PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its
    threads and prints what the kernel says of each one's rseq registration, and the area's words at the
    address the kernel gave.  Static, so that nothing of the libc under test takes part.
 
    --secure: the program is AT_SECURE, as one with a set-user-ID bit is that an ordinary user starts: its real
    user is another than its effective one, which is all the kernel looks at (security/commoncap.c), so no file
    with that bit is needed, nor a mount that honours it.  Where there is but one user to be (an ordinary user's
-   own namespace), the word AT_SECURE is changed on the new program's stack before its first instruction.  */
+   own namespace), the word AT_SECURE is changed on the new program's stack before its first instruction.
+
+   --announce: the kernel seems to have an rseq area of SIZE bytes, aligned to as many: AT_RSEQ_FEATURE_SIZE and
+   AT_RSEQ_ALIGN are changed on that stack.  A kernel before 6.3 has none; there they take the places of
+   AT_CLKTCK and AT_EXECFN, which no libc starts by.  */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <err.h>
@@ -19,6 +23,9 @@
 
 #define MAX_THREADS 4096
 #define NOBODY 65534
+/* AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN, which old headers do not have.  */
+#define FEATURE_SIZE 27
+#define AREA_ALIGN 28
 /* What stands between the stack pointer and the auxiliary vector is less than this.  */
 #define MAX_WORDS 100000
 
@@ -42,10 +49,10 @@ word_at (pid_t tid, uint64_t address)
   return (uint64_t) word;
 }
 
-/* Make a program secure that was just executed: its stack holds argc, the arguments, a null word, the
-   environment, a null word and the auxiliary vector.  */
+/* Change an entry of the auxiliary vector of a program that was just executed (or, if it has none, the entry
+   INSTEAD): its stack holds argc, the arguments, a null word, the environment, a null word and that vector.  */
 static void
-set_secure (pid_t tid)
+set_auxv (pid_t tid, uint64_t type, uint64_t instead, uint64_t value)
 {
   struct user_regs_struct registers;
   struct iovec all = { &registers, sizeof registers };
@@ -60,14 +67,20 @@ set_secure (pid_t tid)
   uint64_t end = at + 8 * MAX_WORDS;
   while (at < end && word_at (tid, at) != 0)
     at += 8;
+  uint64_t place = 0;
   for (at += 8; at < end && word_at (tid, at) != AT_NULL; at += 16)
-    if (word_at (tid, at) == AT_SECURE)
-      {
-        if (ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) (at + 8), (void *) 1) < 0)
-          err (CANNOT, "this place does not permit writing a traced program's memory");
-        return;
-      }
-  errx (1, "there is no AT_SECURE in the auxiliary vector");
+    {
+      uint64_t found = word_at (tid, at);
+      if (found == type || (found == instead && place == 0))
+        place = at;
+      if (found == type)
+        break;
+    }
+  if (place == 0)
+    errx (1, "there is no entry %ju in the auxiliary vector", (uintmax_t) type);
+  if (ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) place, (void *) (uintptr_t) type) < 0
+      || ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) (place + 8), (void *) (uintptr_t) value) < 0)
+    err (CANNOT, "this place does not permit writing a traced program's memory");
 }
 
 static void
@@ -114,9 +127,10 @@ main (int argc, char **argv)
 {
   int status, first_stop = 1;
   int secure = argc > 1 && strcmp (argv[1], "--secure") == 0;
-  argv += secure;
-  if (argc < 2 + secure)
-    errx (2, "usage: rseq-tracer [--secure] PROGRAM ARG...");
+  int announced = argc > 2 && strcmp (argv[1], "--announce") == 0 ? atoi (argv[2]) : 0;
+  argv += secure + 2 * (announced > 0);
+  if (argv[1] == NULL)
+    errx (2, "usage: rseq-tracer [--secure | --announce SIZE] PROGRAM ARG...");
   /* Whether the kernel makes the program secure; the child says so.  */
   volatile int *by_kernel
     = mmap (NULL, sizeof *by_kernel, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -150,7 +164,12 @@ main (int argc, char **argv)
         {
           traced (PTRACE_SETOPTIONS, tid, (void *) (PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL));
           if (secure && !*by_kernel)
-            set_secure (tid);
+            set_auxv (tid, AT_SECURE, AT_SECURE, 1);
+          if (announced)
+            {
+              set_auxv (tid, FEATURE_SIZE, AT_CLKTCK, (uint64_t) announced);
+              set_auxv (tid, AREA_ALIGN, AT_EXECFN, (uint64_t) announced);
+            }
           if (secure)
             {
               printf ("{\"from\":\"secure\",\"by\":\"%s\"}\n", *by_kernel ? "kernel" : "tracer");

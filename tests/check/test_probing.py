@@ -8,20 +8,30 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import critical, getcpu, ownership, refusal, registration, secure, speed, static
+from pipeline.check import (
+    announced,
+    critical,
+    getcpu,
+    ownership,
+    refusal,
+    registration,
+    secure,
+    speed,
+    static,
+)
 from pipeline.check.probing import ProbeCheck
 from pipeline.core.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
 CHECKS: list[ProbeCheck] = [
-    *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *refusal.CHECKS, *ownership.CHECKS,
-    *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
+    *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *announced.CHECKS, *refusal.CHECKS,
+    *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 NEEDS_RSEQ = {
     "rseq.registered", "rseq.static", "rseq.secure", "rseq.own", "rseq.critical", "getcpu.path",
-    "getcpu.steps", "getcpu.speed", "rseq.refused-later",
+    "getcpu.steps", "getcpu.speed", "rseq.refused-later", "rseq.announced",
 }  # fmt: skip
 
 

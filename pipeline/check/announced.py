@@ -1,0 +1,43 @@
+"""A kernel that knows a larger rseq area must change nothing: glibc has room for 32 bytes and registers 32.
+
+Kernels announce their area by AT_RSEQ_FEATURE_SIZE (27) and AT_RSEQ_ALIGN (28): 28 bytes in 6.3 and 6.12,
+33 in 7.2 (measured), and more will come. A later glibc goes by that; one whose area lies in the thread
+descriptor must not, or the kernel writes into what lies behind it. No kernel is needed that does: the tracer
+changes what the kernel announces before the program's first instruction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.check import Bench
+from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
+from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.core.declaration import Declaration, Need
+from pipeline.core.outcome import Outcome
+
+#: Bytes that are announced, of the area and of its alignment: more than any kernel has today.
+ANNOUNCED = 256
+
+
+class RseqAnnounced(RseqRegistered):
+    """As `RseqRegistered`, of a program to which a larger area is announced."""
+
+    declared = Declaration(
+        name="rseq.announced",
+        question="Where the kernel announces a larger area (AT_RSEQ_FEATURE_SIZE), does rseq stay the same?",
+        needs=(Need.RSEQ,),
+    )
+
+    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+        return (f"{PROBES}/rseq-tracer", "--announce", str(ANNOUNCED), f"{PROBES}/rseq-threads", str(THREADS))
+
+    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+        heard = [x for x in answers.lines(case.job(self.name)) if x["from"] == "announced"]
+        if [(x["size"], x["align"]) for x in heard] != [(ANNOUNCED, ANNOUNCED)]:
+            raise Unanswered(Outcome.ERROR, f"{ANNOUNCED} bytes were announced, the program heard {heard}")
+        said = super().verdict(bench, case, answers)
+        return replace(said, expected=f"with {ANNOUNCED} bytes announced: {said.expected}")
+
+
+CHECKS = (RseqAnnounced(),)
