@@ -153,6 +153,8 @@ class Rseq(_Model):
     #: the version node and the (DSO NODE SYMBOL KIND SIZE) lines that must be exported together
     node: str
     symbols: list[SymbolLine]
+    #: the installed headers that come with the symbols, and with nothing else
+    headers: list[str] = ["bits/rseq.h", "sys/rseq.h"]
 
 
 class Speed(_Model):

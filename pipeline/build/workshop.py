@@ -23,6 +23,7 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from pipeline.build import described
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch, host_arch
@@ -88,10 +89,13 @@ class Fault(Frozen):
     absent: bool = False
 
 
+def description(programs: Path, release: str) -> Path:
+    """The description of a release's headers (`pipeline.build.described`); need not exist."""
+    return programs.parent / described.KIND / release
+
+
 FAULTS = "faults.json"
 _FAULTS = TypeAdapter(tuple[Fault, ...])
-#: How compilers and linkers say that the machine, not what is compiled, is the reason.
-_MACHINE = re.compile(r"internal compiler error|Killed|signal terminated|out of memory|cannot execute")
 
 
 def faults(programs: Path) -> dict[str, Fault]:
@@ -185,6 +189,7 @@ def compile_programs(
     library either.
     """
     made = made_of(programs(), profile, built)
+    headers_of = {name: described.describe(machine, workplace, b.root) for name, b in built.items()}
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
         "releases": {name: content_sha256(b.root) for name, b in built.items()},
@@ -193,6 +198,7 @@ def compile_programs(
         "script": script(
             machine, made, {n: n for n in built}, headers="H", probes="P", out="D", words="W"
         ),
+        "described": {name: directory.name for name, directory in headers_of.items()},
     }  # fmt: skip
 
     def make(into: Path) -> None:
@@ -219,6 +225,9 @@ def compile_programs(
         )  # fmt: skip
         found = tuple(_fault(one, words / one.name, built) for one in made if (words / one.name).exists())
         (into / FAULTS).write_bytes(_FAULTS.dump_json(found))
+        (into / described.KIND).mkdir()
+        for name, directory in headers_of.items():
+            (into / described.KIND / name).symlink_to(f"../../../{described.KIND}/{directory.name}")
         store.remove_tree(words)
 
     with step(f"compile the probes ({machine.name})") as at:
@@ -236,7 +245,7 @@ def _fault(one: Made, file: Path, built: Mapping[str, Built]) -> Fault:
     words = file.read_text(errors="replace").strip()
     if says_disk_full(words):
         raise NoSpace(f"no space left while {one.name} was compiled")
-    if _MACHINE.search(words):
+    if described.MACHINE.search(words):
         raise WorldError(
             f"the compiler did not end by itself while it made {one.name}: {words[-300:]}",
             hint="see `dmesg` for why (memory may have been short), then run the same command again",

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.abi import baseline
+from pipeline.build import described, workshop
 from pipeline.check import Bench, StaticCheck
-from pipeline.check.abi_facts import Answer
+from pipeline.check.abi_facts import Answer, answered, remedy
 from pipeline.check.packages import EachRelease, judged
-from pipeline.core.declaration import Declaration
-from pipeline.core.outcome import Outcome
+from pipeline.check.rpm import is_foreign
+from pipeline.core import paths
+from pipeline.core.declaration import Declaration, Scope
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Finding, Outcome, Question, Target
+from pipeline.profile import Step
 
 
 class Compile(EachRelease):
@@ -31,4 +42,128 @@ class Compile(EachRelease):
         return judged(self.expected, "no program is refused", faults, {"refused": len(faults)})
 
 
-CHECKS: tuple[StaticCheck, ...] = (Compile(),)
+def devel_path(target: Target, *, foreign: bool = False) -> Path:
+    """Where the facts of a target's headers and link-time files are committed."""
+    name = f"{target.arch}.supplied.devel" if foreign else f"{target.arch}.devel"
+    return baseline.directory_of(target).with_name(name)
+
+
+def rendered(lines: Sequence[str], origin: str) -> str:
+    """The facts as they are committed."""
+    return "\n".join([f"# headers and link-time files of {origin}", *sorted(lines)]) + "\n"
+
+
+class Committed(EachRelease):
+    """Headers and link-time files compared with the committed facts, both ways.
+
+    Of packages of another maker's spec only if facts of theirs are committed.
+    """
+
+    declared = Declaration(
+        name="devel.baseline",
+        question=(
+            "Have the types, initialisers, linker scripts, start files and archives the layouts, values and "
+            "symbols that are committed?"
+        ),
+    )
+    expected = "headers that compile, and committed facts to compare them with"
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [
+            q for q in super().questions(bench)
+            if not is_foreign(bench.built[q.target.release]) or self._path(bench, q.target.release).exists()
+        ]  # fmt: skip
+
+    def _path(self, bench: Bench, release: str) -> Path:
+        return devel_path(bench.target(release), foreign=is_foreign(bench.built[release]))
+
+    def ask(self, bench: Bench, release: str) -> Answer:
+        file = self._path(bench, release)
+        shown_path = str(file.relative_to(paths.BASELINES.parent))
+        if not file.is_file():
+            words = f"there is no {shown_path}; {remedy(bench.target(release))}"
+            return Answer(Outcome.MISSING, "committed facts", words)
+        lines = file.read_text().splitlines()
+        if sorted(lines[1:]) != lines[1:] or len(set(lines)) != len(lines):
+            raise MalformedInput(f"{file} is not as it was written", hint="restore it from git")
+        found = _described(bench, release, described.committed)
+        if isinstance(found, Answer):
+            return found
+        gone, new = set(lines[1:]) - set(found), set(found) - set(lines[1:])
+        faults = [f"- {line}" for line in sorted(gone)] + [f"+ {line}" for line in sorted(new)]
+        answer = judged(
+            f"{len(lines) - 1} facts as committed", "no difference", faults, {"facts": len(found)}
+        )
+        return Answer(answer.outcome, answer.expected, answer.seen, (shown_path,), answer.measures)
+
+
+_Facts = TypeVar("_Facts")
+
+
+def _described(bench: Bench, release: str, read: Callable[[Path], _Facts]) -> _Facts | Answer:
+    """What ``read`` finds in a release's description, or the answer where there is nothing to compare."""
+    directory = workshop.description(bench.programs, release)
+    wanted = "headers that compile"
+    if not directory.is_dir():
+        return Answer(Outcome.MISSING, wanted, f"the headers of {release} were not looked at")
+    try:
+        return read(directory)
+    except described.NoHeaders as e:
+        absent = not (bench.built[release].root / "usr" / "include" / "stdio.h").is_file()
+        supplied = bench.built[release].manifest.mode == "supplied"
+        return Answer(Outcome.MISSING if absent and supplied else Outcome.FAIL, wanted, e.message)
+
+
+class Delta(StaticCheck):
+    """From release to release nothing of headers and link-time files changes but what the symbols bring."""
+
+    declared = Declaration(
+        name="devel.delta",
+        question="From release to release, does nothing but `<sys/rseq.h>` change in headers and archives?",
+        scope=Scope.STEP,
+    )
+
+    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
+        return [
+            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
+            for step in bench.profile.step
+            if step.before in bench.built and step.after in bench.built
+        ]
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [question for _, question in self._steps(bench)]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            answered(question, "headers that compile", partial(self._ask, bench, step))
+            for step, question in self._steps(bench)
+        ]
+
+    def _ask(self, bench: Bench, step: Step) -> Answer:
+        before = _described(bench, step.before, described.facts)
+        after = _described(bench, step.after, described.facts)
+        for found in (before, after):
+            if isinstance(found, Answer):
+                return found
+        assert not isinstance(before, Answer)
+        assert not isinstance(after, Answer)
+        brings = bool(step.added) and not bench.profile.get(step.before).exports_rseq
+        theirs = tuple(f"{header}: " for header in bench.profile.rseq.headers) if brings else ()
+        faults = []
+        for key in sorted(before.keys() | after.keys()):
+            old, new = before.get(key), after.get(key)
+            if old == new or (old is None and key.startswith(theirs)):
+                continue
+            faults += [f"- {key}: {old}"] if old is not None else []
+            faults += [f"+ {key}: {new}"] if new is not None else []
+        added = sorted(k for k in after.keys() - before.keys() if theirs and k.startswith(theirs))
+        if brings and not added:
+            faults.append(f"{', '.join(bench.profile.rseq.headers)} did not come with the symbols")
+        expected = f"only new macros and types of {', '.join(bench.profile.rseq.headers)}" if brings else ""
+        return judged(
+            expected or "no difference", f"{len(after)} facts; new: {', '.join(added) or 'nothing'}", faults,
+            {"facts": len(after), "new": len(added)},
+        )  # fmt: skip
+
+
+CHECKS: tuple[StaticCheck, ...] = (Compile(), Delta())

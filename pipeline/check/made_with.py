@@ -68,7 +68,7 @@ class Section(_EachKind):
     declared = Declaration(
         name="devel.rseq",
         question=(
-            "Does a program made with a release's own <sys/rseq.h> find its area, and does the kernel "
+            "Does a program made with a release's own `<sys/rseq.h>` find its area, and does the kernel "
             "abort its critical section?"
         ),
         needs=(Need.RSEQ,),

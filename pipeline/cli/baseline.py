@@ -16,7 +16,9 @@ from pipeline import source
 from pipeline.abi import baseline, traits
 from pipeline.abi.baseline import Baseline, Origin
 from pipeline.abi.delta import Delta, delta
+from pipeline.build import described
 from pipeline.build.builder import Builder
+from pipeline.check.devel import devel_path, rendered
 from pipeline.check.packages import inventory_path, make_inventory
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core import paths, store
@@ -265,6 +267,9 @@ def _from_builds(choice: Choice, note: str) -> tuple[dict[Path, Baseline], dict[
         listed[baseline.directory_of(target)] = baseline.from_root(made.root, target, origin_of(made, note))
         packages = make_inventory([made.rpms / r.file for r in made.manifest.rpms], made.manifest.nvr)
         texts[inventory_path(target)] = inventory.render(packages)
+        machine = arch(target.arch)
+        facts = described.committed(described.describe(machine, builder.workplace(machine), made.root))
+        texts[devel_path(target)] = rendered(facts, made.manifest.nvr)
     return listed, texts
 
 

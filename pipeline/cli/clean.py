@@ -14,6 +14,7 @@ CHEAP = (
     "build",
     "sysroot",
     "probes",
+    "devel",
     "observation",
     "probe-rpm",
     "rpm-transactions",

@@ -1,0 +1,235 @@
+"""Headers and link-time files that are wrong in one way each, described by a real compiler."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import described, headers
+from pipeline.build.workplace import Workplace
+from pipeline.check import Bench
+from pipeline.check.devel import Committed, Delta, devel_path, rendered
+from pipeline.core import paths
+from pipeline.core.arch import host_arch
+from pipeline.core.errors import MalformedInput
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.run import run
+from pipeline.elf.types import types
+from tests.check import probe_kit
+
+PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
+MACHINE = host_arch()
+PTHREAD = """#include <bits/lock.h>
+typedef union { struct lock data; char size[16]; long align; } pthread_mutex_t;
+#define PTHREAD_MUTEX_INITIALIZER { { 0, 0, LOCK_INITIALIZER } }
+#define PTHREAD_ONCE_INIT 0
+#define PTHREAD_KIND 3
+"""
+LOCK = """#ifndef LOCK
+#define LOCK
+#define LOCK_INITIALIZER 7
+struct lock { int kind; unsigned int spins : 3, more : 5; void *owner; };
+enum kinds { NORMAL, RECURSIVE = 4 };
+typedef int (*callback) (const char *, struct lock [2]);
+#endif
+"""
+RSEQ = "struct rseq_area { int cpu; };\n#define RSEQ_SIG 1\n"
+SCRIPT = "/* GNU ld script */\nGROUP ( /lib64/libc.so.6 /usr/lib64/libc_nonshared.a )\n"
+NONSHARED = (
+    'extern int at (int); __attribute__ ((visibility ("hidden"))) int atexit (void) { return at (1); }'
+)
+
+
+def object_of(directory: Path, source: str, name: str = "x.o") -> Path:
+    (directory / "x.c").write_text(source)
+    run(["gcc", "-O1", "-c", "x.c", "-o", name], cwd=directory)
+    return directory / name
+
+
+def release(root: Path, *, rseq: bool = False) -> Path:
+    """A release's root with two headers, a linker script, a start file and an archive."""
+    include, lib = root / "usr" / "include", root / "usr" / "lib64"
+    for directory in (include / "bits", include / "sys", lib):
+        directory.mkdir(parents=True)
+    (include / "stdio.h").write_text("struct file { long at; };\n")
+    (include / "pthread.h").write_text(PTHREAD)
+    (include / "bits" / "lock.h").write_text(LOCK)
+    if rseq:
+        (include / "sys" / "rseq.h").write_text(RSEQ)
+    (lib / "libc.so").write_text(SCRIPT)
+    object_of(lib, "extern int main (void); int _start (void) { return main (); }", "crt1.o")
+    object_of(lib, NONSHARED, "atexit_with_a_long_name.oS")
+    run(["ar", "rc", "libc_nonshared.a", "atexit_with_a_long_name.oS"], cwd=lib)
+    (lib / "atexit_with_a_long_name.oS").unlink()
+    (lib / "x.c").unlink()
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(paths, "BASELINES", tmp_path / "repository" / "abi-baselines")
+    monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
+
+
+def bench(tmp_path: Path, roots: dict[str, Path]) -> Bench:
+    """A bench of these releases, their headers described."""
+    programs = tmp_path / "entry" / "probes"
+    shutil.rmtree(programs.parent, ignore_errors=True)
+    (programs.parent / described.KIND).mkdir(parents=True)
+    for name, root in roots.items():
+        made = described.describe(MACHINE, Workplace(None, "native"), root)
+        (programs.parent / described.KIND / name).symlink_to(made)
+    on = probe_kit.bench(roots, machine=MACHINE.name, programs=programs)
+    native = {
+        n: b.model_copy(update={"manifest": b.manifest.model_copy(update={"mode": "native"})})
+        for n, b in on.built.items()
+    }
+    return Bench(profile=on.profile, arch=on.arch, built=native, programs=programs)
+
+
+def edit(root: Path, file: str, old: str, new: str) -> None:
+    path = root / "usr" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+#: file below /usr, what is replaced in it, by what, and what the difference names
+WRONG = [
+    ("include/bits/lock.h", "void *owner;", "void *owner; int extra;", "bits/lock.h: struct lock"),
+    ("include/bits/lock.h", "int kind;", "unsigned int kind;", "bits/lock.h: struct lock"),
+    ("include/bits/lock.h", "spins : 3, more : 5", "spins : 5, more : 3", "bits/lock.h: struct lock"),
+    ("include/bits/lock.h", "RECURSIVE = 4", "RECURSIVE = 5", "bits/lock.h: enum kinds"),
+    ("include/bits/lock.h", "const char *", "char *", "bits/lock.h: typedef callback"),
+    ("include/bits/lock.h", "INITIALIZER 7", "INITIALIZER 8", "bits/lock.h: macro LOCK_INITIALIZER"),
+    ("include/pthread.h", "size[16]", "size[24]", "pthread.h: typedef pthread_mutex_t"),
+    ("include/pthread.h", "{ { 0, 0, LOCK", "{ { 1, 0, LOCK", "pthread.h: macro PTHREAD_MUTEX_INITIALIZER"),
+    ("include/pthread.h", "ONCE_INIT 0", "ONCE_INIT 1", "pthread.h: macro PTHREAD_ONCE_INIT"),
+    ("include/stdio.h", "struct file { long at; };", "#error broken", "stdio.h"),
+    ("lib64/libc.so", "/usr/lib64/libc_nonshared.a", "", "usr/lib64/libc.so"),
+    ("lib64/libc.so", "/lib64/libc.so.6", "/lib64/libc.so.7", "usr/lib64/libc.so"),
+]  # fmt: skip
+
+
+def committed(on: Bench, release: str = "12.0") -> Finding:
+    return next(f for f in Committed().run(on) if f.target.release == release)
+
+
+def commit(on: Bench, release: str = "12.0") -> Path:
+    file = devel_path(on.target(release))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    directory = on.programs.parent / described.KIND / release
+    file.write_text(rendered(described.committed(directory), "glibc-2.36-1"))
+    return file
+
+
+def test_as_committed_and_without_it(tmp_path: Path) -> None:
+    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    assert committed(on).outcome is MISSING
+    file = commit(on)
+    assert committed(on).outcome is PASS
+    assert committed(on).evidence == (f"abi-baselines/bookworm/12.0/{MACHINE.name}.devel",)
+    lines = file.read_text().splitlines()
+    assert "pthread.h: macro PTHREAD_MUTEX_INITIALIZER: { { 0, 0, LOCK_INITIALIZER } }" in lines
+    assert "usr/lib64/libc.so: script GROUP ( /lib64/libc.so.6 /usr/lib64/libc_nonshared.a )" in lines
+    assert "usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS): defines atexit (func hidden)" in lines
+    assert "usr/lib64/crt1.o: defines _start (func)" in lines
+    file.write_text(file.read_text() + "a: line\n")
+    assert committed(on).outcome is ERROR
+
+
+@pytest.mark.parametrize(("file", "old", "new", "words"), WRONG)
+def test_a_change_is_named_both_ways(tmp_path: Path, file: str, old: str, new: str, words: str) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
+    commit(bench(tmp_path, {"12.0": good}))
+    on = bench(tmp_path, {"12.0": good, "12.1": bad})
+    (step,) = Delta().run(on)
+    assert step.outcome is PASS, step.seen
+    edit(bad, file, old, new)
+    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    assert step.outcome is FAIL
+    assert words in step.seen
+    edit(good, file, old, new)
+    finding = committed(bench(tmp_path, {"12.0": good}))
+    assert finding.outcome is FAIL
+    assert words in finding.seen
+
+
+def test_a_start_file_or_an_archive_that_is_another(tmp_path: Path) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
+    object_of(bad / "usr" / "lib64", "int _start (void) { return 0; } int more;", "crt1.o")
+    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    assert "usr/lib64/crt1.o: defines _start (func), more (object); needs nothing" in step.seen
+    (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(headers.AR)
+    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    assert "- usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS)" in step.seen
+
+
+def test_the_rseq_header_comes_with_the_symbols_and_only_then(tmp_path: Path) -> None:
+    roots = {n: release(tmp_path / n, rseq=n != "12.0") for n in ("12.0", "12.0.z", "12.1")}
+    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    assert {f.outcome for f in found.values()} == {PASS}
+    assert "sys/rseq.h: macro RSEQ_SIG" in found["12.0 -> 12.1"].seen
+    shutil.rmtree(roots["12.1"] / "usr" / "include" / "sys")
+    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    assert found["12.0 -> 12.1"].outcome is FAIL
+    assert "did not come with the symbols" in found["12.0 -> 12.1"].seen
+    assert found["12.0.z -> 12.1"].outcome is FAIL
+    shutil.copytree(roots["12.0.z"] / "usr" / "include" / "sys", roots["12.1"] / "usr" / "include" / "sys")
+    edit(roots["12.1"], "include/sys/rseq.h", "int cpu", "long cpu")
+    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    assert found["12.0.z -> 12.1"].outcome is FAIL
+
+
+def test_headers_that_do_not_compile_are_the_packages_fault(tmp_path: Path) -> None:
+    root = release(tmp_path / "a")
+    for header in ("stdio.h", "pthread.h"):
+        (root / "usr" / "include" / header).write_text("#error no\n")
+    on = bench(tmp_path, {"12.0": root})
+    commit_file = devel_path(on.target("12.0"))
+    commit_file.parent.mkdir(parents=True)
+    commit_file.write_text(rendered([], "x"))
+    assert committed(on).outcome is FAIL
+    shutil.rmtree(root / "usr" / "include")
+    finding = committed(bench(tmp_path, {"12.0": root}))
+    assert finding.outcome is FAIL
+    assert "glibc-devel" in finding.seen
+
+
+def test_another_makers_headers_are_asked_about_only_with_facts_of_theirs(tmp_path: Path) -> None:
+    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    theirs = on.built["12.0"].model_copy(
+        update={"manifest": on.built["12.0"].manifest.model_copy(update={"mode": "supplied"})}
+    )
+    asked = Bench(profile=on.profile, arch=on.arch, built={"12.0": theirs}, programs=on.programs)
+    assert Committed().questions(asked) == []
+    file = commit(on)
+    file.rename(devel_path(on.target("12.0"), foreign=True))
+    assert committed(asked).outcome is PASS
+
+
+def test_what_was_not_described_is_missing(tmp_path: Path) -> None:
+    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    commit(on)
+    shutil.rmtree(on.programs.parent)
+    assert committed(on).outcome is MISSING
+
+
+def test_an_object_without_debug_information_and_a_broken_archive(tmp_path: Path) -> None:
+    with pytest.raises(MalformedInput, match="no debug information"):
+        types(object_of(tmp_path, "int x;"), "/usr/include")
+    with pytest.raises(MalformedInput, match="no ar archive"):
+        list(headers.members(headers.AR + b"x" * 61, "a.a"))
+    with pytest.raises(MalformedInput, match=r"x\.o"):
+        headers.symbols(b"\x7fELF and no more", "x.o")
+
+
+def test_macros_are_those_at_the_end() -> None:
+    text = (
+        '# 1 "/r/a.h"\n#define A 1\n#define B(x)  x +\tx\n# 1 "/other/b.h"\n#define C 1\n'
+        '# 2 "/r/a.h" 2\n#undef A\n#define D\n'
+    )
+    assert headers.macros(text, "/r/") == {"a.h: B": "(x) x + x", "a.h: D": ""}
