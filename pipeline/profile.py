@@ -353,7 +353,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as e:
         raise UsageError(f"{file} cannot be read: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
 
 
 def _valid(kind: type[Kind], data: dict[str, Any], file: Path) -> Kind:
@@ -361,7 +361,7 @@ def _valid(kind: type[Kind], data: dict[str, Any], file: Path) -> Kind:
         return kind.model_validate(data)
     except ValidationError as e:
         raise UsageError(
-            _where(e, file), hint="mend the keys named above; CONTRIBUTING.md has the schema"
+            _where(e, file), hint="fix the keys named above; CONTRIBUTING.md has the schema"
         ) from None
 
 

@@ -253,7 +253,7 @@ def _expanded(checkout: Checkout, machine: Arch, workplace: Workplace) -> str:
         if e.returncode in (125, 126, 127):  # the engine's, or the shell's: rpm never came to it
             raise
         raise UsageError(
-            f"{checkout.origin}: rpm cannot read {SPEC}:\n{e.tail}", hint="mend the spec, or name another ref"
+            f"{checkout.origin}: rpm cannot read {SPEC}:\n{e.tail}", hint="fix the spec, or name another ref"
         ) from e
 
 

@@ -64,10 +64,10 @@ def programs() -> list[Program]:
     try:
         listed = [Program.model_validate(p) for p in tomllib.loads(file.read_text()).get("program", [])]
     except (tomllib.TOMLDecodeError, ValidationError) as e:
-        raise UsageError(f"{file}: {e}", hint="mend the file") from None
+        raise UsageError(f"{file}: {e}", hint="fix the file") from None
     for program in listed:
         if not (paths.PROBES / program.source).is_file():
-            raise UsageError(f"{file}: {program.name}: there is no {program.source}", hint="mend the file")
+            raise UsageError(f"{file}: {program.name}: there is no {program.source}", hint="fix the file")
     return listed
 
 

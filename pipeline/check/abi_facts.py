@@ -78,7 +78,7 @@ def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
         return parse_changes(for_arch(list(lines), bench.arch))
     except ValueError as e:
         raise UsageError(
-            f"profile {bench.profile.name}: {e}", hint="mend the line; sizes belong to data alone"
+            f"profile {bench.profile.name}: {e}", hint="fix the line; sizes belong to data alone"
         ) from None
 
 
@@ -118,7 +118,7 @@ def committed(bench: Bench, release: str) -> Baseline | None:
 
 
 def reference(bench: Bench, release: str) -> tuple[Mapping[str, Listing], str] | None:
-    """What a later release is held against, and what that is: the baseline, else the build, else None."""
+    """What a later release is compared with, and what that is: the baseline, else the build, else None."""
     found = committed(bench, release)
     if found is not None:
         return found.listings, f"the baseline of {release}"

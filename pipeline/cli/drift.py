@@ -1,4 +1,4 @@
-"""Verb ``drift``: what is published now, held against the committed baselines."""
+"""Verb ``drift``: what is published now, compared with the committed baselines."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def command(
     listing: bool,
     accept: bool,
 ) -> int:
-    """Look at what distributions publish now, and hold it against the committed baselines.
+    """Look at what distributions publish now, and compare it with the committed baselines.
 
     Exit code: 0 no drift; 1 drift; 4 a source could not be looked at; 3 there was nothing there, or nothing
-    to hold it against. Of several sources drift counts first, then 4, then 3. Every look is recorded.
+    to compare it with. Of several sources drift counts first, then 4, then 3. Every look is recorded.
     """
     sources = drift_sources.load(sources_file or drift_sources.DEFAULT)
     chosen = _chosen(sources, names, arches)
@@ -126,7 +126,7 @@ def _chosen(sources: Sources, names: tuple[str, ...], arches: tuple[str, ...]) -
 def _list(sources: Sources) -> None:
     rows = [[s.name, s.kind, ", ".join(s.arches), s.against, s.title] for s in sources.source]
     click.echo(
-        tabulate(rows, headers=["source", "kind", "arches", "held against", "title"], tablefmt="simple")
+        tabulate(rows, headers=["source", "kind", "arches", "compared with", "title"], tablefmt="simple")
     )
 
 

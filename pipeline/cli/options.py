@@ -71,7 +71,7 @@ class Choice:
         return profiles.load_outline(self.profile_name)
 
     def targets(self, profile: Profile) -> list[Target]:
-        """The chosen targets; raises `UsageError` for a name nobody knows."""
+        """The chosen targets; raises `UsageError` for an unknown name."""
         return profiles.targets(profile, self.releases, self.arches)
 
     def builder(

@@ -73,7 +73,7 @@ def command(
     for line in found:
         print(line)
     if found:
-        say(f"{len(found)} things to mend in the patches")
+        say(f"{len(found)} things to fix in the patches")
         return ExitCode.FAILED
     say(f"the patches of {', '.join(p.name for p in chosen)} are in order")
     if not each:

@@ -42,7 +42,7 @@ ARCHES = {
 
 
 def arch(name: str) -> Arch:
-    """The architecture called ``name``; raises `UsageError` for one nobody knows."""
+    """The architecture called ``name``; raises `UsageError` for an unknown one."""
     try:
         return ARCHES[name]
     except KeyError:

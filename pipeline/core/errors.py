@@ -137,7 +137,7 @@ def of_system_call(error: OSError) -> WorldError:
         return NoSpace(f"no space left: {message}")
     again = "and run the same command again"
     if not named:
-        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+        hint = f"fix that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = (
             f"make it yours to use (`ls -ld` shows whose it is), or move the state (PIPELINE_STATE), {again}"
@@ -147,5 +147,5 @@ def of_system_call(error: OSError) -> WorldError:
     elif error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         hint = f"a file stands where a directory is wanted, or the reverse: move it away {again}"
     else:
-        hint = f"mend that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
+        hint = f"fix that {again}; PIPELINE_TRACEBACK=1 shows what was being done"
     return WorldError(message, hint=hint)

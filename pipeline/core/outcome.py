@@ -60,7 +60,7 @@ OutcomeName = Annotated[
 
 
 class Frozen(BaseModel):
-    """Base of all records: immutable, and a field nobody knows is an error."""
+    """Base of all records: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -198,7 +198,7 @@ def _started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in a group of its own, which any exception in the block ends. Raises `ToolMissing`.
 
-    A signal that comes while the program is being started would find a child that nobody knows yet, so it
+    A signal that comes while the program is being started would find a child that is not known yet, so it
     is kept until the block is there to end the child.
     """
     with ExitStack() as held:

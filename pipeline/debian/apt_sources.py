@@ -166,7 +166,7 @@ def host_entries() -> list[AptEntry]:
 
 
 def base_of(suite: str) -> str:
-    """``bookworm-backports`` -> ``bookworm``; a name nobody knows is its own base."""
+    """``bookworm-backports`` -> ``bookworm``; an unknown name is its own base."""
     match = _SUITE.match(suite)
     return match["base"] if match else suite
 

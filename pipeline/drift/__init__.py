@@ -1,4 +1,4 @@
-"""Drift: what is published now, held against the committed baselines.
+"""Drift: what is published now, compared with the committed baselines.
 
 A look ends in one of four ways that are never mixed up: no drift, drift, could not look, nothing there. Each
 is recorded in the history.
@@ -25,19 +25,19 @@ from pipeline.drift.published import AnySource, Package, Published, published
 from pipeline.drift.record import ChangeRecord, DsoChange, LookRecord, PackageRecord, Sight
 from pipeline.drift.sources import PREVIOUS, Sources
 
-FIRST = "first look: recorded, and there is nothing to hold it against until the next one"
+FIRST = "first look: recorded, and there is nothing to compare it with until the next one"
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a look is held against: listings, and what they are in words."""
+    """What a look is compared with: listings, and what they are in words."""
 
     listings: Mapping[str, Listing]
     words: str
 
 
 class Looker:
-    """Takes looks. What a source publishes is fetched once, however many are held against it."""
+    """Takes looks. What a source publishes is fetched once, however many are compared with it."""
 
     def __init__(self, sources: Sources, history: History, clock: Callable[[], str] | None = None) -> None:
         self.sources, self.history = sources, history
@@ -45,7 +45,7 @@ class Looker:
         self._published: dict[tuple[str, str], Published | PipelineError] = {}
 
     def look(self, source: AnySource, arch: str, against: str = "") -> LookRecord:
-        """Look at a source, hold it against its yardstick (``against``: another one), and record it."""
+        """Look at a source, compare it with its yardstick (``against``: another one), and record it."""
         against = against or source.against
         found: Published | None = None
         at = self.now()
@@ -96,7 +96,7 @@ class Looker:
             raise NothingThere(f"the baseline {target} cannot be used: {e.message}", hint=e.hint) from e
         if made is None:
             raise NothingThere(
-                f"there is no baseline {target} to hold it against",
+                f"there is no baseline {target} to compare it with",
                 hint="make it (`nox -s baseline`, or `drift --accept`), or choose --against previous",
             )
         return Yardstick(made.listings, f"baseline {target} ({made.provenance.origin})")
@@ -155,7 +155,7 @@ def _header(source: AnySource, arch: str, at: str, found: Published | None) -> L
 
 
 def compared(source: AnySource, arch: str, at: str, found: Published, yardstick: Yardstick) -> LookRecord:
-    """The look at what was found, held against ``yardstick`` as far as the source says."""
+    """The look at what was found, compared with ``yardstick`` as far as the source says."""
     wanted = {n: x for n, x in yardstick.listings.items() if source.compares(n)}
     if not wanted:
         raise NothingThere(

@@ -10,4 +10,4 @@ class CouldNotLook(WorldError):
 
 
 class NothingThere(EvidenceError):
-    """The source answers and has not what was to be looked at, or there is nothing to hold it against."""
+    """The source answers and has not what was to be looked at, or there is nothing to compare it with."""

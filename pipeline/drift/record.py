@@ -61,7 +61,7 @@ class ChangeRecord(Frozen):
     """One symbol that came (``+``) or went (``-``).
 
     ``changed``: it is there on both sides, with another kind or size. ``package`` is the one published now
-    that has the DSO ("" if none has it any more); what it is held against is the look's.
+    that has the DSO ("" if none has it any more); what it is compared with is the look's.
     """
 
     sign: Literal["+", "-"]
@@ -87,7 +87,7 @@ class DsoChange(Frozen):
 class LookRecord(Frozen):
     """One look at one source for one architecture.
 
-    ``at`` is UTC (ISO 8601); ``against`` says what it was held against and which release that is; ``dsos``
+    ``at`` is UTC (ISO 8601); ``against`` says what it was compared with and which release that is; ``dsos``
     and ``symbols`` count what was compared.
     """
 

@@ -1,4 +1,4 @@
-"""Sources of drift as data: what is looked at, on which architectures, and what it is held against.
+"""Sources of drift as data: what is looked at, on which architectures, and what it is compared with.
 
 ``sources.toml`` beside this module has those that come with the pipeline; ``--sources FILE`` names another.
 ``{arch}`` in an address or a path stands for the architecture.
@@ -130,13 +130,13 @@ def load(file: Path = DEFAULT) -> Sources:
     except OSError as e:
         raise UsageError(f"{file} cannot be read: {e.strerror}", hint="name a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
     try:
         found = Sources.model_validate(data)
     except ValidationError as e:
         lines = [f"{file}: {'.'.join(map(str, x['loc'])) or '(top level)'}: {x['msg']}" for x in e.errors()]
         raise UsageError(
-            "\n".join(lines), hint="mend the keys named above; docs/drift.md has the schema"
+            "\n".join(lines), hint="fix the keys named above; docs/drift.md has the schema"
         ) from None
     return found.model_copy(update={"source": tuple(_anchored(s, file) for s in found.source)})
 

@@ -60,7 +60,7 @@ def counts(look: LookRecord) -> str:
 def table(drift: DriftRecord) -> str:
     """One row a look."""
     rows = [[x.source, x.arch, x.nvr or "-", x.sight, x.against, counts(x)] for x in drift.looks]
-    headers = ["source", "arch", "published", "outcome", "held against", "what"]
+    headers = ["source", "arch", "published", "outcome", "compared with", "what"]
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True,
                     maxcolwidths=[None, None, None, None, 40, 60])  # fmt: skip
 
@@ -79,7 +79,7 @@ def markdown(drift: DriftRecord) -> str:
         [x.source, x.arch, _cell(x.nvr or "-"), f"**{x.sight}**", _cell(x.against), _cell(counts(x))]
         for x in drift.looks
     ]
-    headers = ["source", "arch", "published", "outcome", "held against", "what"]
+    headers = ["source", "arch", "published", "outcome", "compared with", "what"]
     parts = [f"# {title}", tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)]
     for look in drifting:
         parts += list(_drifting(look))

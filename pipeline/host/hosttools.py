@@ -1,4 +1,4 @@
-"""What the host needs, what of it is missing, and how to mend that. The list is data: ``hosttools.toml``."""
+"""What the host needs, what of it is missing, and how to install it. The list is data: ``hosttools.toml``."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def install(lacking: Sequence[Tool]) -> None:
         except CommandFailed as e:
             raise WorldError(
                 f"{manager.program} could not install {names}; full log: {log}\n{e.tail}",
-                hint=f"mend the package manager's trouble, then run: {manager.command(lacking)}",
+                hint=f"fix the package manager's trouble, then run: {manager.command(lacking)}",
             ) from None
     still = [t for t in lacking if not t.found()]
     if still:

@@ -89,7 +89,7 @@ def packages(directory: Path, machine: Arch) -> list[str]:
         elif len(words) > 2 or words[1] not in [f"[{name}]" for name in ARCHES]:
             raise UsageError(
                 f"{file}:{number}: expected 'NAME' or 'NAME [ARCH]', ARCH being {' or '.join(ARCHES)}",
-                hint="mend the line",
+                hint="fix the line",
             )
     return names
 

@@ -1,7 +1,7 @@
 """The verdict, and whether a sign-off is release grade: two different questions.
 
 The verdict says what the findings say. Release grade says whether what was judged is what ships, made the
-way it ships: a stand-in profile, an unpinned source or a waiver cannot be mended by green findings.
+way it ships: a stand-in profile, an unpinned source or a waiver cannot be made good by green findings.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def load(file: Path) -> list[Waiver]:
             f"the waivers file {file} cannot be read: {e.strerror}", hint="name one with `--waivers FILE`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="mend the file and run it again") from None
+        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
     unknown = sorted(set(data) - {"waiver"})
     entries = data.get("waiver", [])
     if unknown or not isinstance(entries, list):
@@ -106,7 +106,7 @@ def load(file: Path) -> list[Waiver]:
                 f"{file}: waiver {number}: {'.'.join(str(p) for p in x['loc']) or 'entry'}: {x['msg']}"
                 for x in e.errors()
             ]
-            raise UsageError("\n".join(lines), hint="mend the keys named above") from None
+            raise UsageError("\n".join(lines), hint="fix the keys named above") from None
     return waivers
 
 

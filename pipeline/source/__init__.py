@@ -88,7 +88,7 @@ def ways_to_supply(profile: Profile) -> str:
     """Each way a user can supply the pinned source, as a remedy."""
     pin = profile.source
     ways = [
-        "mend the network or set http_proxy and https_proxy, and run the same command again",
+        "fix the network or set http_proxy and https_proxy, and run the same command again",
         f"put the file at {cache.place(pin.sha256, pin.file)}",
         f"give it with --source tarball:PATH-or-URL (pinned if its sha256 is {pin.sha256})",
         "give another one with --source git:REPOSITORY@REF or --source dir:PATH (not release grade)",

@@ -69,7 +69,7 @@ class Sites:
         return [p for p in self.places if self._fits(p, machine)] or list(self.usual(machine))
 
     def for_arch(self, machine: Arch, programs: Path) -> list[Site]:
-        """The places for ``machine``; raises `UsageError` for a place nobody knows or that cannot serve."""
+        """The places for ``machine``; raises `UsageError` for an unknown place or one that cannot serve."""
         chosen = self._chosen(machine)
         if left_out := [p for p in self.places if p not in chosen]:
             warn(

@@ -1,4 +1,4 @@
-"""Drift on the real Debian archive, held against what readelf says. Needs the host's Debian mirror."""
+"""Drift on the real Debian archive, compared with what readelf says. Needs the host's Debian mirror."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def test_two_looks_at_debian_12_find_no_difference(tmp_path: Path) -> None:
     """Both against the committed baseline or, where an update has come out since, against each other."""
     args = ("--source", "debian-12", "--against", "previous", "--database", tmp_path / "h.sqlite")
-    assert call(*args).return_value == 3  # the first look has nothing to be held against
+    assert call(*args).return_value == 3  # the first look has nothing to be compared with
     second = call(*args)
     assert second.return_value == 0, second.stdout
     assert second.stdout.count("no drift") == 2
