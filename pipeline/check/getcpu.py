@@ -19,6 +19,8 @@ from pipeline.check.probing import (
 from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 
+#: The bits of a CPU number; the sign stands for "not registered".
+EVERY_BIT = 0x7FFFFFFF
 #: Times each thread visits every CPU, and threads beside the main one.
 ROUNDS, THREADS = 10, 4
 #: Architectures whose vDSO has no getcpu: with rseq off a call is one system call.
@@ -74,7 +76,7 @@ class GetcpuPath(ProbeCheck):
 
     def asks(self, case: Case) -> str:
         if case.on:
-            return "impossible CPU numbers written into the area come back"
+            return "impossible CPU numbers written into the area come back, with every bit"
         return "the area says -2 (not registered), and the answer is right all the same"
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
@@ -108,11 +110,18 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
         if not line["at_kernel_pointer"]:
             faults.append(f"{line['offset_from']} places the area elsewhere than the kernel does")
         # a preemption puts the true number back, but hardly ever between a store and the next call
-        if line["planted"] < line["tries"] // 2:
+        if line["other"]:
+            faults.append(
+                f"{line['other']} of {line['tries']} impossible numbers came back as others, such as "
+                f"{line['read']:#x} for {line['wrote']:#x}"
+            )
+        elif line["planted"] < line["tries"] // 2:
             faults.append(
                 f"only {line['planted']} of {line['tries']} impossible numbers came back: "
                 "sched_getcpu does not read the area"
             )
+        elif bits := EVERY_BIT & ~(line["ones"] & line["zeros"]):
+            faults.append(f"the bits {bits:#x} were not seen to come back as 1 and as 0")
         return faults
     if line["registered"]:
         faults.append("the kernel has the thread registered")

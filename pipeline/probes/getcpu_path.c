@@ -2,8 +2,8 @@
 /* getcpu-path TUNABLE: where does sched_getcpu have its answer from?
 
    Numbers that no CPU has are written into the area's cpu_id, and sched_getcpu is called: one that reads
-   the area gives them back.  (A preemption in between makes the kernel put the true number back, so it is
-   tried many times and counted.)  Before that, the words as glibc left them are shown: with rseq off the
+   the area gives them back, whole: each of the 31 bits comes back as 1 and as 0.  (A preemption in between
+   makes the kernel put the true number back, so it is tried many times and counted.)  Before that, the words as glibc left them are shown: with rseq off the
    area says -2, no CPU, and a right answer must have come from elsewhere.
 
    A libc without public symbols, rseq being off, does not tell where its area is; the program then starts
@@ -19,9 +19,25 @@
 #include "probe.h"
 
 #define TRIES 2000
-#define IMPOSSIBLE 0x5eed0000U
+#define IMPOSSIBLE 0x100000U /* more than any machine has CPUs */
+#define MAX_CPUS 8192
 
 static const char *self, *tunable;
+
+/* A number that no CPU has, another each time, any of its 31 bits set or not.  */
+static uint32_t
+impossible (void)
+{
+  static __thread uint64_t state = 1;
+  uint32_t number;
+  do
+    {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      number = (uint32_t) (state >> 33);
+    }
+  while (number < IMPOSSIBLE);
+  return number;
+}
 
 /* The offset as another process of this program finds it with rseq on; 0 if it does not.  */
 static ptrdiff_t
@@ -66,35 +82,45 @@ look (void *name)
     }
   volatile struct area *area = area_at (offset);
   uint32_t before = area->cpu_id;
-  cpu_set_t was, one;
-  int pinned = sched_getaffinity (0, sizeof was, &was) == 0;
-  int cpu = 0;
-  while (pinned && cpu < CPU_SETSIZE - 1 && !CPU_ISSET (cpu, &was))
-    cpu++;
-  CPU_ZERO (&one);
-  CPU_SET (cpu, &one);
-  pinned = pinned && sched_setaffinity (0, sizeof one, &one) == 0;
+  cpu_set_t was[MAX_CPUS / CPU_SETSIZE] = { 0 }, one[MAX_CPUS / CPU_SETSIZE];
+  int pinned = sched_getaffinity (0, sizeof was, was) == 0;
+  int cpu = MAX_CPUS - 1; /* the last one allowed: 0 is what a wrong answer most often is */
+  while (pinned && cpu > 0 && !CPU_ISSET_S (cpu, sizeof was, was))
+    cpu--;
+  CPU_ZERO_S (sizeof one, one);
+  CPU_SET_S (cpu, sizeof one, one);
+  pinned = pinned && sched_setaffinity (0, sizeof one, one) == 0;
   int answer = sched_getcpu ();
   uint32_t after = area->cpu_id;
 
   int planted = 0, other = 0;
-  for (uint32_t i = 0; i < TRIES; i++)
+  uint32_t ones = 0, zeros = 0, wrote = 0, read = 0;
+  for (int i = 0; i < TRIES; i++)
     {
-      uint32_t honest = area->cpu_id;
-      area->cpu_id = IMPOSSIBLE + i;
-      int got = sched_getcpu ();
+      uint32_t honest = area->cpu_id, number = impossible ();
+      area->cpu_id = number;
+      uint32_t got = (uint32_t) sched_getcpu ();
       area->cpu_id = honest;
-      if (got == (int) (IMPOSSIBLE + i))
-        planted++;
-      else if (got != cpu)
-        other++;
+      if (got == number)
+        {
+          planted++;
+          ones |= number;
+          zeros |= ~number;
+        }
+      else if (got != (uint32_t) cpu)
+        {
+          other++;
+          wrote = number;
+          read = got;
+        }
     }
   if (pinned)
-    sched_setaffinity (0, sizeof was, &was);
+    sched_setaffinity (0, sizeof was, was);
   printf (",\"offset\":%td,\"offset_from\":\"%s\",\"at_kernel_pointer\":%s,\"before\":%u,\"after\":%u,"
-          "\"cpu\":%d,\"answer\":%d,\"tries\":%d,\"planted\":%d,\"other\":%d}\n",
+          "\"cpu\":%d,\"answer\":%d,\"tries\":%d,\"planted\":%d,\"other\":%d,"
+          "\"ones\":%u,\"zeros\":%u,\"wrote\":%u,\"read\":%u}\n",
           offset, from, word.pointer == (uintptr_t) area ? "true" : "false", before, after,
-          pinned ? cpu : -1, answer, TRIES, planted, other);
+          pinned ? cpu : -1, answer, TRIES, planted, other, ones, zeros & INT32_MAX, wrote, read);
   return NULL;
 }
 

@@ -155,24 +155,24 @@ main (int argc, char **argv)
 {
   int ms = argc > 1 ? atoi (argv[1]) : 500, failed = 0;
   struct kernel_word word;
-  cpu_set_t mask;
+  static cpu_set_t mask[MAX_CPUS / CPU_SETSIZE];
   int error = kernel_word_of_self (&word);
   if (error)
     errx (CANNOT, "the kernel does not say who holds the registration: %s", error_name (error));
   own_areas = word.pointer == 0;
   offset = (char *) (uintptr_t) word.pointer - thread_pointer ();
-  if (sched_getaffinity (0, sizeof mask, &mask) < 0)
+  if (sched_getaffinity (0, sizeof mask, mask) < 0)
     err (1, "sched_getaffinity");
-  int cpus = CPU_COUNT (&mask);
+  int cpus = CPU_COUNT_S (sizeof mask, mask);
   int threads = cpus * THREADS_PER_CPU > MAX_THREADS ? MAX_THREADS : cpus * THREADS_PER_CPU;
   if (threads <= cpus) /* a very wide machine: confine them, so that they compete */
     {
       int kept = 0;
-      for (int i = 0; i < CPU_SETSIZE; i++)
-        if (CPU_ISSET (i, &mask) && kept++ >= MAX_THREADS / THREADS_PER_CPU)
-          CPU_CLR (i, &mask);
-      cpus = CPU_COUNT (&mask);
-      sched_setaffinity (0, sizeof mask, &mask);
+      for (int i = 0; i < MAX_CPUS; i++)
+        if (CPU_ISSET_S (i, sizeof mask, mask) && kept++ >= MAX_THREADS / THREADS_PER_CPU)
+          CPU_CLR_S (i, sizeof mask, mask);
+      cpus = CPU_COUNT_S (sizeof mask, mask);
+      sched_setaffinity (0, sizeof mask, mask);
     }
 
   signal (SIGALRM, on_timer);
@@ -188,11 +188,12 @@ main (int argc, char **argv)
       clock_gettime (CLOCK_MONOTONIC, &now);
       if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 >= ms)
         break;
-      cpu_set_t one; /* chase a thread to a CPU, and let it go again later */
-      CPU_ZERO (&one);
-      CPU_SET (i % CPU_SETSIZE, &one);
-      CPU_AND (&one, &one, &mask);
-      pthread_setaffinity_np (worker[i % threads].id, sizeof mask, CPU_COUNT (&one) ? &one : &mask);
+      static cpu_set_t one[MAX_CPUS / CPU_SETSIZE]; /* chase a thread to a CPU, and let it go again later */
+      CPU_ZERO_S (sizeof one, one);
+      CPU_SET_S (i % CPU_SETSIZE, sizeof one, one);
+      CPU_AND_S (sizeof one, one, one, mask);
+      pthread_setaffinity_np (worker[i % threads].id, sizeof mask,
+                              CPU_COUNT_S (sizeof one, one) ? one : mask);
       nanosleep (&(struct timespec) { 0, 1000000 }, NULL);
     }
   stop = 1;

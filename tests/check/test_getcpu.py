@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.check import Bench
-from pipeline.check.getcpu import THREADS, GetcpuMigration, GetcpuPath, GetcpuSteps
+from pipeline.check.getcpu import EVERY_BIT, THREADS, GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
 
@@ -45,6 +45,7 @@ def test_migration_is_judged_under_user_mode_qemu_too() -> None:
 ON: dict[str, Any] = {
     "error": "0", "registered": True, "offset": 2336, "offset_from": "symbol", "at_kernel_pointer": True,
     "before": 0, "after": 0, "cpu": 0, "answer": 0, "tries": 2000, "planted": 1998, "other": 0,
+    "ones": EVERY_BIT, "zeros": EVERY_BIT, "wrote": 0, "read": 0,
 }  # fmt: skip
 OFF = ON | {
     "registered": False, "at_kernel_pointer": False, "before": 0xFFFFFFFE, "after": 0xFFFFFFFE,
@@ -65,7 +66,16 @@ def test_path_is_green_where_it_should_be() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"planted": 0}, {"planted": 999}, {"registered": False}, {"at_kernel_pointer": False}, {"answer": 1}],
+    [
+        {"planted": 0},
+        {"planted": 999},
+        {"other": 1},
+        {"ones": EVERY_BIT & ~1024},
+        {"zeros": EVERY_BIT & ~1024},
+        {"registered": False},
+        {"at_kernel_pointer": False},
+        {"answer": 1},
+    ],
 )
 def test_a_getcpu_that_does_not_read_the_area_is_red(wrong: dict[str, Any]) -> None:
     assert path(CASE, ON | wrong, ON) is Outcome.FAIL

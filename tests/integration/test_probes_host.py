@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import PlaceCheck
+from pipeline.check.announced import RseqAnnounced
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 DETERMINISTIC: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqTunable(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
-    GetcpuSteps(),
+    GetcpuSteps(), RseqAnnounced(),
 )  # fmt: skip
 
 
@@ -52,6 +53,31 @@ int sched_getcpu (void)
 }
 """
 ALWAYS_ZERO = "int sched_getcpu (void); int sched_getcpu (void) { return 0; }\n"
+DROPS_A_BIT = """
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/rseq.h>
+int sched_getcpu (void)
+{
+  volatile struct rseq *area = (void *) ((char *) __builtin_thread_pointer () + __rseq_offset);
+  unsigned int cpu;
+  if ((int) area->cpu_id >= 0)
+    return (int) (area->cpu_id & ~(1U << BIT));
+  return getcpu (&cpu, 0) < 0 ? -1 : (int) (cpu & ~(1U << BIT));
+}
+"""
+GOES_BY_THE_SIZE = """
+#define _GNU_SOURCE
+#include <stddef.h>
+#include <sys/auxv.h>
+#include <sys/rseq.h>
+#include <unistd.h>
+__attribute__ ((constructor)) static void give_back (void)
+{
+  if (getauxval (27) > 128)
+    syscall (CALL, (char *) __builtin_thread_pointer () + __rseq_offset, 32, 1, RSEQ_SIG);
+}
+"""
 CRASHES = "int main (void) { __builtin_trap (); }\n"
 
 #: refuse NUMBER ERRNO PROGRAM ARG...: runs a program to which a system call is refused by a filter.
@@ -265,6 +291,52 @@ def test_a_getcpu_that_does_not_use_rseq_is_red(
     off = FAIL if check.name == "getcpu.steps" and host_arch().name == "x86_64" else PASS
     wrong = wrong_program(programs, tmp_path, program, BY_SYSTEM_CALL)
     assert ask(check, root, wrong) == [FAIL, off, FAIL]
+
+
+@pytest.mark.parametrize("bit", [0, 10, 15, 17, 30])
+def test_a_getcpu_that_drops_a_bit_is_red(bit: int, root: Path, programs: Path, tmp_path: Path) -> None:
+    """With bit 10 it is right on every machine with up to 1,024 CPUs."""
+    wrong = wrong_program(programs, tmp_path, "getcpu-path", DROPS_A_BIT.replace("BIT", str(bit)))
+    here = FAIL if 1 << bit & max(os.sched_getaffinity(0)) else PASS
+    assert ask(GetcpuPath(), root, wrong) == [FAIL, here, FAIL]
+
+
+def on_the_last_cpu(programs: Path, tmp_path: Path) -> HostPlace:
+    """The host, its programs seeing one CPU that is not the first."""
+    last = max(os.sched_getaffinity(0))
+    assert last > 0, "these tests need a second CPU"
+    runner = tmp_path / "runner.sh"
+    runner.write_text(f'#!/bin/sh\nexec taskset --cpu-list {last} {programs}/runner "$@"\n')
+    runner.chmod(0o755)
+    return HostPlace(runner)
+
+
+def test_hidden_cpus_are_right_and_never_a_green_that_shows_nothing(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    on, place = kit.host_bench(root, programs), on_the_last_cpu(programs, tmp_path)
+    batch = kit.observe(place, on, DETERMINISTIC)
+    assert batch.trouble == ""
+    for case, answer in kit.answers(on, "host", batch, DETERMINISTIC).items():
+        assert isinstance(answer, Finding)
+        assert answer.outcome is (MISSING if case.startswith("getcpu.migration") else PASS), answer
+    zero = wrong_program(programs, tmp_path, "getcpu-path", ALWAYS_ZERO)
+    assert ask(GetcpuPath(), root, zero, place) == [FAIL] * 3
+
+
+def test_a_wrong_answer_is_red_where_cpus_are_hidden(root: Path, programs: Path, tmp_path: Path) -> None:
+    place = on_the_last_cpu(programs, tmp_path)
+    wrong = wrong_program(programs, tmp_path, "getcpu-migrate", ALWAYS_ZERO)
+    assert ask(GetcpuMigration(), root, wrong, place) == [FAIL] * 3
+
+
+def test_a_program_that_goes_by_what_is_announced_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """It gives glibc's registration back, as one would that has a larger area to register."""
+    wrong = wrong_program(
+        programs, tmp_path, "rseq-threads", GOES_BY_THE_SIZE.replace("CALL", str(host_arch().rseq_syscall))
+    )
+    assert ask(RseqAnnounced(), root, wrong) == [FAIL, PASS, FAIL]
+    assert ask(RseqRegistered(), root, wrong) == [PASS, PASS, PASS]
 
 
 def test_a_wrong_answer_is_red(root: Path, programs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import Bench, PlaceCheck
+from pipeline.check.announced import RseqAnnounced
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
@@ -33,6 +34,7 @@ AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqTunable(), RseqRelro(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
     GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(), RseqRefused(), RseqRefusedLater(),
+    RseqAnnounced(),
 )  # fmt: skip
 #: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
 WRONG: tuple[PlaceCheck, ...] = (GetcpuPath(), GetcpuSteps(), RseqCritical())
@@ -102,7 +104,7 @@ def with_its_size(on: Bench, batch: BatchResult) -> Bench:
     return replace(on, profile=on.profile.model_copy(update={"rseq": rseq}))
 
 
-@pytest.mark.parametrize("kernel", ["stable", "next"])
+@pytest.mark.parametrize("kernel", ["stable", "next", "sid", "pages-16k"])
 def test_a_real_kernel_tells_good_from_wrong(on: Bench, kernel: str, tmp_path: Path) -> None:
     place = VmPlace(AARCH64, machines.kernel_for("aarch64", kernel), log_dir=tmp_path)
     batch, wrong = run(place, on, WRONG)
