@@ -15,7 +15,7 @@ lines are written once, under all the names they are for::
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline import elf
 from pipeline.abi.files import ElfFile
@@ -45,12 +45,8 @@ Blocks = Mapping[str, tuple[str, ...]]
 
 def details(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
     """Blocks of all DSOs of a release by stable name. Raises `MalformedInput`."""
-    return dict(
-        sorted(
-            (file.name, tuple(_details(file)) or (PLAIN,))
-            for file in files.values()
-            if file.binary.is_shared_object
-        )
+    return _by_name(
+        (file, tuple(_details(file)) or (PLAIN,)) for file in files.values() if file.binary.is_shared_object
     )
 
 
@@ -59,7 +55,16 @@ def hardening(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
     loaders = {a.elf_machine: a.loader for a in ARCHES.values()}
     machine = next((f.binary.machine for f in files.values()), 0)
     scopes = Scopes.of(files, loaders.get(machine, ""))
-    return dict(sorted((f.name, file_traits(f.binary, unresolved(f, scopes))) for f in files.values()))
+    return _by_name((f, file_traits(f.binary, unresolved(f, scopes))) for f in files.values())
+
+
+def _by_name(found: Iterable[tuple[ElfFile, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Blocks by name, sorted. A second file of a name that is not the same is listed by its path."""
+    blocks: dict[str, tuple[str, ...]] = {}
+    for file, lines in found:
+        if blocks.setdefault(file.name, lines) != lines:
+            blocks[file.path] = lines
+    return dict(sorted(blocks.items()))
 
 
 def of_files(files: Mapping[str, ElfFile]) -> dict[str, Blocks]:

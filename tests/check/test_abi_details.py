@@ -255,6 +255,18 @@ def test_a_needed_node_or_library_that_is_not_there(stage: Stage) -> None:
     assert f"libc.so.6: needs {LD}, which the release does not have" in seen
 
 
+def test_a_second_copy_that_differs_hides_behind_no_name(stage: Stage) -> None:
+    root = stage.built[AFTER].root
+    copy = root / "usr" / "lib64" / "libc.so.6"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((root / LIBC_PATH).read_bytes())
+    assert stage.red(CHECKS) == {}
+    edits.edit(copy, edits.segment(PT_GNU_STACK, flags=7))
+    red = stage.red(CHECKS)
+    assert set(red) == {("elf.hardening", AFTER)}
+    assert red["elf.hardening", AFTER].seen == "+ usr/lib64/libc.so.6: the whole file"
+
+
 def test_files_of_traits_come_back_as_they_were(stage: Stage) -> None:
     blocks = traits.of_files(elf_files(stage.built[AFTER].root))
     for found in blocks.values():
