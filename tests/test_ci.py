@@ -157,6 +157,60 @@ def test_a_profile_nobody_knows_ends_the_run() -> None:
     assert "bookworm, el9" in done.stderr
 
 
+#: GitHub's hosted runners by architecture (its documentation of standard runners for public repositories).
+HOSTED = {"ubuntu-24.04": "x86_64", "ubuntu-24.04-arm": "aarch64"}
+
+
+@pytest.mark.parametrize("name", profiles.available())
+def test_each_architecture_runs_on_a_runner_of_its_own(name: str) -> None:
+    """What is judged on a runner of another architecture was cross-built, emulated, and not timed."""
+    done = subprocess.run([CI / "targets", name], capture_output=True, text=True, timeout=30, check=True)
+    assert all(HOSTED[x["runner"]] == x["arch"] for x in json.loads(done.stdout))
+    listed = subprocess.run(
+        [CI / "targets", "--images", name], capture_output=True, text=True, timeout=30, check=True
+    )
+    images = json.loads(listed.stdout)
+    assert len(listed.stdout.splitlines()) == 1
+    assert [x["arch"] for x in images] == profiles.load(name).arches
+    assert all(HOSTED[x["runner"]] == x["arch"] for x in images)
+
+
+def test_the_jobs_of_an_architecture_take_its_runner_and_its_image() -> None:
+    jobs = load(BY_NAME["verify"])["jobs"]
+    for job in ("image", "build", "verify"):
+        assert jobs[job]["runs-on"] == "${{ matrix.runner }}", job
+        with_image = [
+            s["with"] for s in jobs[job]["steps"] if str(s.get("with", {}).get("name")).startswith("image")
+        ]
+        assert [w["name"] for w in with_image] == ["image-${{ matrix.arch }}"], job
+    assert jobs["image"]["strategy"]["matrix"] == {"include": "${{ fromJSON(needs.targets.outputs.images) }}"}
+    others = {n for n, j in jobs.items() if j["runs-on"] == "ubuntu-24.04"}
+    assert others == set(jobs) - {"image", "build", "verify"}
+    gitlab = load(GITLAB)
+    assert gitlab[".targets"]["tags"] == gitlab["build-image"]["tags"] == ["$ARCH"]
+    assert gitlab["build-image"]["parallel"]["matrix"] == [
+        {"ARCH": gitlab[".targets"]["parallel"]["matrix"][0]["ARCH"]}
+    ]
+    assert gitlab["default"]["tags"] == ["x86_64"]
+    assert 'ci/image save "image/$ARCH.tar.zst"' in gitlab["build-image"]["script"]
+    for job in ("build", "verify"):
+        assert 'ci/image load "image/$ARCH.tar.zst"' in gitlab[job]["script"]
+
+
+def test_the_targets_step_writes_what_the_matrices_read(tmp_path: Path) -> None:
+    (step,) = (s for s in load(BY_NAME["verify"])["jobs"]["targets"]["steps"] if "run" in s)
+    output = tmp_path / "output"
+    env = {**os.environ, "PROFILE": "el9", "GITHUB_OUTPUT": str(output)}
+    script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    subprocess.run(script, cwd=paths.REPO, env=env, timeout=30, check=True)
+    written = dict(line.partition("=")[::2] for line in output.read_text().splitlines())
+    assert written.keys() == load(BY_NAME["verify"])["jobs"]["targets"]["outputs"].keys()
+    assert {(x["release"], x["arch"]) for x in json.loads(written["targets"])} == pairs("el9")
+    assert len(json.loads(written["images"])) == 2
+    wrong = subprocess.run(script, cwd=paths.REPO, env={**env, "PROFILE": "el99"}, timeout=30, check=False)
+    assert wrong.returncode == 2, "a profile that is unknown must not make an empty matrix"
+
+
 def test_gitlabs_matrix_is_its_profiles() -> None:
     workflow = load(GITLAB)
     (matrix,) = workflow[".targets"]["parallel"]["matrix"]
@@ -188,11 +242,12 @@ def test_what_one_job_uploads_another_fetches() -> None:
     assert "evidence-${{ matrix.release }}-${{ matrix.arch }}" in named("verify", "upload")
     assert named("sign-off", "download")["evidence-*"]["merge-multiple"] is True
     assert (
-        "image"
+        "image-${{ matrix.arch }}"
         in named("build", "download").keys()
         & named("image", "upload").keys()
         & named("verify", "download").keys()
     )
+    assert "image-x86_64" in named("known-bad", "download")
 
 
 # --- drift -----------------------------------------------------------------------------------------------

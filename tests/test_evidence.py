@@ -317,6 +317,26 @@ def test_how_it_was_made_counts(change: Callable[[BuildManifest], BuildManifest]
     assert any(r.startswith(reason) for r in got.grade_reasons), got.grade_reasons
 
 
+def test_an_image_an_architecture_is_release_grade_and_two_within_one_are_not() -> None:
+    """Runners of each architecture make their own; releases are compared within an architecture."""
+
+    def other(b: BuildManifest, **change: str) -> BuildManifest:
+        assert b.image
+        return b.model_copy(update={"image": b.image.model_copy(update=change)})
+
+    made = release_grade()
+    made.builds = [other(b, id="sha256:arm") if b.target.arch == "aarch64" else b for b in made.builds]
+    assert made.evidence().grade_reasons == ()
+    first = made.builds[0]
+    made.builds[0] = other(first, id="sha256:another")
+    (said,) = made.evidence().grade_reasons
+    assert said == f"the releases of {first.target.arch} were built in 2 different images"
+    made.builds[0] = first
+    made.builds = [other(b, base="alma:9") if b.target.arch == "aarch64" else b for b in made.builds]
+    (said,) = made.evidence().grade_reasons
+    assert said.startswith("the build images have different bases: alma:9, ")
+
+
 def test_absent_arch_release_and_check_are_named() -> None:
     made = release_grade()
     made.builds = [b for b in made.builds if b.target.arch == "x86_64" and b.target.release != "12.1"]

@@ -141,7 +141,12 @@ def _origin(builds: Sequence[BuildManifest]) -> list[str]:
         hit = [f"{b.target.release}/{b.target.arch}" for b in builds if wrong(b)]
         if hit:
             reasons.append(what if len(hit) == len(builds) else f"{what} ({', '.join(hit)})")
-    images = {b.image.id for b in builds if b.image}
-    if len(images) > 1:
-        reasons.append(f"the releases were built in {len(images)} different images")
+    # releases are compared within an architecture, which may have had a machine and so an image of its own
+    for arch in dict.fromkeys(b.target.arch for b in builds):
+        images = {b.image.id for b in builds if b.image and b.target.arch == arch}
+        if len(images) > 1:
+            reasons.append(f"the releases of {arch} were built in {len(images)} different images")
+    bases = {b.image.base.partition(" (")[0] for b in builds if b.image}
+    if len(bases) > 1:
+        reasons.append(f"the build images have different bases: {', '.join(sorted(bases))}")
     return reasons
