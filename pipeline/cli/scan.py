@@ -6,25 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
+from pipeline import profile as profiles
 from pipeline.build.builder import Options
 from pipeline.cli.options import Choice
 from pipeline.core import store
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.progress import say, step, warn
+from pipeline.profile import Outline
 from pipeline.report import check_files
-from pipeline.scan import Scan, Scanned, record, sarif, scan
-from pipeline.scan.judge import Answer, Judgement
-
-_SHORT = {
-    Answer.STARTS: "starts",
-    Answer.FAILS: "FAILS",
-    Answer.UNKNOWN: "unknown",
-    Answer.NOT_APPLICABLE: "-",
-}
-#: Lines of why that the table shows for one file; JSON and SARIF have them all.
-MOST_LINES = 8
+from pipeline.scan import Scan, record, sarif, scan, table
+from pipeline.scan.judge import Answer
 
 
 @click.command()
@@ -38,6 +30,12 @@ MOST_LINES = 8
 )
 @click.option("--release", "releases", multiple=True, metavar="R", help="Only this release (repeatable).")
 @click.option("--arch", "arches", multiple=True, metavar="A", help="Only this architecture (repeatable).")
+@click.option(
+    "--floor",
+    default="",
+    metavar="PROFILE:RELEASE",
+    help="A gate: all must start on this release and every later one (el9:9.2).",
+)
 @click.option("--failing", is_flag=True, help="Show only files that do not start on every release.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JSON."
@@ -51,6 +49,7 @@ def command(
     profile: str,
     releases: tuple[str, ...],
     arches: tuple[str, ...],
+    floor: str,
     failing: bool,
     json_file: Path | None,
     sarif_file: Path | None,
@@ -71,8 +70,14 @@ def command(
     if json_file and sarif_file and json_file.absolute() == sarif_file.absolute():
         raise UsageError(f"--json and --sarif both name {json_file}", hint="name two files")
     check_files({"--json FILE": json_file, "--sarif FILE": sarif_file})
-    choice = Choice(profile, releases, arches, "", Options(), (), ())
-    chosen = choice.outline()
+    if floor:
+        if releases or profile != "auto":
+            raise UsageError(
+                "--floor names profile and releases itself", hint="leave out --profile and --release"
+            )
+        chosen, releases = _from_floor(floor)
+    else:
+        chosen = Choice(profile, releases, arches, "", Options(), (), ()).outline()
     wanted, machines = chosen.chosen(releases, arches)
     with step("scan") as current:
         result = scan(chosen, wanted, machines, paths)
@@ -85,25 +90,20 @@ def command(
     return result.exit_code
 
 
+def _from_floor(text: str) -> tuple[Outline, tuple[str, ...]]:
+    """The profile of ``PROFILE:RELEASE``, and its releases from that one on; raises `UsageError`."""
+    name, colon, release = text.rpartition(":")
+    if not colon:
+        raise UsageError(f"--floor {text} is no PROFILE:RELEASE", hint="for example --floor el9:9.2")
+    chosen = profiles.load_outline(name)
+    chosen.chosen((release,), ())
+    return chosen, chosen.names[chosen.names.index(release) :]
+
+
 def _show(result: Scan, *, failing: bool) -> None:
-    shown = [f for f in result.files if not failing or f.answers - {Answer.STARTS, Answer.NOT_APPLICABLE}]
-    rows = [
-        [
-            f.item.name,
-            f.item.facts.arch if f.item.facts else "?",
-            *(_short(f.judgements[r]) for r in result.releases),
-            "\n".join(_why(f)),
-        ]
-        for f in shown
-    ]
-    if rows:
-        headers = [
-            "file",
-            "arch",
-            *(f"{result.profile} {r}{'*' * (r in result.derived)}" for r in result.releases),
-            "why",
-        ]
-        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    shown = table.text_of(result, failing=failing)
+    if shown:
+        click.echo(shown)
     for words, names in _together(result.derived).items():
         say(f"* no package of {', '.join(names)} was read: {words}")
     if not result.files:
@@ -133,36 +133,3 @@ def _together(derived: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _counted(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
-
-
-def _short(judgement: Judgement) -> str:
-    """The answer in a word; glibc does not decide alone where other libraries are needed."""
-    if judgement.answer is Answer.STARTS and judgement.elsewhere:
-        return "starts if"
-    return _SHORT[judgement.answer]
-
-
-def _why(scanned: Scanned) -> list[str]:
-    """The reasons in few lines; what is the same on several releases is said once."""
-    lines: dict[str, list[str]] = {}
-    for release, judgement in scanned.judgements.items():
-        for line in _lines(judgement):
-            lines.setdefault(line, []).append(release)
-    every = len(scanned.judgements)
-    told = [line if len(names) == every else f"{', '.join(names)}: {line}" for line, names in lines.items()]
-    if len(told) > MOST_LINES:
-        told = [*told[: MOST_LINES - 1], f"... and {len(told) - MOST_LINES + 1} more (see --json)"]
-    return told
-
-
-def _lines(judgement: Judgement) -> list[str]:
-    lines = [m.sentence for m in judgement.missing]
-    if judgement.reason:
-        lines.append(judgement.reason)
-    if judgement.elsewhere:
-        names = ", ".join(judgement.elsewhere)
-        if judgement.answer is Answer.STARTS:
-            lines.append(f"if there {'is' if len(judgement.elsewhere) == 1 else 'are'} {names}, not glibc's")
-        else:
-            lines.append(f"needs {names} from elsewhere, which was not judged")
-    return [*lines, *judgement.notes]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.abi import derived
+from pipeline.abi.baseline import Baseline
+from pipeline.abi.traits import DETAILS, PRIVATE_LINE
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import ExitCode
 from pipeline.profile import Outline
@@ -75,7 +77,10 @@ class Offers:
                 if x.provenance.kind == "derived" and r in releases
             }
             own = ours(found)
-            self._by_arch[arch] = {n: Release(n, arch, found.get(n), own) for n in releases}
+            self._by_arch[arch] = {
+                n: Release(n, arch, found.get(n), own, _private(made[n]) if n in made else {})
+                for n in releases
+            }
 
     @property
     def ours(self) -> dict[str, frozenset[str]]:
@@ -124,6 +129,14 @@ def scan(
         else:
             scanned.append(Scanned(item, together.judgements(number)))
     return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned), offers.derived)
+
+
+def _private(made: Baseline) -> dict[str, frozenset[str]]:
+    """DSO -> its private symbols, of a baseline that lists them."""
+    return {
+        dso: frozenset(x.split()[1] for x in lines if x.startswith(PRIVATE_LINE))
+        for dso, lines in made.traits.get(DETAILS, {}).items()
+    }
 
 
 def _unknown(item: Item, releases: Iterable[str]) -> dict[str, Judgement]:

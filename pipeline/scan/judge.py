@@ -90,12 +90,16 @@ class Judgement:
 
 @dataclass
 class Release:
-    """What a release offers on one architecture; ``ours`` are glibc's DSOs in any release of the profile."""
+    """What a release offers on one architecture; ``ours`` are glibc's DSOs in any release of the profile.
+
+    ``private``: DSO -> its GLIBC_PRIVATE symbols, where the baseline has them.
+    """
 
     name: str
     arch: str
     listings: Mapping[str, Listing] | None
     ours: frozenset[str]
+    private: Mapping[str, frozenset[str]] = field(default_factory=dict)
     _scopes: dict[frozenset[str], frozenset[tuple[str, str]]] = field(default_factory=dict)
 
     @cached_property
@@ -280,7 +284,11 @@ def _missing_symbols(
         if weak or (version, name) in scope:
             continue
         where = setting.names.get(file) if file else None
-        if (version == PRIVATE and where == SYSTEM) or setting.brought(name, version, file):
+        if version == PRIVATE and where == SYSTEM:
+            if name not in release.private.get(file, {name}):  # an own copy of another build's library
+                missing.add(Missing(file, version, name))
+            continue
+        if setting.brought(name, version, file):
             continue
         if version == UNVERSIONED:
             if closed:

@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.core import paths, store
 from pipeline.core.outcome import Frozen
 from pipeline.scan import Scan, Scanned
+from pipeline.scan.causes import broken_promise, causes_of, since_of
 from pipeline.scan.judge import Judgement, Missing
 
 SCHEMA_VERSION = 1
@@ -32,7 +33,11 @@ class MissingRecord(Frozen):
 
 
 class JudgementRecord(Frozen):
-    """The answer for one release."""
+    """The answer for one release.
+
+    ``not_judged``: libraries that are neither glibc's nor scanned. ``borrowed``: symbols without a version
+    that whoever loads a library must have.
+    """
 
     release: str
     answer: AnswerName
@@ -40,16 +45,34 @@ class JudgementRecord(Frozen):
     reason: str
     notes: tuple[str, ...]
     not_judged: tuple[str, ...]
+    borrowed: tuple[str, ...]
 
 
 class FileResult(Frozen):
-    """One file; ``kind`` and ``arch`` are "" for what could not be read."""
+    """One file; ``kind`` and ``arch`` are "" for what could not be read.
+
+    ``remarks`` decide nothing; ``tag`` says what a wheel's tag promises and the file breaks, or "".
+    """
 
     file: str
     member: str
     kind: str
     arch: str
     judgements: tuple[JudgementRecord, ...]
+    remarks: tuple[str, ...]
+    tag: str
+
+
+class CauseRecord(Frozen):
+    """One cause of failures: see `pipeline.scan.causes`. ``since``: the glibc release of the node, or ""."""
+
+    title: str
+    dso: str
+    node: str
+    since: str
+    symbols: tuple[str, ...]
+    files: tuple[str, ...]
+    releases: tuple[str, ...]
 
 
 class ScanRecord(Frozen):
@@ -66,6 +89,7 @@ class ScanRecord(Frozen):
     derived: dict[str, str]
     exit_code: int
     counts: dict[str, int]
+    causes: tuple[CauseRecord, ...]
     files: tuple[FileResult, ...]
 
 
@@ -82,6 +106,7 @@ def _judgement(release: str, judgement: Judgement) -> JudgementRecord:
         reason=judgement.reason,
         notes=judgement.notes,
         not_judged=judgement.elsewhere,
+        borrowed=judgement.borrowed,
     )
 
 
@@ -98,6 +123,8 @@ def _file(scanned: Scanned) -> FileResult:
         kind=item.facts.kind.value if item.facts else "",
         arch=item.facts.arch if item.facts else "",
         judgements=tuple(_judgement(r, j) for r, j in scanned.judgements.items()),
+        remarks=item.facts.remarks if item.facts else (),
+        tag=broken_promise(item),
     )
 
 
@@ -115,6 +142,18 @@ def record(scan: Scan) -> ScanRecord:
         arches=scan.arches,
         exit_code=int(scan.exit_code),
         counts=dict(sorted(counts.items())),
+        causes=tuple(
+            CauseRecord(
+                title=c.title,
+                dso=c.dso,
+                node=c.node,
+                since=since_of(c.node),
+                symbols=tuple(sorted(c.symbols)),
+                files=tuple(_printable(f) for f in sorted(c.files)),
+                releases=tuple(c.releases),
+            )
+            for c in causes_of((f.item, f.judgements) for f in scan.files)
+        ),
         files=tuple(_file(f) for f in scan.files),
     )
 

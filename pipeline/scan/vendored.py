@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.scan.facts import Kind
+from pipeline.scan.inputs import INSIDE
 from pipeline.scan.judge import Answer, Companion, Judgement, Release, Setting, judge
 from pipeline.scan.loading import Loaded, Scene
 
@@ -45,7 +46,7 @@ class Together:
             loaded = self.scene.loaded(number)
             # what a file finds in itself, its import table does not list: only libraries are asked
             companions = {
-                n: Companion(self.scene.items[n].name, self.scene.exports(n)) for n in loaded.files[1:]
+                n: Companion(self._called(n, number), self.scene.exports(n)) for n in loaded.files[1:]
             }
             names = {
                 name: companions[where] if where >= 0 and where in companions else where
@@ -55,11 +56,18 @@ class Together:
             self._settings[number] = loaded, Setting(names, tuple(companions.values()))
         return self._settings[number]
 
+    def _called(self, number: int, by: int) -> str:
+        """The name of a file in what is said of ``by``: in the same archive without the archive's."""
+        item = self.scene.items[number]
+        same = item.member and item.file == self.scene.items[by].file
+        return item.name.partition(INSIDE)[2] if same else item.name
+
     def _with_library(self, own: Judgement, number: int, companion: int, release: Release) -> Judgement:
         """``own`` with what the library ``companion`` means for the file ``number``."""
         item, setting = self.scene.items[companion], self._setting(number)[1]
+        called = self._called(companion, number)
         if item.facts is None:
-            why = f"its library {item.name} could not be read: {item.trouble}"
+            why = f"its library {called} could not be read: {item.trouble}"
             return replace(own, answer=Answer.UNKNOWN, reason=why) if own.answer is Answer.STARTS else own
         library = self._judged_alone(companion)[release.name]
         closed = self.scene.facts(number).kind is Kind.PROGRAM and not setting.elsewhere
@@ -68,9 +76,9 @@ class Together:
             whole = Setting(setting.names, (root, *setting.companions))
             library = judge(item.facts, release, whole, closed=closed and not setting.unreadable)
         if library.answer is Answer.FAILS and own.answer in (Answer.STARTS, Answer.UNKNOWN):
-            why = f"its library {item.name} fails"
+            why = f"its library {called} fails"
             return replace(own, answer=Answer.FAILS, missing=library.missing, reason=why)
         if library.answer is Answer.UNKNOWN and own.answer is Answer.STARTS:
-            why = f"its library {item.name} may not start: {library.reason}"
+            why = f"its library {called} may not start: {library.reason}"
             return replace(own, answer=Answer.UNKNOWN, reason=why)
         return own

