@@ -17,7 +17,7 @@ from pipeline.elf import read as read_elf
 from pipeline.knownbad import edits, entry
 from pipeline.knownbad.elfedit import EDITS, ElfEdit
 from pipeline.knownbad.entry import REFUSED, Change, Edit, Entry, Record
-from pipeline.knownbad.judge import Judgement, judge_record, red, unanswered
+from pipeline.knownbad.judge import Judgement, answered, expected_here, judge_record, red, unanswered
 from pipeline.profile import load
 from tests.report.factory import draft
 
@@ -101,6 +101,16 @@ def test_an_entry_is_caught_by_exactly_the_checks_it_names() -> None:
     shown = table([Judgement("one", ("a", "b"), {"a": "w", "c": "w"})])
     assert "missed: b" in shown
     assert "more: c" in shown
+
+
+def test_a_check_that_answers_nothing_here_is_not_expected_unless_no_other_can_see_it() -> None:
+    one = Entry(title="x", edit=(Edit(do="nothing"),), expect=("a", "b"))
+    assert expected_here(one, frozenset({"a", "b", "c"})) == (("a", "b"), "")
+    here, note = expected_here(one, frozenset({"a"}))
+    assert here == ("a",)
+    assert "b" in note
+    assert expected_here(one, frozenset({"c"})) == (("a", "b"), "")
+    assert answered([finding("a", Outcome.PASS), finding("b", Outcome.MISSING)]) == {"a"}
 
 
 def readelf(path: Path, *options: str) -> str:

@@ -76,9 +76,9 @@ def chosen(found: Sequence[Entry], names: Sequence[str], *, only_edits: bool, wa
     for one in found:
         for edit in one.edit:
             edits.check(edit)
-        if unknown := [c for c in one.expect if c not in known and not one.waits]:
+        if one.expect and not one.waits and not known & set(one.expect):
             raise UsageError(
-                f"{one.path}: there is no check {unknown[0]}", hint=f"known: {', '.join(sorted(known))}"
+                f"{one.path}: there is no check {one.expect[0]}", hint=f"known: {', '.join(sorted(known))}"
             )
     if absent := [n for n in names if n not in {e.name for e in found}]:
         raise UsageError(
@@ -108,7 +108,7 @@ def table(seen: Sequence[Judgement]) -> str:
         verdict = "yes" if j.holds else "NO"
         remarks = [f"missed: {c}" for c in j.missed]
         remarks += [f"more: {c}: {j.seen[c]}"[:160] for c in j.more]
-        remarks += [j.trouble] if j.trouble else []
+        remarks += [words for words in (j.trouble, j.note) if words]
         rows.append((j.name, ", ".join(j.expected) or "(green)", ", ".join(j.seen) or "(green)",
                      f"{j.seconds:.0f}", verdict, "\n".join(remarks)))  # fmt: skip
     return tabulate(

@@ -108,6 +108,23 @@ def unanswered(findings: Sequence[Finding]) -> frozenset[Key]:
     return frozenset(f.key for f in findings if not f.outcome.green)
 
 
+def answered(findings: Sequence[Finding]) -> frozenset[str]:
+    """The checks that a good release has a green answer of: no other can tell it from a bad one."""
+    return frozenset(f.check for f in findings if f.outcome.green)
+
+
+def expected_here(entry: Entry, able: frozenset[str]) -> tuple[tuple[str, ...], str]:
+    """The checks that must be red, and a remark on those that answer nothing here (no baseline, no place).
+
+    Of what is expected at least one must be able to see it: else all stay, and are missed.
+    """
+    here = tuple(c for c in entry.expect if c in able or c == REFUSED)
+    unable = [c for c in entry.expect if c not in here]
+    if not here:
+        return entry.expect, ""
+    return here, f"not asked of the good release: {', '.join(unable)}" if unable else ""
+
+
 def red(findings: Sequence[Finding], known: frozenset[Key]) -> dict[str, str]:
     """Check -> what it said, of each check with an answer that is not green and not in ``known``."""
     seen: dict[str, str] = {}
@@ -155,12 +172,14 @@ def judge(
     ground: Ground,
     make: Callable[[], Built],
     known: frozenset[Key],
+    able: frozenset[str],
     *,
     fresh: bool = False,
 ) -> Judgement:
     """Make the entry's release and ask every check. Never raises what an entry can be at fault for."""
     start = time.monotonic()
-    expected, seen, trouble = entry.expect, {}, ""
+    seen, trouble = {}, ""
+    expected, note = expected_here(entry, able)
     try:
         built = make()
         seen = red(answers(ground, entry.release_of(ground.profile), built, fresh=fresh).findings, known)
@@ -168,4 +187,4 @@ def judge(
         seen = {REFUSED: e.message}
     except (UsageError, WorldError, PipelineError) as e:
         trouble = e.explained
-    return Judgement(entry.name, expected, seen, time.monotonic() - start, trouble)
+    return Judgement(entry.name, expected, seen, time.monotonic() - start, trouble, note)

@@ -11,7 +11,6 @@ from pipeline.build.variants import Variant
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch
 from pipeline.core.errors import EvidenceError
-from pipeline.core.outcome import Target
 from pipeline.core.records import Built
 from pipeline.knownbad import change, edits
 from pipeline.knownbad.entry import Entry
@@ -32,28 +31,32 @@ def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
         "code": [store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "rpmheader")],
     }
     made = store.produce("known-bad", inputs, lambda into: _write(entry, good, machine, into / "RPMS"))
-    built = supplied.supplied(profile, good.target.release, made.path / "RPMS", machine)
-    if built is None:
-        raise EvidenceError(f"{made.path} holds no package for {machine.name}")
-    return built
+    return _as_built(profile, good, made.path / "RPMS", machine)
 
 
-def sourced(entry: Entry, builder: Builder, release: str, machine: Arch) -> Built:
+def sourced(entry: Entry, builder: Builder, good: Built, machine: Arch) -> Built:
     """The release built with the entry's changes from the kept tree of the profile's newest one.
 
     Raises `UsageError` for a change that does not fit, and what `variants.build` raises.
     """
     profile = builder.profile
-    target = Target(profile=profile.name, release=release, arch=machine.name)
+    target = good.target
     changes = [c for c in entry.change if not c.profiles or profile.name in c.profiles]
     tree = change.patched(builder, target)
     with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
         patch = change.patch(entry.title, changes, tree, Path(work) / f"9999-{entry.name}.patch")
         rpms = variants.build(builder, Variant(target, (patch,)), target)
-    built = supplied.supplied(profile, release, rpms, machine)
+    return _as_built(profile, good, rpms, machine)
+
+
+def _as_built(profile: Profile, good: Built, rpms: Path, machine: Arch) -> Built:
+    """Packages read as any from elsewhere are, and asked all that a build of ours is asked."""
+    built = supplied.supplied(profile, good.target.release, rpms, machine)
     if built is None:
         raise EvidenceError(f"{rpms} holds no package for {machine.name}")
-    return built
+    own = built.manifest
+    manifest = good.manifest.model_copy(update={"key": own.key, "rpms": own.rpms, "srpm": own.srpm})
+    return built.model_copy(update={"manifest": manifest})
 
 
 def _write(entry: Entry, good: Built, machine: Arch, into: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.core.progress import step
 from pipeline.core.records import Built
 from pipeline.knownbad import make
 from pipeline.knownbad.entry import Entry
-from pipeline.knownbad.judge import Ground, Judgement, Key, answers, judge, judge_record, unanswered
+from pipeline.knownbad.judge import Ground, Judgement, Key, answered, answers, judge, judge_record, unanswered
 from pipeline.profile import Profile
 from pipeline.verify.observe import Site
 
@@ -47,15 +47,16 @@ class Hall:
         """The release that an entry describes."""
         release = entry.release_of(self.profile)
         if entry.change:
-            return make.sourced(entry, self.builder, release, self.machine)
+            return make.sourced(entry, self.builder, self.good[release], self.machine)
         return make.edited(entry, self.profile, self.good[release], self.machine)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A good release: what it has no answer to, and its evidence as JSON."""
+    """A good release: what it has no answer to, the checks that answer, and its evidence as JSON."""
 
     known: frozenset[Key]
+    able: frozenset[str]
     evidence: str
 
 
@@ -65,20 +66,19 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
     Raises `EvidenceError` if a good release is red: then the bad ones would teach nothing.
     """
     ground = hall.ground
-    known: dict[str, frozenset[Key]] = {}
-    written: dict[str, str] = {}
+    bases: dict[str, Base] = {}
     for release in dict.fromkeys(e.release_of(hall.profile) for e in entries):
         with (
             step(f"the good {release} ({hall.machine.name})"),
             paths.logs_at(make.logs_of(f"good-{release}")),
         ):
             good = answers(ground, release, hall.good[release], fresh=fresh)
-            known[release], written[release] = unanswered(good.findings), good.to_json()
+            findings = good.findings
+            bases[release] = Base(unanswered(findings), answered(findings), good.to_json())
     with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
         pieces = []
         for one in entries:
-            release = one.release_of(hall.profile)
-            base = Base(known[release], written[release])
+            base = bases[one.release_of(hall.profile)]
             pieces.append(Piece(partial(_one, hall, one, base, Path(work), fresh)))
         side_by_side(pieces, lanes=lanes)
         return [_read(Path(work) / f"{e.name}.json") for e in entries]
@@ -89,7 +89,7 @@ def _one(hall: Hall, entry: Entry, base: Base, work: Path, fresh: bool) -> None:
         if entry.record:
             said = judge_record(entry, base.evidence)
         else:
-            said = judge(entry, hall.ground, partial(hall.built, entry), base.known, fresh=fresh)
+            said = judge(entry, hall.ground, partial(hall.built, entry), base.known, base.able, fresh=fresh)
         at.done("as it should be" if said.holds else "NOT as it should be")
     (work / f"{entry.name}.json").write_text(json.dumps(asdict(said)))
 
