@@ -29,7 +29,9 @@ OURS = (
     "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
     "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
     "relro-pages",
-    "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", *PRINTS,
+    "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", "rseq-starts",
+    "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static", "rseq-library",
+    "rseq-auditor", *PRINTS,
 )  # fmt: skip
 
 
@@ -43,13 +45,13 @@ def compile_one(machine: Arch, source: Path, to: Path, *flags: str) -> Path:
     return to
 
 
-def compile_all(machine: Arch, into: Path) -> Path:
+def compile_all(machine: Arch, into: Path, only: Sequence[str] = ()) -> Path:
     """The probes, with the flags programs.toml has, against this machine's own C library.
 
-    So the static programs of every release are the same.
+    So the static programs of every release are the same. ``only``: the names of those that are wanted.
     """
     listed = {p.name: p for p in programs()}
-    for name in OURS:
+    for name in only or OURS:
         program = listed[name]
         each = [f"{name}-{release}" for release in (LIKE, OPPOSITE, SYMBOLLESS)]
         first, *others = each if program.against == "each" else [name]

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a thread can find out about its own registration wherever it is: in a signal handler, between fork and
+   exec, while it starts or ends.  One line for each look, written at once.  Nothing here takes a lock, calls
+   malloc or runs another's handlers.  */
+#ifndef LOOK_H
+#define LOOK_H
+
+#include <sched.h>
+
+#include "probe.h"
+
+/* Numbers that no CPU has, and how often one is planted before it counts as lost: a preemption in between
+   puts the true number back.  */
+#define PLANTED 0x5eed0000U
+#define PATIENCE 100
+
+/* As `kernel_word_of_self', by the bare system call: fork would run atfork handlers, which look themselves.
+   The child is a copy with this thread's registration (the kernel copies it unless memory is shared).  */
+static int
+kernel_word_here (struct kernel_word *word)
+{
+  int status, error = EPROTO;
+  memset (word, 0, sizeof *word);
+  long child = syscall (SYS_clone, SIGCHLD, 0, 0, 0, 0);
+  if (child < 0)
+    return errno;
+  if (child == 0)
+    {
+      syscall (SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+      if (syscall (SYS_ptrace, PTRACE_TRACEME, 0, 0, 0) < 0)
+        syscall (SYS_exit_group, errno);
+      syscall (SYS_kill, syscall (SYS_getpid), SIGSTOP);
+      syscall (SYS_exit_group, EPROTO);
+    }
+  long got;
+  do
+    got = waitpid ((pid_t) child, &status, __WALL);
+  while (got < 0 && errno == EINTR);
+  if (got < 0)
+    return errno;
+  if (WIFEXITED (status))
+    return WEXITSTATUS (status) ? WEXITSTATUS (status) : EPROTO;
+  if (WIFSTOPPED (status))
+    error = kernel_word_of ((pid_t) child, word);
+  syscall (SYS_kill, child, SIGKILL);
+  while (waitpid ((pid_t) child, &status, __WALL) < 0 && errno == EINTR)
+    continue;
+  return error;
+}
+
+/* Look, and write what was seen.  REUSED: 1 if this thread's descriptor was another's before, 0 if it was
+   not, -1 if that is not asked.  */
+static void
+look (const char *context, int reused)
+{
+  struct kernel_word word;
+  char line[640];
+  int saved = errno;
+  int error = kernel_word_here (&word);
+  int cpus = 0, wrong = 0, wrong_getcpu = 0, planted = -1;
+  uint32_t cpu_id = 0, cpu_id_start = 0;
+  cpu_set_t was, one;
+
+  if (word.pointer)
+    {
+      volatile struct area *area = (volatile struct area *) (uintptr_t) word.pointer;
+      cpu_id_start = area->cpu_id_start;
+      cpu_id = area->cpu_id;
+      planted = 0;
+      for (uint32_t i = 0; i < PATIENCE && !planted; i++)
+        {
+          uint32_t honest = area->cpu_id;
+          area->cpu_id = PLANTED + i;
+          int got = sched_getcpu ();
+          area->cpu_id = honest;
+          planted = got == (int) (PLANTED + i);
+        }
+    }
+  if (sched_getaffinity (0, sizeof was, &was) == 0)
+    {
+      for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        {
+          unsigned int told = ~0U;
+          if (!CPU_ISSET (cpu, &was))
+            continue;
+          CPU_ZERO (&one);
+          CPU_SET (cpu, &one);
+          if (sched_setaffinity (0, sizeof one, &one) != 0)
+            continue;
+          cpus++;
+          wrong += sched_getcpu () != cpu;
+          wrong_getcpu += getcpu (&told, NULL) != 0 || told != (unsigned int) cpu;
+        }
+      sched_setaffinity (0, sizeof was, &was);
+    }
+  int n = snprintf (line, sizeof line,
+                    "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"registered\":%s,\"place\":%td,"
+                    "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
+                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d}\n",
+                    context, reused, error_name (error), word.pointer ? "true" : "false",
+                    word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
+                    word.size, word.signature, word.flags, cpu_id_start, cpu_id, planted, cpus, wrong,
+                    wrong_getcpu);
+  /* Not through stdio: a child made by fork would write its parent's lines again.  */
+  for (int done = 0; done < n;)
+    {
+      ssize_t written = write (1, line + done, (size_t) (n - done));
+      if (written < 0 && errno != EINTR)
+        _exit (3);
+      done += written > 0 ? (int) written : 0;
+    }
+  errno = saved;
+}
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A library for rseq-contexts: it looks when it is loaded and when it is called.  Compiled with -DAUDITOR it is
+   an auditor of ld.so (rtld-audit(7)), with a C library of its own in its own namespace.  */
+#define _GNU_SOURCE
+#include "look.h"
+
+#ifdef AUDITOR
+# include <link.h>
+
+unsigned int
+la_version (unsigned int version)
+{
+  return version;
+}
+
+void
+la_preinit (uintptr_t *cookie)
+{
+  (void) cookie;
+  look ("an auditor", -1);
+}
+#else
+static void __attribute__ ((constructor))
+construct (void)
+{
+  look ("constructor of a library", -1);
+}
+
+void
+look_from_library (const char *context)
+{
+  look (context, -1);
+}
+#endif

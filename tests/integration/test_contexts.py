@@ -1,0 +1,214 @@
+"""Threads and contexts for real: this machine's C library, and programs of which one thing is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.check.contexts import CHECKS, Looks, RseqContexts, RseqThreads
+from pipeline.core.arch import host_arch
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.place.host import HostPlace
+from tests.integration import probe_bench as kit
+
+pytestmark = pytest.mark.integration
+
+PASS, FAIL = Outcome.PASS, Outcome.FAIL
+NAMES = ("rseq-starts", "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static",
+         "rseq-library", "rseq-auditor", "runner", "rseq-tracer")  # fmt: skip
+
+#: Gives the calling thread's registration back.
+GIVE_BACK = f"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static inline void give_back (void)
+{{
+  syscall ({host_arch().rseq_syscall}, (char *) __builtin_thread_pointer () + __rseq_offset, 32, 1, RSEQ_SIG);
+}}
+"""
+#: A pthread_create whose threads are not registered where WRONG says so.
+CREATE = """
+int __real_pthread_create (pthread_t *, const pthread_attr_t *, void *(*) (void *), void *);
+static pthread_t seen[4096];
+static int count;
+struct begin { void *(*function) (void *); void *argument; int affinity, priority; };
+static __attribute__ ((unused)) int before (void)
+{
+  for (int i = 0; i < count; i++)
+    if (seen[i] == pthread_self ())
+      return 1;
+  return 0;
+}
+static void *begin (void *of)
+{
+  struct begin b = *(struct begin *) of;
+  if (WRONG)
+    give_back ();
+  seen[__atomic_fetch_add (&count, 1, __ATOMIC_SEQ_CST)] = pthread_self ();
+  return b.function (b.argument);
+}
+int __wrap_pthread_create (pthread_t *id, const pthread_attr_t *attr, void *(*f) (void *), void *argument)
+{
+  struct begin *b = malloc (sizeof *b);
+  cpu_set_t set;
+  int policy = PTHREAD_INHERIT_SCHED;
+  b->function = f;
+  b->argument = argument;
+  CPU_ZERO (&set);
+  if (attr)
+    pthread_attr_getinheritsched (attr, &policy);
+  b->affinity = attr && pthread_attr_getaffinity_np (attr, sizeof set, &set) == 0 && CPU_COUNT (&set) < 1024;
+  b->priority = policy == PTHREAD_EXPLICIT_SCHED;
+  return __real_pthread_create (id, attr, begin, b);
+}
+"""
+FORK = """
+pid_t __real_fork (void);
+pid_t __wrap_fork (void)
+{
+  pid_t pid = __real_fork ();
+  if (pid == 0)
+    WHAT;
+  return pid;
+}
+"""
+CPU = """
+#include <sched.h>
+int sched_getcpu (void) { return 0; }
+"""
+NODE = """
+#include <sched.h>
+int getcpu (unsigned int *cpu, unsigned int *node)
+{
+  if (node)
+    *node = 0;
+  *cpu = 0;
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kit.compile_all(host_arch(), tmp_path_factory.mktemp("probes"), only=NAMES)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the loader beside libc, as every release has it: dlmopen looks for it there."""
+    made = kit.make_root(host_arch(), tmp_path_factory.mktemp("root"))
+    (libc,) = made.rglob("libc.so.6")
+    loader = made / host_arch().interp.lstrip("/")
+    if not (libc.parent / loader.name).exists():
+        shutil.copy2(loader, libc.parent / loader.name)
+    return made
+
+
+def ask(check: Looks, root: Path, programs: Path) -> Mapping[str, Finding]:
+    on = kit.host_bench(root, programs)
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    answers = check.judge(on, "host", batch)
+    assert all(isinstance(a, Finding) for a in answers)
+    return {a.case: a for a in answers if isinstance(a, Finding)}
+
+
+def wrong(programs: Path, tmp_path: Path, name: str, extra: str, *flags: str) -> Path:
+    source = tmp_path / "extra.c"
+    source.write_text(extra)
+    probe = kit.paths.PROBES / f"{name.replace('-', '_')}.c"
+    made = kit.compile_one(host_arch(), source, tmp_path / "wrong", str(probe), *flags)
+    return kit.replaced(programs, name, made, tmp_path / "programs")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
+def test_this_machines_glibc_is_green(check: Looks, root: Path, programs: Path) -> None:
+    found = ask(check, root, programs)
+    assert {case: (f.outcome, f.seen) for case, f in found.items() if f.outcome is not PASS} == {}
+    assert len(found) == 3 * len(check.programs)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
+def test_a_flipped_default_is_red(check: Looks, root: Path, programs: Path) -> None:
+    on = kit.host_bench(root, programs, kit.OPPOSITE)
+    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
+    found = {a.case: a.outcome for a in check.judge(on, "host", batch) if isinstance(a, Finding)}
+    assert {o for case, o in found.items() if "unset" in case} == {FAIL}
+    assert {o for case, o in found.items() if "unset" not in case} == {PASS}
+
+
+@pytest.mark.parametrize(
+    ("where", "contexts"),
+    [
+        ("before ()", ("joined", "several at once", "on an own stack")),
+        ("b.affinity", ("with an affinity",)),
+        ("b.priority", ("with a priority", "with both")),
+    ],
+    ids=["used descriptor", "affinity", "priority"],
+)
+def test_one_way_of_starting_that_does_not_register_is_red(
+    root: Path, programs: Path, tmp_path: Path, where: str, contexts: tuple[str, ...]
+) -> None:
+    probes = wrong(
+        programs, tmp_path, "rseq-starts", GIVE_BACK + CREATE.replace("WRONG", where),
+        "-Wl,--wrap=pthread_create",
+    )  # fmt: skip
+    found = ask(RseqThreads(), root, probes)
+    red = {case for case, f in found.items() if f.outcome is FAIL}
+    assert red == {"dynamic, tunable unset", "dynamic, tunable=1"}
+    seen = found["dynamic, tunable=1"].seen
+    assert any(f"{context}: not registered with the kernel" in seen for context in contexts), seen
+
+
+def test_children_that_are_not_registered_are_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = wrong(
+        programs, tmp_path, "rseq-contexts", GIVE_BACK + FORK.replace("WHAT", "give_back ()"),
+        "-Wl,--wrap=fork",
+    )  # fmt: skip
+    found = ask(RseqContexts(), root, probes)
+    assert found["dynamic, tunable=1"].outcome is FAIL
+    assert "child of fork: not registered with the kernel" in found["dynamic, tunable=1"].seen
+    assert found["static, tunable=1"].outcome is PASS
+
+
+def test_a_child_that_crashes_is_a_fail_that_says_where(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = wrong(
+        programs, tmp_path, "rseq-contexts", GIVE_BACK + FORK.replace("WHAT", "abort ()"), "-Wl,--wrap=fork"
+    )
+    found = ask(RseqContexts(), root, probes)["dynamic, tunable=0"]
+    assert found.outcome is FAIL
+    assert "child of fork ended with signal 6" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [(CPU, "sched_getcpu was wrong on"), (NODE, "getcpu was wrong on")],
+    ids=["cpu", "node"],
+)
+def test_a_wrong_number_is_red(root: Path, programs: Path, tmp_path: Path, extra: str, said: str) -> None:
+    probes = wrong(programs, tmp_path, "rseq-starts", "#define _GNU_SOURCE\n" + extra)
+    found = ask(RseqThreads(), root, probes)["dynamic, tunable=0"]
+    assert found.outcome is FAIL
+    assert said in found.seen
+
+
+def test_a_library_that_never_looks_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = tmp_path / "programs"
+    shutil.copytree(programs, probes)
+    source = tmp_path / "silent.c"
+    source.write_text(
+        "void look_from_library (const char *); void look_from_library (const char *c) { (void) c; }\n"
+    )
+    (probes / "rseq-library").unlink()
+    kit.compile_one(host_arch(), source, probes / "rseq-library", "-shared", "-fPIC")
+    found = ask(RseqContexts(), root, probes)["dynamic, tunable=1"]
+    assert found.outcome is FAIL
+    assert "a library loaded by dlmopen" in found.seen
