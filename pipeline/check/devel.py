@@ -11,7 +11,7 @@ from pipeline.abi import baseline
 from pipeline.build import described, workshop
 from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Answer, answered, remedy
-from pipeline.check.packages import EachRelease, judged
+from pipeline.check.packages import COMMITTED, EachRelease, judged
 from pipeline.check.rpm import is_foreign
 from pipeline.core import paths
 from pipeline.core.declaration import Declaration, Scope
@@ -56,7 +56,8 @@ def rendered(lines: Sequence[str], origin: str) -> str:
 class Committed(EachRelease):
     """Headers and link-time files compared with the committed facts, both ways.
 
-    Of packages of another maker's spec only if facts of theirs are committed.
+    Packages of another maker's spec are compared with facts of theirs. Where none are committed there is no
+    question, and no release grade.
     """
 
     declared = Declaration(
@@ -65,14 +66,12 @@ class Committed(EachRelease):
             "Have the types, initialisers, linker scripts, start files and archives the layouts, values and "
             "symbols that are committed?"
         ),
+        when=COMMITTED,
     )
     expected = "headers that compile, and committed facts to compare them with"
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [
-            q for q in super().questions(bench)
-            if not is_foreign(bench.built[q.target.release]) or self._path(bench, q.target.release).exists()
-        ]  # fmt: skip
+        return [q for q in super().questions(bench) if self._path(bench, q.target.release).exists()]
 
     def _path(self, bench: Bench, release: str) -> Path:
         return devel_path(bench.target(release), foreign=is_foreign(bench.built[release]))
@@ -166,4 +165,4 @@ class Delta(StaticCheck):
         )  # fmt: skip
 
 
-CHECKS: tuple[StaticCheck, ...] = (Compile(), Delta())
+CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), Delta())

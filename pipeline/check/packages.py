@@ -23,6 +23,8 @@ from pipeline.rpm.sysroot import is_wanted
 
 #: Raised when `coherence.payload_faults` compares more than it did.
 READER = 1
+#: When packages and headers are compared with what is committed.
+COMMITTED = "it is committed (`nox -s baseline`)"
 
 
 def inventory_path(target: Target, *, foreign: bool = False) -> Path:
@@ -192,27 +194,23 @@ class _Committed(EachRelease):
     """The packages compared with the committed inventory, both ways.
 
     Packages of another maker hold other files by another spec: they are compared with an inventory that was
-    made from that maker's RPMs, and are not asked where there is none (so no release grade).
+    made from that maker's RPMs. Where no inventory is committed there is no question, and no release grade.
     """
 
     files: bool
     expected = "a committed inventory that can be read"
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [q for q in super().questions(bench) if self._is_asked(bench, q.target.release)]
-
-    def _is_asked(self, bench: Bench, release: str) -> bool:
-        return not is_foreign(bench.built[release]) or _path_for(bench, release).exists()
+        asked = super().questions(bench)
+        return [q for q in asked if _path_for(bench, q.target.release).exists()]
 
     def ask(self, bench: Bench, release: str) -> Answer:
         target = bench.target(release)
         file = _path_for(bench, release)
         committed = _comparable(bench, release)
         if committed is None:
-            return Answer(
-                Outcome.MISSING, "a committed inventory of the packages",
-                f"there is no {_shown_path(file)}; {remedy(target)}",
-            )  # fmt: skip
+            words = f"there is no {_shown_path(file)}; {remedy(target)}"
+            return Answer(Outcome.MISSING, "a committed inventory of the packages", words)
         rpms = [rpm for rpm in all_rpms(bench.built[release]) if is_wanted(rpm)]
         found = inventory.of(rpms)
         faults = inventory.difference(committed.packages, found, files=self.files)
@@ -233,6 +231,7 @@ class Files(_Committed):
     declared = Declaration(
         name="rpm.files",
         question="Are the packages' files, modes, owners, links, flags and capabilities as committed?",
+        when=COMMITTED,
     )
     files = True
 
@@ -241,8 +240,9 @@ class Metadata(_Committed):
     declared = Declaration(
         name="rpm.metadata",
         question="Are relations to other packages, scriptlets and triggers as committed?",
+        when=COMMITTED,
     )
     files = False
 
 
-CHECKS: tuple[StaticCheck, ...] = (Payload(), Conflicts(), Install())
+CHECKS: tuple[StaticCheck, ...] = (Payload(), Conflicts(), Files(), Metadata(), Install())

@@ -16,7 +16,7 @@ from pipeline.core.arch import Arch, arch
 from pipeline.core.errors import PipelineError
 from pipeline.core.outcome import Finding, NotJudged, Question, Target
 from pipeline.core.progress import say, step
-from pipeline.core.records import Built, FileRecord, timestamp
+from pipeline.core.records import Built, FileRecord, file_record, timestamp
 from pipeline.core.run import first_line
 from pipeline.place import BatchResult
 from pipeline.profile import Profile
@@ -178,6 +178,10 @@ def baselines_of(built: Mapping[str, Mapping[str, Built]]) -> list[FileRecord]:
         where = [baseline.directory_of(b.target) for b in releases.values()]
         where += sorted(paths.BASELINES.glob(f"{baseline.UPSTREAM}/*/{name}"))
         found += [baseline.record(directory) for directory in where if directory.is_dir()]
+        beside = [d.parent.glob(f"{name}.*") for d in where if d.parent.is_dir()]
+        for file in sorted({f for files in beside for f in files}):  # inventories, facts of headers
+            named = file.relative_to(paths.BASELINES).as_posix()
+            found.append(file_record(file).model_copy(update={"file": named}))
     return found
 
 

@@ -17,10 +17,12 @@ from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.run import run
 from pipeline.elf.types import types
+from pipeline.rpm import inventory
 from tests.check import probe_kit
 
 PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
 MACHINE = host_arch()
+REPOSITORY = paths.BASELINES
 PTHREAD = """#include <bits/lock.h>
 typedef union { struct lock data; char size[16]; long align; } pthread_mutex_t;
 #define PTHREAD_MUTEX_INITIALIZER { { 0, 0, LOCK_INITIALIZER } }
@@ -128,7 +130,7 @@ def commit(on: Bench, release: str = "12.0") -> Path:
 
 def test_as_committed_and_without_it(tmp_path: Path) -> None:
     on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
-    assert committed(on).outcome is MISSING
+    assert Committed().questions(on) == []
     file = commit(on)
     assert committed(on).outcome is PASS
     assert committed(on).evidence == (f"abi-baselines/bookworm/12.0/{MACHINE.name}.devel",)
@@ -233,3 +235,31 @@ def test_macros_are_those_at_the_end() -> None:
         '# 2 "/r/a.h" 2\n#undef A\n#define D\n'
     )
     assert headers.macros(text, "/r/") == {"a.h: B": "(x) x + x", "a.h: D": ""}
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        f.relative_to(paths.BASELINES).as_posix()
+        for kind in ("packages", "devel")
+        for f in paths.BASELINES.glob(f"bookworm/*/*.{kind}")
+    ),
+)
+def test_what_is_committed_is_whole(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    text = (paths.BASELINES / file).read_text()
+    release = file.split("/")[1]
+    if file.endswith(".packages"):
+        packages = inventory.parse(text, file).packages
+        assert any("sys/rseq.h" in f for f in packages["glibc-devel"]) is (release != "12.0")
+        assert set(packages) >= {"glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-utils"}
+        assert inventory.outside(packages) == {"kernel-headers", "/usr/bin/perl"}
+    else:
+        assert len(text.splitlines()) > 800
+
+
+def test_something_is_committed() -> None:
+    """An inventory that is gone asks no question: this notices."""
+    for name in ("12.0/x86_64", "12.0/aarch64", "12.0.z/aarch64"):
+        for kind in ("packages", "devel"):
+            assert (REPOSITORY / f"bookworm/{name}.{kind}").is_file()
