@@ -180,7 +180,7 @@ def baselines_of(built: Mapping[str, Mapping[str, Built]]) -> list[FileRecord]:
         found += [baseline.record(directory) for directory in where if directory.is_dir()]
         beside = [d.parent.glob(f"{name}.*") for d in where if d.parent.is_dir()]
         for file in sorted({f for files in beside for f in files}):  # inventories, facts of headers
-            named = file.relative_to(paths.BASELINES).as_posix()
+            named = file.relative_to(paths.BASELINES.parent).as_posix()
             found.append(file_record(file).model_copy(update={"file": named}))
     return found
 
