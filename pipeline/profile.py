@@ -178,6 +178,13 @@ class Kernel(_Model):
     usual: bool = True
 
 
+class ArchOptions(_Model):
+    """What one architecture is built with beyond the profile's options."""
+
+    configure: list[str] = []
+    cflags: list[str] = []
+
+
 class Outline(_Model):
     """What is known of every profile: which releases there are, in what order, on which architectures."""
 
@@ -253,6 +260,12 @@ class Profile(Outline):
     #: architecture -> the newest instruction set level that every machine of the platform has (the names are
     #: those of the psABI); the lowest where none is named
     isa_level: dict[str, IsaLevel] = {}
+    #: options of the compiler
+    cflags: list[str] = ["-g", "-O2"]
+    #: further options of both, by architecture
+    arch_options: dict[str, ArchOptions] = {}
+    #: what the vendor's build has and this one has not: the sign-off shows it with the builds
+    differences: list[str] = []
     #: glibc's own tests that `build --check` runs, as SUBDIRECTORY/NAME
     own_tests: list[OwnTest] = []
     #: RPM packages made by the spec
@@ -267,6 +280,9 @@ class Profile(Outline):
                     raise ValueError(f"step: there is no release {end!r}")
         if self.build_against not in names:
             raise ValueError(f"build_against: there is no release {self.build_against!r}")
+        for name in self.arch_options:
+            if name not in self.arches:
+                raise ValueError(f"arch_options: {name!r} is not among arches")
         return self
 
     @cached_property
@@ -277,6 +293,14 @@ class Profile(Outline):
     @cached_property
     def releases(self) -> dict[str, Release]:
         return {r.name: r for r in self.release}
+
+    def configure_of(self, machine: str) -> list[str]:
+        """Options of glibc's configure for one architecture."""
+        return [*self.configure, *self.arch_options.get(machine, ArchOptions()).configure]
+
+    def cflags_of(self, machine: str) -> list[str]:
+        """Options of the compiler for one architecture."""
+        return [*self.cflags, *self.arch_options.get(machine, ArchOptions()).cflags]
 
     def tests_of(self, name: str) -> list[str]:
         """glibc's own tests of one release."""

@@ -72,6 +72,10 @@ def test_the_good_one_is_good(tmp_path: Path) -> None:
         ('symbols = ["@loader GLIBC_2.35 __rseq_size D 0x4"]', 'symbols = ["@loader G __rseq_size D 4"]',
          "rseq.symbols.0", "DSO NODE SYMBOL KIND [SIZE]"),
         ('name = "tiny"', 'name = "../tiny"', "name", "[a-z0-9]"),
+        ("[rseq]", '[arch_options.sparc]\ncflags = ["-O3"]\n[rseq]', "(top level)",
+         "'sparc' is not among arches"),
+        ("[rseq]", "[arch_options.sparc]\nldflags = []\n[rseq]", "arch_options.sparc.ldflags",
+         "not permitted"),
     ],
 )  # fmt: skip
 def test_each_error_names_file_key_and_expectation(

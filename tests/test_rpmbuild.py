@@ -14,8 +14,10 @@ from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import CommandFailed, NoSpace
 from pipeline.core.records import ImageRecord
+from pipeline.core.run import run
 from pipeline.host.engine import Engine
 from pipeline.host.image import BuildImage
+from pipeline.profile import ArchOptions
 from pipeline.rpm import SOURCE_DATE_EPOCH
 from tests.tiny_kit import Tiny
 
@@ -28,6 +30,33 @@ def test_what_tells_one_release_from_another(tmp_path: Path) -> None:
     assert "%global glibc_release 1.t1_0\n" in texts[0]
     assert "%global configure_options --prefix=/usr --disable-werror\n" in texts[0]
     assert texts[0].replace("1.t1_0", "2.t1_1") == texts[1]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_spec_takes_the_options_of_the_architecture_it_is_built_for(tmp_path: Path, machine: str) -> None:
+    """As rpm itself expands the spec."""
+    profile = Tiny.lay_out(tmp_path).profile.model_copy(
+        update={
+            "arches": ["x86_64", "aarch64"],
+            "configure": ["--prefix=/usr"],
+            "cflags": ["-O2"],
+            "arch_options": {
+                "x86_64": ArchOptions(configure=["--with-x"], cflags=["-mx"]),
+                "aarch64": ArchOptions(configure=["--with-a"]),
+            },
+        }
+    )
+    inc = rpmbuild.release_inc(profile, profile.get("1.0"), archive="a.tar", topdir="t")
+    (tmp_path / "release.inc").write_text(inc)
+    (tmp_path / "patches.inc").write_text(rpmbuild.patches_inc([]))
+    text = run(
+        ["rpmspec", "-P", "--target", f"{machine}-linux", "--define", f"_sourcedir {tmp_path}",
+         paths.SPECS / "glibc.spec"]
+    ).text  # fmt: skip
+    given = {"x86_64": ("--prefix=/usr --with-x", "-O2 -mx"), "aarch64": ("--prefix=/usr --with-a", "-O2")}
+    configure, cflags = given[machine]
+    assert f"    {configure} \\\n" in text
+    assert f'CFLAGS="{cflags} $tolerated"' in text
 
 
 def test_patches_in_order_and_without_fuzz() -> None:

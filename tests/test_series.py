@@ -24,6 +24,7 @@ Upstream:
  0123456789 first title
  abcdef0123456789abcdef0123456789abcdef01 second title
 Author: tester
+Signed-off-by: A Tester <tester@example.org>
 Licence: LGPL-2.1-or-later
 ---
 """
@@ -52,8 +53,9 @@ SECOND = """\
  four
 --- /dev/null
 +++ b/new.c
-@@ -0,0 +1,1 @@
-+new
+@@ -0,0 +1,2 @@
++/* New.
++   Copyright The GNU Toolchain Authors.  */
 """
 LINES = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\nten\n"
 
@@ -103,6 +105,7 @@ def test_load_reads_headers_and_order(base: Path) -> None:
         "sha256": first.sha256,
         "subject": "Change two lines",
         "upstream": first.upstream,
+        "present": "",
     }
     assert series.load("toy", "2", base=base).patches == ()
 
@@ -176,11 +179,41 @@ def test_an_offset_is_warned_of(base: Path, tree: Path, capsys: pytest.CaptureFi
     assert f"a.patch:{(HEAD + DIFF).splitlines().index('@@ -2,3 +2,3 @@') + 1}:" in shown
 
 
-def test_a_missing_target_and_a_second_application_are_refused(base: Path, tree: Path) -> None:
+def test_a_patch_that_is_there_is_recognised(
+    base: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     loaded = series.load("toy", "1", base=base)
-    series.apply_patch(loaded.patches[0], tree)
+    loaded.apply(tree, up_to="a.patch")
+    first, second = loaded.apply(tree)
+    assert (first.present, second.present) == ("every hunk of it is there, word for word", "")
+    assert "a.patch is in the source already: every hunk" in capsys.readouterr().err
+    assert (tree / "dir" / "file.c").read_text() == LINES.replace("three", "3").replace(
+        "eight", "EIGHT\nmore"
+    )
+
+
+def test_a_patch_of_which_a_part_is_there_is_refused(base: Path, tree: Path) -> None:
+    (tree / "dir" / "file.c").write_text(LINES.replace("three", "THREE"))
     with pytest.raises(UsageError, match="does not apply with fuzz 0"):
-        series.apply_patch(loaded.patches[0], tree)
+        series.load("toy", "1", base=base).apply(tree)
+
+
+def test_a_patch_that_is_there_in_other_words(base: Path, tree: Path) -> None:
+    """Every text must be there: one of two may be anybody's."""
+    swap(base, "Author:", "Present: dir/file.c five\n dir/other.c a text of many words\nAuthor:")
+    patch = series.load("toy", "1", base=base).patches[0]
+    assert patch.present == (("dir/file.c", "five"), ("dir/other.c", "a text of many words"))
+    assert series.apply_patch(patch, tree).present == ""
+    (tree / "dir" / "file.c").write_text(LINES)
+    (tree / "dir" / "other.c").write_text("/* a text of many words */\n")
+    assert series.apply_patch(patch, tree).present == (
+        "dir/file.c has 'five'; dir/other.c has 'a text of many words'"
+    )
+    assert (tree / "dir" / "file.c").read_text() == LINES
+
+
+def test_a_missing_target_is_refused(base: Path, tree: Path) -> None:
+    loaded = series.load("toy", "1", base=base)
     shutil.rmtree(tree / "dir")
     with pytest.raises(UsageError, match=r"dir/file\.c does not exist in the tree"):
         series.apply_patch(loaded.patches[0], tree)
@@ -218,6 +251,10 @@ WIDE = """\
         ("Author: tester\n", "Author: tester\nColour: red\n", "unknown field Colour"),
         ("Author: tester\n", "Author: tester\njust text\n", "neither 'Field: text' nor a folded line"),
         (" 0123456789 first title\n", " 0123 first title\n", "is not 'COMMIT TITLE'"),
+        ("Signed-off-by: A Tester <tester@example.org>\n", "", "the header has no Signed-off-by"),
+        ("A Tester <tester@example.org>", "A Tester", "is not 'NAME <ADDRESS>'"),
+        ("A Tester <tester@example.org>", "<tester@example.org>", "is not 'NAME <ADDRESS>'"),
+        ("Author: tester\n", "Author: tester\nPresent: dir/file.c\n", "is not 'FILE TEXT'"),
         (" 0123456789 first title\n", " 0123456789\n", "is not 'COMMIT TITLE'"),
         ("Licence: LGPL-2.1-or-later\n---\n", "Licence: LGPL-2.1-or-later\n", "no line --- ends the header"),
         ("+THREE\n", "+THREE \n", "trailing white space"),
@@ -244,6 +281,13 @@ def test_lint_is_red_for_a_patch_that_is_wrong(
     assert found[0].startswith(f"{base / 'a.patch'}:")
     with pytest.raises(UsageError, match=says):
         raise UsageError(found[0])
+
+
+def test_lint_is_red_for_a_new_file_without_a_copyright_line(base: Path, toy: Profile) -> None:
+    text = (base / "b.patch").read_text()
+    (base / "b.patch").write_text(text.replace("Copyright The GNU Toolchain Authors.", "Written by us."))
+    (found,) = series.lint(toy, base=base)
+    assert "new file new.c has no line 'Copyright The GNU Toolchain Authors.'" in found
 
 
 def test_lint_is_red_for_what_is_unused_missing_or_strange(base: Path, toy: Profile) -> None:
@@ -320,6 +364,12 @@ class TestVerb:
             ("bookworm/12.0.z", "(none)", "is"),
             ("bookworm/12.1", "a.patch", "exactly"),
         ]
+        (tree / "dir" / "file.c").write_text(LINES.replace("three", "THREE").replace("eight", "EIGHT\nmore"))
+        there = self.call(*argv)
+        assert there.return_value == ExitCode.PASS
+        assert there.output.count("is there already: every hunk of it") == 2
+        assert there.output.count("exactly") == 1
+        (tree / "dir" / "file.c").write_text(LINES)
         short = self.call(*argv, "--release", "12.0", "--up-to", "a.patch")
         assert short.output.count("exactly") == 1
         (tree / "dir" / "file.c").write_text("\n" + LINES.replace("three", "drei"))

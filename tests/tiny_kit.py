@@ -72,6 +72,7 @@ Subject: {name}
 Why: A test wants it.
 Upstream: none
 Author: tests
+Signed-off-by: A Tester <tester@example.org>
 Licence: LGPL-2.1-or-later
 ---
 """

@@ -252,7 +252,8 @@ class Builder:
             patches = tuple(p.record for p in theirs.patches_up_to(self.options.up_to))
         else:
             ours = self.patches(target)
-            patches = tuple(p.record for p in ours)
+            patches = self._try_on(ours, into / "tree")
+            ours = tuple(p for p, record in zip(ours, patches, strict=True) if not record.present)
             archive, topdir = source_archive(self.source, into)
             Ingredients(
                 archive=archive,
@@ -281,8 +282,8 @@ class Builder:
                 in_memory=not (theirs and theirs.own) and scratch.in_memory(),
             )
         except CommandFailed as e:
-            if "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
-                self._show_misfit(target, into / "tree")
+            if theirs and "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
+                theirs.apply(into / "tree", up_to=self.options.up_to)
             raise
         rpms, srpm = rpmbuild.collect(top, into / "RPMS")
         manifest = BuildManifest(
@@ -309,14 +310,19 @@ class Builder:
         store.remove_tree(top)
         store.remove_tree(into / "source")
 
-    def _show_misfit(self, target: Target, tree: Path) -> None:
-        """Apply the patches one by one below ``tree``; raises `UsageError` for the one that does not fit."""
-        if theirs := self.distgit(target):
-            theirs.apply(tree, up_to=self.options.up_to)
-        else:
-            unpacked = self.source.unpack(tree)
-            for patch in self.patches(target):
-                series.apply_patch(patch, unpacked)
+    def _try_on(self, patches: Sequence[Patch], work: Path) -> tuple[PatchRecord, ...]:
+        """Apply our patches to the source below ``work``; their records say which ones it has already.
+
+        rpmbuild would neither leave those out nor say which hunk of a patch does not fit. Raises `UsageError`
+        for the one that does not.
+        """
+        if not patches:
+            return ()
+        work.mkdir()
+        try:
+            return series.apply_all(patches, self.source.unpack(work))
+        finally:
+            store.remove_tree(work)
 
 
 def log_of(target: Target, into: Path) -> Path:

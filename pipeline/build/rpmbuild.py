@@ -80,15 +80,20 @@ class Ingredients:
 
 
 def release_inc(profile: Profile, release: Release, *, archive: str, topdir: str) -> str:
-    """The macros that tell one release from another."""
-    options = " ".join(profile.configure)
+    """The macros that tell one release from another, for all architectures of the profile."""
+    options = [
+        f"%ifarch {name}\n"
+        f"%global configure_options {' '.join(profile.configure_of(name))}\n"
+        f"%global compiler_options {' '.join(profile.cflags_of(name))}\n"
+        "%endif\n"
+        for name in profile.arches
+    ]
     return (
         f"%global profile_name {profile.name}\n"
         f"%global glibc_version {profile.glibc}\n"
         f"%global glibc_release {release.rpm_release}\n"
         f"%global glibc_archive {archive}\n"
-        f"%global glibc_topdir {topdir}\n"
-        f"%global configure_options {options}\n"
+        f"%global glibc_topdir {topdir}\n" + "".join(options)
     )
 
 

@@ -167,11 +167,14 @@ def apply_one(profile: Profile, release: str, fetched: source.FetchedSource, up_
         tree = fetched.unpack(Path(work))
         for patch in chosen.patches_up_to(up_to):
             try:
-                notes = series.apply_patch(patch, tree)
+                applied = series.apply_patch(patch, tree)
             except UsageError as e:
                 warn(e.message)
                 return [*rows, (where, patch.file, patch.subject, "does not apply")]
-            for note in notes:
+            for note in applied.notes:
                 warn(note)
-            rows.append((where, patch.file, patch.subject, "with an offset" if notes else "exactly"))
+            how = "with an offset" if applied.notes else "exactly"
+            if applied.present:
+                how = f"is there already: {applied.present}"
+            rows.append((where, patch.file, patch.subject, how))
     return rows or [(where, "(none)", "", "the source as it is")]

@@ -42,12 +42,13 @@ class SourceRecord(Frozen):
 
 
 class PatchRecord(Frozen):
-    """One applied patch."""
+    """One patch of a series. ``present``: how the source shows that it has it already; "": it was applied."""
 
     file: str
     sha256: str
     subject: str
     upstream: tuple[str, ...] = ()
+    present: str = ""
 
 
 class ImageRecord(Frozen):

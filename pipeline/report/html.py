@@ -56,6 +56,7 @@ def render(evidence: Evidence) -> str:
         steps=figures.steps(evidence),
         plots=_plots(evidence),
         inputs=_inputs(evidence),
+        differences=view.differences(evidence),
         tools=_tools(evidence),
         declined=view.declined(evidence),
         by_check=_by_check(evidence),
@@ -96,7 +97,8 @@ def _inputs(evidence: Evidence) -> list[Input]:
             made.setdefault(("source", f"{b.source.origin} ({b.source.kind})", b.source.sha256), [pinned])
         for p in b.patches:
             upstream = f"; upstream {', '.join(p.upstream)}" if p.upstream else ""
-            made.setdefault(("patch", p.file, p.sha256), [f"{p.subject}{upstream}"]).append(name)
+            how = f"; not applied, the source has it: {p.present}" if p.present else ""
+            made.setdefault(("patch", p.file, p.sha256), [f"{p.subject}{upstream}{how}"]).append(name)
         if b.image:
             pinned = "pinned" if b.image.pinned else "not pinned"
             made.setdefault(("image", b.image.base, b.image.id), [pinned])

@@ -171,11 +171,14 @@ def _made_from(evidence: Evidence) -> list[str]:
             raw=True,
         )
     )
+    if differences := view.differences(evidence):
+        blocks.append("What the vendor's build has and these builds have not:")
+        blocks.append("\n".join(f"- {text(line)}" for line in differences))
     inputs = {
         (kind, name, sha)
         for b in evidence.builds
         for kind, name, sha in ([("source", b.source.origin, b.source.sha256)] if b.source else [])
-        + [("patch", p.file, p.sha256) for p in b.patches]
+        + [("patch (the source has it)" if p.present else "patch", p.file, p.sha256) for p in b.patches]
         + ([("image", b.image.base, b.image.id)] if b.image else [])
     }
     inputs |= {("kernel", p.kernel, p.kernel_image.sha256) for p in evidence.places if p.kernel_image}

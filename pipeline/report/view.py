@@ -281,6 +281,12 @@ class Declined:
     count: int
 
 
+def differences(evidence: Evidence) -> tuple[str, ...]:
+    """What the vendor's build has and one of the profile has not; none if no build here was made by us."""
+    made = any(b.mode != "supplied" for b in evidence.builds)
+    return evidence.profile.differences if made else ()
+
+
 def declined(evidence: Evidence) -> list[Declined]:
     """`NotJudged` records, those of one reason together."""
     groups: dict[tuple[str, str, str, str, str], list[NotJudged]] = {}

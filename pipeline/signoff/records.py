@@ -40,7 +40,7 @@ class ProfileRecord(Frozen):
     ``shipped``: it is one that comes with the pipeline, as it comes. ``series``: for each release the sha256
     of the patches it has when none is left out. ``build_against``: the release that programs are built
     against. ``kernels``: for each architecture the kernels that virtual machines boot if none is
-    chosen.
+    chosen. ``differences``: what the vendor's build has and one of this profile has not.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ProfileRecord(Frozen):
     series: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     build_against: str
     kernels: dict[str, tuple[str, ...]]
+    differences: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, profile: Profile) -> Self:
@@ -64,6 +65,7 @@ class ProfileRecord(Frozen):
             title=profile.title,
             glibc=profile.glibc,
             stand_in=profile.stand_in,
+            differences=tuple(profile.differences),
             releases=tuple(r.name for r in profile.release),
             titles={r.name: r.title for r in profile.release},
             arches=tuple(profile.arches),

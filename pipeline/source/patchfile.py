@@ -11,11 +11,16 @@ from pipeline.core.errors import UsageError
 from pipeline.core.records import PatchRecord
 from pipeline.core.store import file_sha256
 
-FIELDS = ("Subject", "Why", "Upstream", "Author", "Licence")
+FIELDS = ("Subject", "Why", "Upstream", "Author", "Signed-off-by", "Licence")
+#: Text by which a patch is recognised in a source that has it in another form: ``FILE TEXT`` a line
+PRESENT = "Present"
+#: A new file says who holds its copyright: the GNU Toolchain Authors, as contributions under the DCO do.
+COPYRIGHT = "Copyright The GNU Toolchain Authors."
 LICENCES = ("LGPL-2.1-or-later",)
 #: lines of unchanged text around a change: enough to place it, little of another's text
 CONTEXT = 2
 _FIELD = re.compile(r"^([A-Z][A-Za-z-]*):(?:[ \t]+(.*))?$")
+_PERSON = re.compile(r"^\S.* <[^<>\s@]+@[^<>\s@]+>$")
 _UPSTREAM = re.compile(r"^[0-9a-f]{10,40} \S.*$")
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
@@ -34,6 +39,7 @@ class Hunk:
 class Patch:
     """A patch as read. ``upstream`` holds ``COMMIT TITLE`` each, and is empty for ``none``.
 
+    ``present`` holds (file, text) pairs; a source that has all of them has the patch in another form.
     ``diff`` is everything behind the line ``---``, whose first line is line ``diff_line`` of the file.
     """
 
@@ -42,7 +48,9 @@ class Patch:
     subject: str
     why: str
     upstream: tuple[str, ...]
+    present: tuple[tuple[str, str], ...]
     author: str
+    signed_off_by: str
     licence: str
     diff: str
     diff_line: int
@@ -73,7 +81,7 @@ def read(path: Path) -> Patch:
     missing = [name for name in FIELDS if not fields.get(name)]
     if missing:
         raise _wrong(path, 1, f"the header has no {', '.join(missing)}")
-    unknown = [name for name in fields if name not in FIELDS]
+    unknown = [name for name in fields if name not in (*FIELDS, PRESENT)]
     if unknown:
         raise _wrong(path, 1, f"the header has an unknown field {', '.join(unknown)}")
     return Patch(
@@ -82,7 +90,9 @@ def read(path: Path) -> Patch:
         subject=" ".join(fields["Subject"]),
         why=" ".join(fields["Why"]),
         upstream=_upstream(path, fields["Upstream"]),
+        present=_present(path, fields.get(PRESENT, [])),
         author=" ".join(fields["Author"]),
+        signed_off_by=" ".join(fields["Signed-off-by"]),
         licence=" ".join(fields["Licence"]),
         diff=diff,
         diff_line=diff_line,
@@ -134,6 +144,16 @@ def _upstream(path: Path, lines: list[str]) -> tuple[str, ...]:
                 f"Upstream: {line[:60]!r} is not 'COMMIT TITLE' (10 to 40 hexadecimal digits) nor none",
             )
     return tuple(lines)
+
+
+def _present(path: Path, lines: list[str]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for line in lines:
+        file, _, text = line.partition(" ")
+        if not text.strip():
+            raise _wrong(path, 1, f"Present: {line[:60]!r} is not 'FILE TEXT'")
+        pairs.append((file, text.strip()))
+    return tuple(pairs)
 
 
 def _hunks(path: Path, diff: str, first: int) -> tuple[Hunk, ...]:
@@ -196,11 +216,16 @@ def blemishes(patch: Patch) -> list[str]:
             found.append(f"{patch.path}:{number}: trailing white space")
     if patch.licence not in LICENCES:
         found.append(f"{patch.path}:1: Licence {patch.licence!r} is not {' or '.join(LICENCES)}")
+    if not _PERSON.match(patch.signed_off_by):
+        found.append(f"{patch.path}:1: Signed-off-by {patch.signed_off_by!r} is not 'NAME <ADDRESS>'")
     for hunk in patch.hunks():
         changed = [n for n, line in enumerate(hunk.lines) if line[:1] in ("+", "-")]
         if not changed:
             found.append(f"{patch.path}:{hunk.line}: the hunk changes nothing")
             continue
+        new = hunk.start == 0 and hunk.target.endswith((".c", ".h", ".S"))
+        if new and not any(COPYRIGHT in line for line in hunk.lines):
+            found.append(f"{patch.path}:{hunk.line}: new file {hunk.target} has no line {COPYRIGHT!r}")
         between = max((b - a - 1 for a, b in pairwise(changed)), default=0)
         after = sum(line[:1] == " " for line in hunk.lines[changed[-1] + 1 :])
         if max(changed[0], after) > CONTEXT or between > 2 * CONTEXT:

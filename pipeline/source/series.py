@@ -7,14 +7,15 @@ comment.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UsageError
-from pipeline.core.progress import warn
+from pipeline.core.progress import say, warn
 from pipeline.core.records import PatchRecord
-from pipeline.core.run import run
+from pipeline.core.run import Completed, run
 from pipeline.profile import Profile
 from pipeline.source import patchfile
 from pipeline.source.patchfile import Patch
@@ -24,6 +25,16 @@ SHOWN = 40
 _FAILED = re.compile(r"^Hunk #(\d+) FAILED at (\d+)")
 _OFFSET = re.compile(r"^Hunk #(\d+) succeeded at (\d+) \(offset (-?\d+) lines?\)")
 _FILE = re.compile(r"^(?:checking|patching) (?:file|symbolic link) '?(.*?)'?$")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a patch: a note for each hunk that fitted only at another line, or why it is in the tree
+    already (``present``).
+    """
+
+    notes: tuple[str, ...] = ()
+    present: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,16 +63,13 @@ class Series:
         return self.patches[: found[0] + 1]
 
     def apply(self, tree: Path, *, up_to: str | None = None) -> tuple[PatchRecord, ...]:
-        """Apply the series to a pristine ``tree``; returns the records of what was applied.
+        """Apply the series to a pristine ``tree``; returns the patches' records.
 
-        An offset is warned of. Raises `UsageError` with patch file and line, target file and line, and the
-        rejected lines of every hunk that does not fit; the tree is then half patched.
+        An offset is warned of; what the tree has already is said and left out. Raises `UsageError` with patch
+        file and line, target file and line, and the rejected lines of every hunk that does not fit; the tree
+        is then half patched.
         """
-        chosen = self.patches_up_to(up_to)
-        for patch in chosen:
-            for note in apply_patch(patch, tree):
-                warn(note)
-        return tuple(patch.record for patch in chosen)
+        return apply_all(self.patches_up_to(up_to), tree)
 
 
 def directory(profile: str) -> Path:
@@ -101,19 +109,33 @@ def load(profile_name: str, release: str, *, base: Path | None = None) -> Series
     return Series(profile_name, release, path, tuple(patches))
 
 
-def apply_patch(patch: Patch, tree: Path) -> list[str]:
-    """Apply one patch with fuzz 0; returns a note for each hunk that fitted only at another line.
+def apply_all(patches: Sequence[Patch], tree: Path) -> tuple[PatchRecord, ...]:
+    """Apply patches in order as `Series.apply` does."""
+    records = []
+    for patch in patches:
+        applied = apply_patch(patch, tree)
+        for note in applied.notes:
+            warn(note)
+        if applied.present:
+            say(f"{patch.file} is in the source already: {applied.present}")
+        records.append(patch.record.model_copy(update={"present": applied.present}))
+    return tuple(records)
 
+
+def apply_patch(patch: Patch, tree: Path) -> Applied:
+    """Apply one patch with fuzz 0, unless ``tree`` has it already.
+
+    A tree has a patch if it has every text of its field Present (another made the same change in other
+    words), or if the patch does not apply and all of it can be taken back.
     Raises `UsageError` as `Series.apply` does.
     """
+    if patch.present and all(_has(tree / file, text) for file, text in patch.present):
+        return Applied(present="; ".join(f"{file} has {text!r}" for file, text in patch.present))
     hunks = patch.hunks()
-    done = run(
-        ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--forward", "--batch", "--reject-file=-"],
-        cwd=tree,
-        stdin=patch.diff.encode(),
-        success_codes=None,
-        timeout=300,
-    )
+    fits = _patch(patch, tree, "--forward", "--dry-run").returncode == 0
+    if not fits and _patch(patch, tree, "--reverse", "--dry-run").returncode == 0:
+        return Applied(present="every hunk of it is there, word for word")
+    done = _patch(patch, tree, "--forward", "--no-backup-if-mismatch")
     said = done.text
     by_target: dict[str, list[patchfile.Hunk]] = {}
     for hunk in hunks:
@@ -145,7 +167,21 @@ def apply_patch(patch: Patch, tree: Path) -> list[str]:
             hint="make the patch again on this source, or name the source it was made for; "
             "`nox -s series -- --each` shows which patches apply",
         )
-    return notes
+    return Applied(notes=tuple(notes))
+
+
+def _patch(patch: Patch, tree: Path, *options: str) -> Completed:
+    return run(
+        ["patch", "-p1", "--fuzz=0", "--batch", "--reject-file=-", *options],
+        cwd=tree,
+        stdin=patch.diff.encode(),
+        success_codes=None,
+        timeout=300,
+    )
+
+
+def _has(file: Path, text: str) -> bool:
+    return file.is_file() and text in file.read_text(errors="replace")
 
 
 def _rejected(patch: Patch, hunk: patchfile.Hunk, tree: Path) -> str:

@@ -237,12 +237,31 @@ def test_a_hunk_that_does_not_fit_is_shown_with_file_and_line(tiny: Tiny, state:
     patch.write_text(patch.read_text().replace("-  return s[0]", "-  return t[0]"))
     with pytest.raises(UsageError) as failed:
         tiny.builder().make(tiny.target("1.0"))
-    assert f"{patch}:9: this hunk does not fit csu/libc.c:6" in failed.value.message
+    assert f"{patch}:10: this hunk does not fit csu/libc.c:6" in failed.value.message
     assert half_written(state) == []
     done = tiny.call("build", "--release", "1.0")
     assert done.returncode == ExitCode.WRONG_USE
-    assert f"{patch}:9:" in done.stderr
+    assert f"{patch}:10:" in done.stderr
     assert "what to do:" in done.stderr
+
+
+def test_a_patch_that_the_source_has_is_left_out_and_recorded(tiny: Tiny) -> None:
+    """Once in other words, as the header says, and once word for word."""
+    other = tiny.add("1.1", "0002-other.patch", "csu/libc.c", "return s[0]", "return s[1]")
+    other.write_text(other.read_text().replace("Author:", "Present: csu/libc.c return s[0]\nAuthor:"))
+    same = tiny.add("1.1", "0003-same.patch", "csu/libc.c", "return s[0]", "return s[1]")
+    old, new = (line[1:] for line in same.read_text().splitlines() if re.match(r"[-+] ", line))
+    same.write_text(same.read_text().replace(f"-{old}\n+{new}\n", f"-{new}\n+{old}\n"))
+    tiny.add("1.1", "0004-new.patch", "elf/rtld.c", "/*", "/* and")
+    built = tiny.builder().build(tiny.target("1.1"))
+    assert {p.file: p.present for p in built.manifest.patches} == {
+        "0002-other.patch": "csu/libc.c has 'return s[0]'",
+        "0003-same.patch": "every hunk of it is there, word for word",
+        "0004-new.patch": "",
+    }
+    assert built.manifest.srpm is not None
+    inside = run(["rpm", "-qpl", built.rpms / built.manifest.srpm.file]).text.split()
+    assert [name for name in inside if name.endswith(".patch")] == ["0004-new.patch"]
 
 
 def test_a_compile_error_names_the_log_that_has_it(tiny: Tiny, state: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from click.testing import CliRunner
 from pipeline.cli.report import command
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.core.outcome import Finding, Outcome, Target
+from pipeline.core.records import BuildManifest
 from pipeline.report import figures, html, junit, markdown, plot, terminal, view, write_all
 from pipeline.signoff.document import read, write
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import Waiver
-from tests.report.factory import Draft, draft, release_grade
+from tests.report.factory import Draft, draft, release_grade, with_builds
 
 HOSTILE = "</pre><script>alert('x')</script>\x1b[31m & \"quoted\" `tick` | pipe \x00 ]]> $\\frac{1}{0}$"
 
@@ -252,6 +254,26 @@ def test_page_says_what_it_was_made_from(green: Evidence) -> None:
         assert p.kernel_image is None or p.kernel_image.sha256 in text
     assert "nox -s setup build verify -- --profile bookworm" in text
     assert "gcc" in text
+
+
+def test_what_the_vendors_build_has_and_ours_has_not_is_said() -> None:
+    made = draft()
+    made.claims = {"differences": ("annobin's <notes>",)}
+    for text in (html.render(made.evidence()), markdown.render(made.evidence())):
+        assert "What the vendor's build has and these builds have not:" in unescape(text)
+        assert "annobin's <notes>" in unescape(text)
+    supplied = with_builds(made, lambda b: b.model_copy(update={"mode": "supplied"})).evidence()
+    assert "annobin" not in html.render(supplied) + markdown.render(supplied)
+
+
+def test_a_patch_that_the_source_has_is_said() -> None:
+    def had(build: BuildManifest) -> BuildManifest:
+        first = build.patches[0].model_copy(update={"present": "csu/a has 'b'"})
+        return build.model_copy(update={"patches": (first, *build.patches[1:])})
+
+    evidence = with_builds(draft(), had).evidence()
+    assert "not applied, the source has it: csu/a has 'b'" in unescape(html.render(evidence))
+    assert "| patch (the source has it) |" in markdown.render(evidence)
 
 
 def test_grade_is_said_at_the_top() -> None:
