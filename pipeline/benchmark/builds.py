@@ -70,7 +70,8 @@ def plain_build(profile: Profile, source: FetchedSource, workplace: Workplace, t
     here, headers = workplace.at("/build", top), workplace.kernel_headers(top, machine)
     script = (
         f"set -e; cd {here}/build; ../{tree.name}/configure --with-headers={headers} "
-        f"{' '.join(profile.configure)} CFLAGS='-g -O2' CXX=; make -j{cpus} CXX=; "
+        f"{' '.join(profile.configure_of(machine.name))} --disable-werror "
+        f"CFLAGS='{' '.join(profile.cflags_of(machine.name))}' CXX=; make -j{cpus} CXX=; "
         f"make -j{cpus} install install_root={here}/root CXX="
     )
     argv = ["sh", "-c", script]

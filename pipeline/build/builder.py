@@ -37,6 +37,8 @@ ForeignBuild = Literal["auto", "cross", "emulated"]
 MANIFEST = "manifest.json"
 #: what the compiler warned of in the build: a sorted list of ``FILE: WORDS``
 WARNINGS = "warnings.json"
+#: for each patch how the source shows that it has it, "" if it has not
+PRESENT = "present.json"
 #: ``Options.up_to`` for the source as it is, with no patch at all
 NO_PATCH = "(none)"
 CHECK_INC = paths.SPECS / "check.inc"
@@ -112,6 +114,25 @@ class Builder:
         up_to = "" if self.distgits else self.options.up_to
         chosen = series.load(self.profile.name, target.release)
         return () if up_to == NO_PATCH else chosen.patches_up_to(up_to or None)
+
+    def records(self, target: Target) -> tuple[PatchRecord, ...]:
+        """The records of `patches`, which say which ones the source has already. They are tried once.
+
+        rpmbuild would neither leave those out nor say which hunk of a patch does not fit. Raises `UsageError`
+        for the one that does not.
+        """
+        ours = self.patches(target)
+
+        def make(into: Path) -> None:
+            done = series.apply_all(ours, self.source.unpack(into / "tree"))
+            (into / PRESENT).write_text(json.dumps([record.present for record in done]))
+            store.remove_tree(into / "tree")
+
+        inputs = {"source": self.source.identity, "patches": [p.sha256 for p in ours]}
+        present = json.loads((store.produce("present", inputs, make).path / PRESENT).read_text())
+        return tuple(
+            p.record.model_copy(update={"present": why}) for p, why in zip(ours, present, strict=True)
+        )
 
     def workplace(self, machine: Arch) -> Workplace:
         """Where targets of ``machine`` are built."""
@@ -251,9 +272,9 @@ class Builder:
             theirs.lay_out(top, inc, up_to=self.options.up_to, extra=extra)
             patches = tuple(p.record for p in theirs.patches_up_to(self.options.up_to))
         else:
-            ours = self.patches(target)
-            patches = self._try_on(ours, into / "tree")
-            ours = tuple(p for p, record in zip(ours, patches, strict=True) if not record.present)
+            patches = self.records(target)
+            absent = {record.file for record in patches if not record.present}
+            ours = tuple(p for p in self.patches(target) if p.file in absent)
             archive, topdir = source_archive(self.source, into)
             Ingredients(
                 archive=archive,
@@ -309,20 +330,6 @@ class Builder:
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         store.remove_tree(top)
         store.remove_tree(into / "source")
-
-    def _try_on(self, patches: Sequence[Patch], work: Path) -> tuple[PatchRecord, ...]:
-        """Apply our patches to the source below ``work``; their records say which ones it has already.
-
-        rpmbuild would neither leave those out nor say which hunk of a patch does not fit. Raises `UsageError`
-        for the one that does not.
-        """
-        if not patches:
-            return ()
-        work.mkdir()
-        try:
-            return series.apply_all(patches, self.source.unpack(work))
-        finally:
-            store.remove_tree(work)
 
 
 def log_of(target: Target, into: Path) -> Path:

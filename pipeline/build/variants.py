@@ -149,7 +149,8 @@ def _build(
     machine = arch(target.arch)
     workplace = builder.workplace(machine)
     release = builder.profile.get(target.release)
-    patches = (*builder.patches(target), *variant.patches)
+    absent = {record.file for record in builder.records(target) if not record.present}
+    patches = (*(p for p in builder.patches(target) if p.file in absent), *variant.patches)
     top = into / "rpmbuild"
     hooks = top / "hooks"
     (hooks / "bin").mkdir(parents=True)

@@ -20,6 +20,7 @@ Subject: {title}
 Why: A known-bad build, to see that the checks find it.
 Upstream: none
 Author: glibc-backport-pipeline
+Signed-off-by: glibc backport pipeline maintainers <maintainers@localhost>
 Licence: LGPL-2.1-or-later
 ---
 """
