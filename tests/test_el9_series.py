@@ -7,6 +7,9 @@ import re
 import pytest
 
 from pipeline import profile
+from pipeline.abi import baseline
+from pipeline.core.arch import arch
+from pipeline.core.outcome import Target
 from pipeline.profile import Profile
 from pipeline.source import series
 from pipeline.source.series import Series
@@ -186,3 +189,17 @@ def test_what_rhel_ships_is_configured(el9: Profile) -> None:
     assert "--enable-memory-tagging" in el9.configure_of("aarch64")
     assert not [o for o in el9.configure_of("aarch64") + el9.cflags_of("aarch64") if "x86" in o or "cet" in o]
     assert {line.split()[0] for line in el9.differences} >= {"annobin's", "SystemTap's"}
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_baselines_are_of_rhels_base(el9: Profile, machine: str) -> None:
+    """9.0's loader has 5 symbols on x86_64 and 6 on AArch64, the later releases three more; no libcrypt."""
+    for release in el9.releases.values():
+        found = baseline.load_target(Target(profile="el9", release=release.name, arch=machine))
+        assert found is not None
+        assert "libcrypt.so.1" not in found.listings
+        loader = {e for e in found.listings[arch(machine).loader].symbols if e.kind != "A"}
+        assert ("GLIBC_2.34", "__rtld_version_placeholder", "F", None) in {tuple(e) for e in loader}
+        count = {"x86_64": 5, "aarch64": 6}[machine]
+        assert len(loader) == count + (3 if release.exports_rseq else 0)
+        assert found.provenance.kind == "build" or "release/2.34/master" in found.provenance.note
