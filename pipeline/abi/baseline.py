@@ -39,7 +39,7 @@ _SECTION = re.compile(r"\[([^\s\[\]]+)\]")
 _REMEDY = "make it again with `nox -s baseline` (see abi-baselines/README.md), or restore it from git"
 
 
-#: ``derived``: see `pipeline.abi.derived`; committed only until a build replaces it, with a note that says how.
+#: ``derived``: see `pipeline.abi.derived`; committed only until a build replaces it, with a note on how.
 Kind = Literal["rpm", "deb", "build", "root", "derived"]
 
 
