@@ -10,6 +10,7 @@ from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
 from pipeline.core.declaration import Declaration, Need, Scope
 from pipeline.core.outcome import Outcome
+from pipeline.place import PlaceFacts
 
 #: Ways of linking; the workshop makes a program of each for each release.
 KINDS = ("pie", "no-pie", "static", "static-pie")
@@ -49,7 +50,7 @@ class _EachKind(ProbeCheck):
 
     def said(self, bench: Bench, case: Case, answers: Answers) -> list[dict[str, Any]]:
         """What the program printed; raises `Unanswered`, also if there was nothing to link it with."""
-        name = self.argv(bench, case)[0].rpartition("/")[2]
+        name = self.argv(bench, case)[-1].rpartition("/")[2]
         assert isinstance(case, MadeWith)
         if case.kind.startswith("static") and not (bench.programs / name).exists():
             raise Unanswered(
@@ -107,10 +108,11 @@ class Linking(_EachKind):
         question="Do programs linked in every way with a release's own start files and archives work on it?",
     )
     source = "link"
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     def cases(self, bench: Bench) -> Sequence[Case]:
         releases = [bench.profile.get(r) for r in bench.built]
-        return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in KINDS]
+        return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in self.kinds]
 
     def asks(self, case: Case) -> str:  # noqa: ARG002
         return "constructors, threads, handlers and one symbol of each library work, in order"
@@ -122,4 +124,22 @@ class Linking(_EachKind):
         return verdict(self.asks(case), "all in order", faults)
 
 
-CHECKS: tuple[PlaceCheck, ...] = (Section(), Linking())
+class AsUser(Linking):
+    """The same programs started by a user who owns nothing: what only root may read or search shows here."""
+
+    declared = Declaration(
+        name="launch.user",
+        question="Do programs start and work as an ordinary user, too, not only as root?",
+    )
+    kinds = ("pie", "no-pie")
+
+    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
+        return (f"{PROBES}/as-user", *super().argv(bench, case))
+
+    def refused(self, facts: PlaceFacts) -> str:
+        if facts.emulation == "user":
+            return "under user-mode QEMU a program cannot start another one as somebody else"
+        return super().refused(facts)
+
+
+CHECKS: tuple[PlaceCheck, ...] = (Section(), Linking(), AsUser())

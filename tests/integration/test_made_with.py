@@ -12,7 +12,7 @@ import pytest
 from pipeline.build import workshop
 from pipeline.build.workplace import host_kernel_headers
 from pipeline.check import PlaceCheck
-from pipeline.check.made_with import KINDS, Linking, Section
+from pipeline.check.made_with import KINDS, AsUser, Linking, Section
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
@@ -115,6 +115,28 @@ def test_no_archive_to_link_with_is_missing(root: Path, tmp_path: Path) -> None:
         "pie": PASS, "no-pie": PASS, "static": MISSING, "static-pie": MISSING
     }  # fmt: skip
     assert "no libc.a" in found["static"].seen
+
+
+@pytest.mark.parametrize("wrong", ["libm.so.6", "directory", "loader", ""])
+def test_what_only_root_may_read(root: Path, tmp_path: Path, wrong: str) -> None:
+    """Started by root it is all right; an ordinary user is refused."""
+    mine = tmp_path / "root"
+    shutil.copytree(root, mine, symlinks=True)
+    mine.chmod(0o755)
+    library = next(mine.rglob("libm.so.6"))
+    if wrong == "libm.so.6":
+        library.chmod(0o700)
+    elif wrong == "directory":
+        library.parent.chmod(0o700)
+    elif wrong == "loader":
+        (mine / MACHINE.interp.lstrip("/")).chmod(0o700)
+    programs = compiled(tmp_path / "a", "link", kinds=["pie", "no-pie"])
+    kit.compile_one(MACHINE, paths.PROBES / "as_user.c", programs / "as-user", "-static")
+    as_root = ask(Linking(), mine, programs)
+    assert {as_root[k].outcome for k in ("pie", "no-pie")} == {PASS}
+    found = ask(AsUser(), mine, programs)
+    assert {f.outcome for f in found.values()} == {FAIL if wrong else PASS}, found["pie"].seen
+    assert not wrong or "status 12" in found["pie"].seen  # refused by ld.so (127) or by the kernel (126)
 
 
 # -- the header's types, in every dialect ---------------------------------------------------------------
