@@ -43,11 +43,11 @@ def added(before: Baseline, after: Baseline) -> set[str]:
 @pytest.mark.parametrize("machine", ARCHES)
 def test_el9_after_9_1(machine: str) -> None:
     first = known("el9", "9.1", machine)
-    assert first.provenance.kind == "build"
+    start = f"derived from el9/9.1 ({first.provenance.origin})"
     for release in ("9.2", "9.3", "9.4", "9.5", "9.6"):
         later = known("el9", release, machine)
         assert later.provenance.kind == "derived"
-        assert later.provenance.origin == f"derived from el9/9.1 ({first.provenance.origin})"
+        assert later.provenance.origin == start
         assert not added(first, later)
     last = known("el9", "9.7", machine)
     assert added(first, last) == {
@@ -56,7 +56,7 @@ def test_el9_after_9_1(machine: str) -> None:
             "__memcmpeq", "_dl_find_object", "epoll_pwait2", "posix_spawn_file_actions_addtcsetpgrp_np",
         )
     }  # fmt: skip
-    assert last.provenance.origin.endswith(") + libc.so.6 GLIBC_2.35")
+    assert last.provenance.origin == f"{start} + libc.so.6 GLIBC_2.35"
 
 
 @pytest.mark.parametrize("machine", ARCHES)
@@ -177,10 +177,9 @@ def test_scan_answers_for_published_releases_and_says_so(tmp_path: Path) -> None
     starts = {r: a for r, a in answers.items() if a == "starts"}
     assert list(starts) == ["9.7", "9.8"]
     assert list(answers) == ["9.0", "9.0.z", "9.1", "9.2", "9.3", "9.4", "9.5", "9.6", "9.7", "9.8"]
-    assert list(data["derived"]) == list(answers)[3:]
+    assert set(list(answers)[3:]) <= data["derived"].keys()
     assert data["derived"]["9.8"].endswith(" + libc.so.6 GLIBC_2.35 + libm.so.6 GLIBC_2.35")
-    assert "el9 9.7*" in result.stdout
-    assert "el9 9.1*" not in result.stdout
+    assert " 9.7*" in result.stdout
     said = " ".join(result.output.split())
     assert "* no package of 9.2, 9.3, 9.4, 9.5, 9.6 was read: derived from el9/9.1" in said
     log = json.loads(sarif.to_sarif(scan(profiles.load_outline(str(mine)), ["9.7"], [machine], [program])))

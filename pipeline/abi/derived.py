@@ -85,7 +85,8 @@ def _extended(base: Baseline, published: Published, target: Target) -> Baseline:
             old = found.get(name, Listing(name, whole.soname, target.arch, frozenset()))
             found[name] = Listing(name, old.soname, target.arch, old.symbols | whole.symbols)
     p = base.provenance
-    start = p.origin if p.kind == "derived" else f"derived from {p.profile}/{p.release} ({p.origin})"
+    said = p.origin.startswith("derived from ")  # a committed one may be derived, too, and names its build
+    start = p.origin if said else f"derived from {p.profile}/{p.release} ({p.origin})"
     origin = Origin("derived", " + ".join([start, *published.nodes]))
     return baseline.make(found, target, origin)
 

@@ -72,7 +72,7 @@ class Offers:
             made = derived.all_known(profile, arch)  # all: a DSO that one release lost is still glibc's
             found = {release: offered(x.listings) for release, x in made.items()}
             self.derived |= {
-                r: x.provenance.origin
+                r: x.provenance.note or x.provenance.origin
                 for r, x in made.items()
                 if x.provenance.kind == "derived" and r in releases
             }
