@@ -25,6 +25,7 @@ CHEAP = (
     "distgit",
     "known-bad",
     "patched",
+    "present",
     "trees",
     "packed",
     "variant",
