@@ -87,8 +87,9 @@ class JobResult:
 class PlaceFacts:
     """What a place really is, as found by looking there.
 
-    ``kernel`` is ``uname -r``, ``machine`` ``uname -m``. ``rseq`` is what an rseq system call with wrong
-    arguments said: ``EINVAL`` where the kernel has it, ``ENOSYS`` or ``EPERM`` where it does not.
+    ``kernel`` is ``uname -r``, ``machine`` ``uname -m``, ``cpus`` how many CPUs programs may run on. ``rseq``
+    is what an rseq system call with wrong arguments said: ``EINVAL`` where the kernel has it, ``ENOSYS`` or
+    ``EPERM`` where it does not.
     ``emulation`` is "" on real hardware and with KVM, else ``tcg`` or ``user``.
     """
 

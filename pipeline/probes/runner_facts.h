@@ -3,6 +3,7 @@
 #ifndef RUNNER_FACTS_H
 #define RUNNER_FACTS_H
 
+#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -71,6 +72,16 @@ hypervisor (char name[13])
 #endif
 }
 
+/* CPUs that programs may run on here: a control group or a mask may hide some that are online.  */
+static long
+allowed_cpus (void)
+{
+  static cpu_set_t mask[8];
+  if (sched_getaffinity (0, sizeof mask, mask) < 0)
+    return sysconf (_SC_NPROCESSORS_ONLN);
+  return CPU_COUNT_S (sizeof mask, mask);
+}
+
 static void
 text_add_facts (struct text *t)
 {
@@ -87,7 +98,7 @@ text_add_facts (struct text *t)
     }
   hypervisor (hyper);
   text_addf (t, "{\"kind\":\"facts\",\"cpus\":%ld,\"rseq_feature_size\":%lu,\"rseq_align\":%lu",
-             sysconf (_SC_NPROCESSORS_ONLN), getauxval (AT_RSEQ_FEATURE_SIZE), getauxval (AT_RSEQ_ALIGN));
+             allowed_cpus (), getauxval (AT_RSEQ_FEATURE_SIZE), getauxval (AT_RSEQ_ALIGN));
   text_add_string (t, "kernel", u.release);
   text_add_string (t, "kernel_version", u.version);
   text_add_string (t, "machine", u.machine);

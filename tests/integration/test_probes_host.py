@@ -317,6 +317,8 @@ def test_hidden_cpus_are_right_and_never_a_green_that_shows_nothing(
     on, place = kit.host_bench(root, programs), on_the_last_cpu(programs, tmp_path)
     batch = kit.observe(place, on, DETERMINISTIC)
     assert batch.trouble == ""
+    assert batch.facts is not None
+    assert batch.facts.cpus == 1
     for case, answer in kit.answers(on, "host", batch, DETERMINISTIC).items():
         assert isinstance(answer, Finding)
         assert answer.outcome is (MISSING if case.startswith("getcpu.migration") else PASS), answer

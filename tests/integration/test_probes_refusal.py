@@ -15,7 +15,9 @@ import pytest
 from pipeline.check.refusal import FATAL, RefusalCheck, RseqRefused, RseqRefusedLater
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
+from pipeline.host.image import BuildImage
 from pipeline.place import Place
+from pipeline.place.container import ContainerPlace
 from pipeline.place.host import HostPlace
 from tests.integration import probe_bench as kit
 
@@ -118,6 +120,15 @@ def test_this_machines_glibc_is_green(check: RefusalCheck, root: Path, programs:
     found = ask(check, root, programs)
     assert not red(found), found
     assert all("refused by a filter" in f.seen for f in found.values())
+
+
+@pytest.mark.parametrize("check", [RseqRefused(), RseqRefusedLater()], ids=lambda c: c.name)
+def test_a_container_is_green_too(
+    check: RefusalCheck, root: Path, programs: Path, host_in_a_container: BuildImage
+) -> None:
+    """Its engine has a filter of its own, and ours comes on top."""
+    found = ask(check, root, programs, ContainerPlace(host_in_a_container))
+    assert not red(found), found
 
 
 @pytest.mark.parametrize("fault", AT_START)

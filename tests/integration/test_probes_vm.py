@@ -28,7 +28,7 @@ from tests.check.probe_kit import bench
 from tests.integration import machines
 from tests.integration import probe_bench as kit
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
@@ -152,3 +152,82 @@ def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Bench, tmp_path: 
         assert isinstance(answer, Finding)
         without_rseq_too = case.startswith(("rseq.tunable", "getcpu.migration", "rseq.refused "))
         assert answer.outcome is (Outcome.PASS if without_rseq_too else Outcome.MISSING), (case, answer)
+
+
+HIDING: tuple[PlaceCheck, ...] = (
+    RseqRegistered(), RseqCritical(), GetcpuMigration(), GetcpuPath(), RseqRefused(),
+)  # fmt: skip
+#: cpuset CPUS PROGRAM ARG...: runs a program in a control group that has these CPUs alone.
+CPUSET = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define GROUP "/tmp/cpus"
+static int put (const char *file, const char *text)
+{
+  int fd = open (file, O_WRONLY);
+  if (fd < 0 || write (fd, text, strlen (text)) < 0)
+    {
+      perror (file);
+      return 0;
+    }
+  return close (fd) == 0;
+}
+int main (int argc, char **argv)
+{
+  char name[64], file[128];
+  if (argc < 3)
+    return 2;
+  if (access (GROUP, F_OK) != 0) /* the root is read-only */
+    mount ("none", "/tmp", "tmpfs", 0, "");
+  mkdir (GROUP, 0755);
+  if (access (GROUP "/cgroup.procs", F_OK) != 0 && mount ("none", GROUP, "cgroup2", 0, "") != 0)
+    {
+      perror ("cgroup2");
+      return 3;
+    }
+  snprintf (name, sizeof name, GROUP "/with-%s", argv[1]);
+  mkdir (name, 0755);
+  if (!put (GROUP "/cgroup.subtree_control", "+cpuset"))
+    return 3;
+  snprintf (file, sizeof file, "%s/cpuset.cpus", name);
+  if (!put (file, argv[1]))
+    return 3;
+  snprintf (file, sizeof file, "%s/cgroup.procs", name);
+  if (!put (file, "0"))
+    return 3;
+  execv (argv[2], argv + 2);
+  return 127;
+}
+"""
+
+
+def test_cpus_that_a_control_group_hides(on: Bench, programs: Path, tmp_path: Path) -> None:
+    """With CPU 1 of 0 to 3 alone nothing can migrate, and that is said; with 1 and 3 all is right."""
+    source = tmp_path / "cpuset.c"
+    source.write_text(CPUSET)
+    kit.compile_one(AARCH64, source, programs / "cpuset", "-static")
+    jobs = [
+        replace(job, id=f"{cpus} {job.id}", argv=(f"{kit.PROBES}/cpuset", cpus, *job.argv))
+        for cpus in ("1", "1,3")
+        for check in HIDING
+        for job in check.jobs(on)
+    ]
+    place = VmPlace(AARCH64, machines.kernel_for("aarch64", "next"), log_dir=tmp_path, cpus=4)
+    batch = place.run_batch({name: b.root for name, b in on.built.items()}, {kit.PROBES: programs}, jobs)
+    assert batch.trouble == ""
+    for cpus in ("1", "1,3"):
+        begin = f"{cpus} "
+        seen = {n.removeprefix(begin): r for n, r in batch.results.items() if n.startswith(begin)}
+        results = {n: replace(r, id=n) for n, r in seen.items()}
+        here = replace(batch, results=results)
+        bench_here = with_its_size(on, here)
+        for case, answer in kit.answers(bench_here, place.name, here, HIDING).items():
+            assert isinstance(answer, Finding)
+            alone = cpus == "1" and case.startswith(("getcpu.migration", "rseq.refused"))
+            assert answer.outcome is (Outcome.MISSING if alone else Outcome.PASS), (cpus, case, answer)
+            if case.startswith("getcpu.migration") and not alone:
+                assert answer.measures["cpus"] == 2
