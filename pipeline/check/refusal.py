@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,15 @@ ERRORS = ("ENOSYS", "EPERM")
 WAYS = ("plain", "affinity", "detached", "own-stack", "c11", "timer")
 #: Kinds that `rseq-refused later` makes besides: on the stack of an ended thread, and in a child of fork.
 LATER_WAYS = (*WAYS, "reused", "fork")
+#: Of the errors but the first, and of static programs, some kinds are enough: what is refused how does not
+#: depend on how a thread was made.
+SOME_WAYS: Mapping[tuple[bool, bool], tuple[str, ...]] = {
+    # (dynamic, the first error)
+    (True, True): LATER_WAYS, (True, False): ("plain", "reused"),
+    (False, True): ("plain", "reused"), (False, False): ("plain",),
+}  # fmt: skip
+#: Stands for the area's place where libc does not tell it; nothing is looked up where it does.
+IN_SYMBOL, TO_BE_FOUND = "in-symbol", "@offset"
 #: The program as it is linked, by what it is called in findings; RELEASE stands for the release's name.
 LINKED = {
     "dynamic": "rseq-refused",
@@ -59,6 +68,11 @@ class Refused(Case):
     @property
     def name(self) -> str:
         return f"{super().name}, {self.error}"
+
+    @property
+    def offset(self) -> str:
+        """What the program is told of where its area lies."""
+        return IN_SYMBOL if self.release.exports_rseq else TO_BE_FOUND
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class RseqRefused(RefusalCheck):
 
     def commands(self, case: Refused) -> list[Command]:
         ours = [
-            Command(kind, name.replace("RELEASE", case.release.name), ("start", "@offset"), kind)
+            Command(kind, name.replace("RELEASE", case.release.name), ("start", case.offset), kind)
             for kind, name in LINKED.items()
         ]
         others = [p for p in PRINTS if p != RSEQ or case.release.exports_rseq]
@@ -207,11 +221,11 @@ class RseqRefusedLater(RefusalCheck):
             Command(
                 f"{kind}, {way}",
                 name.replace("RELEASE", case.release.name),
-                ("later", way, case.error, "@offset"),
+                ("later", way, case.error, case.offset),
                 kind,
             )
             for kind, name in LINKED.items()
-            for way in (LATER_WAYS if kind == "dynamic" else ("plain", "reused"))
+            for way in SOME_WAYS[kind == "dynamic", case.error == ERRORS[0]]
         ]
 
     def faults(self, bench: Bench, case: Refused, command: Command, ended: JobResult) -> list[str]:

@@ -99,10 +99,16 @@ offset_of (char *program, char *tunable)
 static void
 report (char **argv, char *tunable, int error)
 {
+  static char *program, *offset; /* those of the last command: a program is asked once */
   struct text said[2] = { 0 }, t = { 0 };
   for (char **a = argv; *a; a++)
     if (strcmp (*a, "@offset") == 0)
-      *a = offset_of (argv[0], tunable);
+      {
+        if (program == NULL || strcmp (program, argv[0]) != 0)
+          offset = offset_of (argv[0], tunable);
+        program = argv[0];
+        *a = offset;
+      }
   int status = run (argv, environ, error, said);
   text_addf (&t, "{\"from\":\"command\"");
   text_add_string (&t, "program", argv[0]);

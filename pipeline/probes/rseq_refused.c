@@ -7,8 +7,8 @@
                                       says what libc says, has rseq refused from now on, says it again, and makes a
                                       thread of one kind
 
-   OFFSET is a number, or something else if it is not known: then the area's words are not looked at.  In each
-   thread sched_getcpu is compared with the CPU that the thread was just moved to, for every CPU.
+   OFFSET is for a libc without __rseq_offset: a number, or something else if it is not known; then the area's
+   words are not looked at.  In each thread sched_getcpu is compared with the CPU that the thread was just moved to, for every CPU.
    Compiled with -DSTATIC it is for a static program.  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -221,6 +221,13 @@ static void
 set_offset (const char *text)
 {
   char *end;
+  const ptrdiff_t *symbol = SYMBOL (__rseq_offset);
+  if (symbol)
+    {
+      offset = *symbol;
+      offset_known = 1;
+      return;
+    }
   offset = strtol (text, &end, 10);
   offset_known = end != text && *end == '\0';
 }
