@@ -11,7 +11,7 @@ from pipeline.abi import baseline
 from pipeline.build import described, workshop
 from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Answer, answered, remedy
-from pipeline.check.packages import COMMITTED, EachRelease, judged
+from pipeline.check.packages import COMMITTED, EachRelease, foreign_without, judged
 from pipeline.check.rpm import is_foreign
 from pipeline.core import paths
 from pipeline.core.declaration import Declaration, Scope
@@ -56,8 +56,8 @@ def rendered(lines: Sequence[str], origin: str) -> str:
 class Committed(EachRelease):
     """Headers and link-time files compared with the committed facts, both ways.
 
-    Packages of another maker's spec are compared with facts of theirs. Where none are committed there is no
-    question, and no release grade.
+    Packages of another maker's spec are compared with facts of theirs, and where none are committed there is
+    no question, and no release grade. Of packages that are ours to judge the facts must be there.
     """
 
     declared = Declaration(
@@ -71,7 +71,8 @@ class Committed(EachRelease):
     expected = "headers that compile, and committed facts to compare them with"
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [q for q in super().questions(bench) if self._path(bench, q.target.release).exists()]
+        asked = super().questions(bench)
+        return [q for q in asked if not foreign_without(self._path, bench, q.target.release)]
 
     def _path(self, bench: Bench, release: str) -> Path:
         return devel_path(bench.target(release), foreign=is_foreign(bench.built[release]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pipeline.rpm.sysroot import is_wanted
 #: Raised when `coherence.payload_faults` compares more than it did.
 READER = 1
 #: When packages and headers are compared with what is committed.
-COMMITTED = "it is committed (`nox -s baseline`)"
+COMMITTED = "they are ours, or that maker's are committed (`nox -s baseline`)"
 
 
 def inventory_path(target: Target, *, foreign: bool = False) -> Path:
@@ -197,11 +197,17 @@ def _comparable(bench: Bench, release: str) -> Inventory | None:
     return inventory.load(_path_for(bench, release))
 
 
+def foreign_without(path: Callable[[Bench, str], Path], bench: Bench, release: str) -> bool:
+    """Whether these are another maker's packages, with which nothing committed can be compared."""
+    return is_foreign(bench.built[release]) and not path(bench, release).exists()
+
+
 class _Committed(EachRelease):
     """The packages compared with the committed inventory, both ways.
 
     Packages of another maker hold other files by another spec: they are compared with an inventory that was
-    made from that maker's RPMs. Where no inventory is committed there is no question, and no release grade.
+    made from that maker's RPMs, and without one there is no question, and no release grade. Of packages that
+    are ours to judge the inventory must be there: one that is gone is MISSING, not unasked.
     """
 
     files: bool
@@ -209,7 +215,7 @@ class _Committed(EachRelease):
 
     def questions(self, bench: Bench) -> list[Question]:
         asked = super().questions(bench)
-        return [q for q in asked if _path_for(bench, q.target.release).exists()]
+        return [q for q in asked if not foreign_without(_path_for, bench, q.target.release)]
 
     def ask(self, bench: Bench, release: str) -> Answer:
         target = bench.target(release)
