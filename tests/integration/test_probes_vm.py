@@ -150,7 +150,9 @@ def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Bench, tmp_path: 
         if case.startswith("getcpu.speed") and isinstance(answer, NotJudged):
             continue
         assert isinstance(answer, Finding)
-        without_rseq_too = case.startswith(("rseq.tunable", "getcpu.migration", "rseq.refused "))
+        without_rseq_too = case.startswith(
+            ("rseq.tunable", "rseq.relro", "getcpu.migration", "rseq.refused ")
+        )
         assert answer.outcome is (Outcome.PASS if without_rseq_too else Outcome.MISSING), (case, answer)
 
 
