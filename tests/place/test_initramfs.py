@@ -86,7 +86,8 @@ def test_archive_holds_what_jobs_need_and_nothing_else(tmp_path: Path) -> None:
     entries = parse((tmp_path / "initrd").read_bytes())
     assert {name for name in entries if name.startswith("roots/one/")} == {
         "roots/one/lib64", "roots/one/lib64/libc.so.6", "roots/one/lib64/libm.so.6", "roots/one/lib",
-        "roots/one/usr", "roots/one/usr/lib", "roots/one/usr/lib64", "roots/one/etc",
+        "roots/one/usr", "roots/one/usr/lib", "roots/one/usr/lib64", "roots/one/usr/lib64/gconv",
+        "roots/one/usr/lib64/gconv/UTF-7.so", "roots/one/etc",
         "roots/one/etc/ld.so.conf", "roots/one/proc", "roots/one/dev", "roots/one/sys", "roots/one/tmp",
         "roots/one/probes",
     }  # fmt: skip
