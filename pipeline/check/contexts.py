@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.check import Bench
@@ -19,6 +18,7 @@ from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
+    OfKind,
     ProbeCheck,
     Unanswered,
     Verdict,
@@ -60,49 +60,34 @@ LIBRARIES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Program(Case):
-    """A release in one state of the tunable, seen by one program: ``kind`` says how that was made."""
-
-    kind: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}, {super().name}"
-
-    @property
-    def facets(self) -> dict[str, str]:
-        return {**super().facets, "kind": self.kind}
-
-
 class Looks(ProbeCheck):
     """A program whose every line is one look: all are there, and each says what it should."""
 
     #: kind -> file below /probes; ``{release}`` stands for the release's name
     programs: ClassVar[Mapping[str, str]]
 
-    def expected(self, case: Program) -> Mapping[str, int]:
+    def expected(self, case: OfKind) -> Mapping[str, int]:
         """How many looks there must be, by context."""
         raise NotImplementedError
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return ()
 
-    def cases(self, bench: Bench) -> Sequence[Program]:
-        return [Program(c.release, c.state, kind) for c in super().cases(bench) for kind in self.programs]
+    def cases(self, bench: Bench) -> Sequence[OfKind]:
+        return [OfKind(c.release, c.state, kind) for c in super().cases(bench) for kind in self.programs]
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
-        assert isinstance(case, Program)
-        return (f"{PROBES}/{self.programs[case.kind].format(release=case.release.name)}",)
+        assert isinstance(case, OfKind)
+        return (self.file(case),)
 
     def asks(self, case: Case) -> str:
-        assert isinstance(case, Program)
+        assert isinstance(case, OfKind)
         count = sum(self.expected(case).values())
         word = "registered, its area read by sched_getcpu" if case.on else "not registered"
         return f"{count} looks in {len(self.expected(case))} contexts: each {word}, every CPU's number right"
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        assert isinstance(case, Program)
+        assert isinstance(case, OfKind)
         if ended := self._ended(case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
         lines = answers.lines(case.job(self.name))
@@ -132,15 +117,15 @@ class Looks(ProbeCheck):
             self.asks(case), seen, faults, {"looks": len(lines), "registered": registered, "reused": reused}
         )
 
-    def shown_enough(self, case: Program, lines: Sequence[Mapping[str, Any]]) -> None:
+    def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
 
-    def _ended(self, case: Program, answers: Answers) -> str:
+    def _ended(self, case: OfKind, answers: Answers) -> str:
         """How the program ended, if it crashed or gave up: that is the release's fault, not the probe's."""
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
-        absent = f"{self.argv_of(case)}: No such file or directory".encode()
+        absent = f"{self.file(case)}: No such file or directory".encode()
         if absent in result.stderr:
             raise Unanswered(Outcome.MISSING, f"{case.release.name} has no libc.a to link with")
         words = result.stderr.decode(errors="replace").strip()[-200:]
@@ -148,7 +133,8 @@ class Looks(ProbeCheck):
         said = f": {words}" if words else ""
         return f"the program ended with {result.ending()}{said}; last look: {last[0][:80]}"
 
-    def argv_of(self, case: Program) -> str:
+    def file(self, case: OfKind) -> str:
+        """The program's path at a place."""
         return f"{PROBES}/{self.programs[case.kind].format(release=case.release.name)}"
 
 
@@ -194,10 +180,10 @@ class RseqThreads(Looks):
         "static": "rseq-starts-static-{release}",
     }
 
-    def expected(self, case: Program) -> Mapping[str, int]:
+    def expected(self, case: OfKind) -> Mapping[str, int]:
         return {**STARTS, **CANCELLED} if case.kind == "static" else STARTS
 
-    def shown_enough(self, case: Program, lines: Sequence[Mapping[str, Any]]) -> None:
+    def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
         wanted = REUSED | CANCELLED.keys() if case.kind == "static" else REUSED
         fresh = sorted(wanted - {line["context"] for line in lines if line["reused"] == 1})
         if fresh:
@@ -221,11 +207,11 @@ class RseqContexts(Looks):
     }
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
-        assert isinstance(case, Program)
+        assert isinstance(case, OfKind)
         files = ("rseq-library", "rseq-auditor") if case.kind == "dynamic" else ()
         return (*super().argv(bench, case), *(f"{PROBES}/{file}" for file in files))
 
-    def expected(self, case: Program) -> Mapping[str, int]:
+    def expected(self, case: OfKind) -> Mapping[str, int]:
         return {**CONTEXTS, **(LIBRARIES if case.kind == "dynamic" else HANDLER)}
 
 

@@ -92,6 +92,21 @@ class Case:
 
 
 @dataclass(frozen=True)
+class OfKind(Case):
+    """A release in one state of the tunable, seen by one kind of program; ``kind`` says how that was made."""
+
+    kind: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {super().name}"
+
+    @property
+    def facets(self) -> dict[str, str]:
+        return {**super().facets, "kind": self.kind}
+
+
+@dataclass(frozen=True)
 class Answers:
     """The batch, seen through the one door."""
 

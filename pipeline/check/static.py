@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.check import Bench
-from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
+from pipeline.check.probing import PROBES, Answers, Case, OfKind, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
@@ -19,18 +19,8 @@ NOT_STARTED = 127
 
 
 @dataclass(frozen=True)
-class Linked(Case):
+class Linked(OfKind):
     """A release's libc.a in a program linked in one of the `KINDS`."""
-
-    kind: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}, {super().name}"
-
-    @property
-    def facets(self) -> dict[str, str]:
-        return {**super().facets, "kind": self.kind}
 
     @property
     def program(self) -> str:

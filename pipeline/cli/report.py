@@ -186,12 +186,13 @@ def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Pat
     problems = attest.verify(evidence_file, attestations, rpms, attest.load_public(public_key))
     for problem in problems:
         console.print(f"{problem.kind}: {problem}", style="red", markup=False)
-    if not problems:
-        evidence = document.read(evidence_file)
-        click.echo(
-            f"verified: {len(attest.rpms_of(evidence))} RPMs, evidence and statements are as signed; "
-            f"verdict {evidence.verdict.name}, "
-            + ("release grade" if evidence.release_grade else "not release grade")
-        )
+    if problems:
+        return attest.exit_code(problems)
+    evidence = document.read(evidence_file)
+    click.echo(
+        f"verified: {len(attest.rpms_of(evidence))} RPMs, evidence and statements are as signed; "
+        f"verdict {evidence.verdict.name}, "
+        + ("release grade" if evidence.release_grade else "not release grade")
+    )
     # what is signed may be a FAIL: that it is unchanged does not make it green
-    return attest.exit_code(problems) if problems else document.read(evidence_file).verdict.exit_code
+    return evidence.verdict.exit_code
