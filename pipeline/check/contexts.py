@@ -16,6 +16,7 @@ from pipeline.check.probing import (
     CANNOT,
     MAX_CPU,
     PROBES,
+    REGISTRATION_FAILED,
     Answers,
     Case,
     OfKind,
@@ -32,7 +33,7 @@ from pipeline.core.outcome import Outcome
 STARTS = {
     "main": 1, "joined": 5, "several at once": 8, "from a thread": 1,
     "with an affinity": 2, "with a priority": 2, "with both": 1, "with a large stack": 2,
-    "on an own stack": 18, "detached": 1, "thrd_create": 1, "SIGEV_THREAD": 1, "main at the end": 1,
+    "on an own stack": 28, "detached": 1, "thrd_create": 1, "SIGEV_THREAD": 1, "main at the end": 1,
 }  # fmt: skip
 #: Those of them in which a descriptor must have been another thread's before, or nothing was shown.
 REUSED = frozenset(
@@ -44,6 +45,9 @@ REUSED = frozenset(
 #: is in no package of glibc's.
 CANCELLED = {"after a cancelled one": 1}
 HANDLER = {"cancellation handler": 1}
+#: A static program that loads a library has a second libc.so.6 and a second ld.so, whose own variables
+#: nothing sets (upstream's neither): there the kernel and sched_getcpu are asked, not the symbols.
+SECOND = {"constructor of a library": 1, "a library loaded by a static program": 1}
 #: Looks of rseq_contexts.c, by context; the second part only of a program with dynamic linking.
 CONTEXTS = {
     "constructor": 1, "main": 1, "signal handler": 1, "signal handler on its own stack": 1,
@@ -58,6 +62,9 @@ LIBRARIES = {
     "constructor of a library": 2, "a library loaded by dlopen": 1, "a library loaded by dlmopen": 1,
     "an auditor": 1, "a program with an auditor": 1,
 }  # fmt: skip
+#: Looks of rseq_copied.c, a program that has copies of the rseq symbols and so starts where they are.
+COPIED = {"main": 1, "a thread": 1, "constructor of a library": 1, "a library loaded by dlopen": 1}
+NON_PIE = "non-PIE"
 
 
 class Looks(ProbeCheck):
@@ -103,7 +110,11 @@ class Looks(ProbeCheck):
         if any(line["cpus"] < 1 for line in lines):
             raise Unanswered(Outcome.MISSING, "a thread could not be moved to any CPU")
         places = {line["place"] for line in lines if line["registered"]}
-        faults = [f"{line['context']}: {fault}" for line in lines for fault in _faults(bench, line, case.on)]
+        faults = [
+            f"{line['context']}: {fault}"
+            for line in lines
+            for fault in (*_faults(bench, line, case.on), *_libc_faults(bench, line, case))
+        ]
         if len(places) > 1:
             faults.append(f"the area is not at one place in each thread: {sorted(places)}")
         if not faults:
@@ -166,6 +177,30 @@ def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
     return faults
 
 
+def _libc_faults(bench: Bench, line: Mapping[str, Any], case: OfKind) -> list[str]:
+    """What is wrong with the symbols that the context sees, and with where they say that the area is."""
+    static = case.kind.startswith("static")
+    if static and line["context"] in SECOND:
+        return []
+    if not line["exported"]:
+        return ["the rseq symbols are not there"] if case.release.exports_rseq else []
+    if not case.release.exports_rseq and not static:  # no version script hides symbols of libc.a
+        return ["the rseq symbols are there"]
+    size = bench.profile.rseq.size_on if case.on else 0
+    faults = [
+        f"__rseq_{name} is {line[f'libc_{name}']}, not {value}"
+        for name, value in (("size", size), ("flags", 0))
+        if line[f"libc_{name}"] != value
+    ]
+    if not line["libc_offset"]:
+        faults.append("__rseq_offset is 0")
+    elif line["registered"] and line["place"] != line["libc_offset"]:
+        faults.append(f"the kernel's area is at {line['place']:+d}, __rseq_offset {line['libc_offset']:+d}")
+    elif not case.on and line["libc_cpu_id"] != REGISTRATION_FAILED:
+        faults.append(f"cpu_id is {line['libc_cpu_id']:#x}, not -2 (not registered)")
+    return faults
+
+
 class RseqThreads(Looks):
     """Threads begun in every way; a used descriptor and a stopped start among them."""
 
@@ -204,15 +239,21 @@ class RseqContexts(Looks):
     programs: ClassVar[Mapping[str, str]] = {
         "dynamic": "rseq-contexts",
         "static": "rseq-contexts-static-{release}",
+        NON_PIE: "rseq-copied",
     }
+
+    def cases(self, bench: Bench) -> Sequence[OfKind]:
+        return [c for c in super().cases(bench) if c.kind != NON_PIE or c.release.exports_rseq]
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
         assert isinstance(case, OfKind)
-        files = ("rseq-library", "rseq-auditor") if case.kind == "dynamic" else ()
+        files = ("rseq-library", "rseq-auditor") if case.kind == "dynamic" else ("rseq-library",)
         return (*super().argv(bench, case), *(f"{PROBES}/{file}" for file in files))
 
     def expected(self, case: OfKind) -> Mapping[str, int]:
-        return {**CONTEXTS, **(LIBRARIES if case.kind == "dynamic" else HANDLER)}
+        if case.kind == NON_PIE:
+            return COPIED
+        return {**CONTEXTS, **(LIBRARIES if case.kind == "dynamic" else HANDLER | SECOND)}
 
 
 CHECKS = (RseqThreads(), RseqContexts())

@@ -48,14 +48,52 @@ kernel_word_here (struct kernel_word *word)
   return error;
 }
 
+/* What the libc exports, found at the first look of a program or library: a symbol cannot be looked up in every
+   context, and the first look is in a constructor or in main.  */
+struct exported
+{
+  const ptrdiff_t *offset;
+  const unsigned int *size, *flags;
+};
+
+#if defined STATIC || defined COPIED
+# ifdef STATIC
+#  define MAYBE __attribute__ ((weak))
+# else
+#  define MAYBE
+# endif
+extern const ptrdiff_t __rseq_offset MAYBE;
+extern const unsigned int __rseq_size MAYBE;
+extern const unsigned int __rseq_flags MAYBE;
+# define EXPORTED(name) (&name)
+#else
+# define EXPORTED(name) dlsym (RTLD_DEFAULT, #name)
+#endif
+
+static const struct exported *
+exported (void)
+{
+  static struct exported found;
+  static int looked;
+  if (!looked)
+    {
+      found.offset = EXPORTED (__rseq_offset);
+      found.size = EXPORTED (__rseq_size);
+      found.flags = EXPORTED (__rseq_flags);
+      looked = 1;
+    }
+  return found.offset && found.size && found.flags ? &found : NULL;
+}
+
 /* Look, and write what was seen.  REUSED: 1 if this thread's descriptor was another's before, 0 if it was
    not, -1 if that is not asked.  */
 static void
 look (const char *context, int reused)
 {
   struct kernel_word word;
-  char line[640];
+  char line[800], libc[120] = "\"exported\":false";
   int saved = errno;
+  const struct exported *from_libc = exported ();
   int error = kernel_word_here (&word);
   int cpus = 0, wrong = 0, wrong_getcpu = 0, planted = -1;
   uint32_t cpu_id = 0, cpu_id_start = 0;
@@ -80,7 +118,7 @@ look (const char *context, int reused)
     {
       for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
         {
-          unsigned int told = ~0U;
+          unsigned int told = ~0U, node = ~0U, alone = ~0U, kernels = 0;
           if (!CPU_ISSET (cpu, &was))
             continue;
           CPU_ZERO (&one);
@@ -89,18 +127,26 @@ look (const char *context, int reused)
             continue;
           cpus++;
           wrong += sched_getcpu () != cpu;
-          wrong_getcpu += getcpu (&told, NULL) != 0 || told != (unsigned int) cpu;
+          syscall (SYS_getcpu, NULL, &kernels, NULL);
+          wrong_getcpu += getcpu (&told, &node) != 0 || told != (unsigned int) cpu || node != kernels
+                          || getcpu (&alone, NULL) != 0 || alone != told || getcpu (NULL, &alone) != 0
+                          || alone != node;
         }
       sched_setaffinity (0, sizeof was, &was);
     }
+  if (from_libc)
+    snprintf (libc, sizeof libc,
+              "\"exported\":true,\"libc_offset\":%td,\"libc_size\":%u,\"libc_flags\":%u,\"libc_cpu_id\":%u",
+              *from_libc->offset, *from_libc->size, *from_libc->flags,
+              *from_libc->offset ? area_at (*from_libc->offset)->cpu_id : 0);
   int n = snprintf (line, sizeof line,
                     "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"registered\":%s,\"place\":%td,"
                     "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
-                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d}\n",
+                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,%s}\n",
                     context, reused, error_name (error), word.pointer ? "true" : "false",
                     word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
                     word.size, word.signature, word.flags, cpu_id_start, cpu_id, planted, cpus, wrong,
-                    wrong_getcpu);
+                    wrong_getcpu, libc);
   /* Not through stdio: a child made by fork would write its parent's lines again.  */
   for (int done = 0; done < n;)
     {

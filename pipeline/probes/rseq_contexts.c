@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rseq-contexts [LIBRARY AUDITOR]: code that runs in unusual places looks at its registration (look.h):
-   constructors, handlers, children, destructors; and, given the two files, code in a library that was loaded
-   later, in a namespace of its own, and in an auditor.  "rseq-contexts child NAME" is what it starts.  */
+/* rseq-contexts LIBRARY [AUDITOR]: code that runs in unusual places looks at its registration (look.h):
+   constructors, handlers, children, destructors; and code in a library that was loaded later, in a
+   namespace of its own, and in an auditor.  A static program is given the library alone.  "rseq-contexts child NAME" is what it starts.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <pthread.h>
@@ -10,9 +10,7 @@
 
 #include "look.h"
 
-#ifndef STATIC
-# define WITH_LIBRARIES 1
-#elif !__GLIBC_PREREQ(2, 35)
+#if defined STATIC && !__GLIBC_PREREQ(2, 35)
 # include "launch/find_object.h"
 #endif
 
@@ -135,7 +133,6 @@ spawn (const char *context, char *const environment[])
   wait_for (pid, context);
 }
 
-#ifdef WITH_LIBRARIES
 static void
 call (void *library, const char *context)
 {
@@ -147,6 +144,7 @@ call (void *library, const char *context)
   function (context);
 }
 
+#ifndef STATIC
 static void
 libraries (const char *library, const char *auditor)
 {
@@ -227,7 +225,10 @@ main (int argc, char **argv)
   wait_for (pid, "vfork");
   look ("main after vfork", -1);
 
-#ifdef WITH_LIBRARIES
+#ifdef STATIC
+  if (argc == 2)
+    call (dlopen (argv[1], RTLD_NOW | RTLD_LOCAL), "a library loaded by a static program");
+#else
   if (argc == 3)
     libraries (argv[1], argv[2]);
 #endif

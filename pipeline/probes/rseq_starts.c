@@ -211,7 +211,7 @@ main (void)
   char *memory = mmap (NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     err (CANNOT, "mmap");
-  for (size_t shift = 0; shift <= 128; shift += 16)
+  for (size_t shift = 0; shift <= 4096; shift = shift ? 2 * shift : 1)
     {
       struct start own = { .context = "on an own stack" };
       pthread_attr_init (&attr);

@@ -27,6 +27,7 @@ def lines() -> list[Line]:
             "registered": True,
             "place": 2336, "size": 32, "signature": machine.rseq_signature, "flags": 0, "cpu_id_start": 1,
             "cpu_id": 1, "planted": 1, "cpus": 2, "wrong": 0, "wrong_getcpu": 0,
+            "exported": True, "libc_offset": 2336, "libc_size": 32, "libc_flags": 0, "libc_cpu_id": 1,
         }
         for context, count in STARTS.items()
         for n in range(count)
@@ -57,6 +58,11 @@ def test_all_as_it_should_be() -> None:
         ({"planted": 0}, "sched_getcpu does not read the area"),
         ({"wrong": 1}, "sched_getcpu was wrong on 1 of 2 CPUs"),
         ({"wrong_getcpu": 2}, "getcpu was wrong on 2 of 2 CPUs"),
+        ({"exported": False}, "detached: the rseq symbols are not there"),
+        ({"libc_size": 0}, "detached: __rseq_size is 0, not 32"),
+        ({"libc_flags": 1}, "detached: __rseq_flags is 1, not 0"),
+        ({"libc_offset": 0}, "detached: __rseq_offset is 0"),
+        ({"libc_offset": 2368}, "detached: the kernel's area is at +2336, __rseq_offset +2368"),
         ({"place": 2368}, "the area is not at one place in each thread: [2336, 2368]"),
     ],
 )
@@ -65,6 +71,27 @@ def test_one_wrong_look_is_red(change: Line, said: str) -> None:
     outcome, seen = judged(changed)
     assert outcome is Outcome.FAIL
     assert said in seen
+
+
+def off(release: str, **over: Any) -> tuple[Outcome, str]:
+    """Of a release with rseq off, all the lines with these changes."""
+    nothing = {
+        "registered": False, "place": 0, "size": 0, "signature": 0, "planted": -1, "libc_size": 0,
+        "libc_cpu_id": 0xFFFFFFFE,
+    }  # fmt: skip
+    case = "dynamic, tunable=0"
+    said = probe_kit.said(f"rseq.threads/{release}/{case}", *(x | nothing | over for x in lines()))
+    answer = probe_kit.judge(CHECK, probe_kit.bench(), probe_kit.batch(said))[f"{release}/{case}"]
+    assert not hasattr(answer, "reason")
+    return answer.outcome, answer.seen
+
+
+def test_what_the_libc_says_with_rseq_off() -> None:
+    assert off("12.0.z")[0] is Outcome.PASS
+    assert off("12.0", exported=False)[0] is Outcome.PASS
+    assert "the rseq symbols are there" in off("12.0")[1]
+    assert "cpu_id is 0x1, not -2" in off("12.0.z", libc_cpu_id=1)[1]
+    assert "__rseq_size is 32, not 0" in off("12.0.z", libc_size=32)[1]
 
 
 @pytest.mark.parametrize("context", sorted(STARTS))

@@ -31,7 +31,7 @@ OURS = (
     "relro-pages",
     "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", "rseq-starts",
     "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static", "rseq-library",
-    "rseq-auditor", *PRINTS,
+    "rseq-auditor", "rseq-copied", *PRINTS,
 )  # fmt: skip
 
 

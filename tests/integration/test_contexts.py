@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
 NAMES = ("rseq-starts", "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static",
-         "rseq-library", "rseq-auditor", "runner", "rseq-tracer")  # fmt: skip
+         "rseq-library", "rseq-auditor", "rseq-copied", "runner", "rseq-tracer")  # fmt: skip
 
 #: Gives the calling thread's registration back.
 GIVE_BACK = f"""
@@ -91,7 +91,8 @@ int getcpu (unsigned int *cpu, unsigned int *node)
 {
   if (node)
     *node = 0;
-  *cpu = 0;
+  if (cpu)
+    *cpu = 0;
   return 0;
 }
 """
@@ -212,3 +213,31 @@ def test_a_library_that_never_looks_is_red(root: Path, programs: Path, tmp_path:
     found = ask(RseqContexts(), root, probes)["dynamic, tunable=1"]
     assert found.outcome is FAIL
     assert "a library loaded by dlmopen" in found.seen
+
+
+OFFSET = "#include <stddef.h>\nextern const ptrdiff_t __rseq_offset;\nconst ptrdiff_t __rseq_offset = 64;\n"
+
+
+def test_an_offset_that_is_not_where_the_kernel_writes_is_red(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    probes = wrong(programs, tmp_path, "rseq-starts", OFFSET, "-rdynamic")
+    found = ask(RseqThreads(), root, probes)
+    assert found["dynamic, tunable=1"].outcome is FAIL
+    assert "__rseq_offset +64" in found["dynamic, tunable=1"].seen
+    assert found["static, tunable=1"].outcome is PASS
+
+
+def test_a_program_without_its_copies_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """A position-independent program has none; and copies that differ from the loader's are none."""
+    probes = wrong(programs, tmp_path, "rseq-copied", "", "-fPIC", "-pie", "-DCOPIED")
+    found = ask(RseqContexts(), root, probes)["non-PIE, tunable=1"]
+    assert found.outcome is FAIL
+    assert "not copied into the program" in found.seen
+
+
+def test_copies_that_are_not_what_the_loader_has_are_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    probes = wrong(programs, tmp_path, "rseq-copied", OFFSET, "-fno-pie", "-no-pie", "-DCOPIED", "-rdynamic")
+    found = ask(RseqContexts(), root, probes)["non-PIE, tunable=1"]
+    assert found.outcome is FAIL
+    assert "the copy of __rseq_offset is not what ld.so has" in found.seen
