@@ -29,6 +29,9 @@ from pipeline.core.arch import ARCHES, Arch, arch
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
 
+#: The profile that this project is for; it needs a source only where something is built.
+MISSION = "el9"
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
 SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")

@@ -17,11 +17,11 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline import cli, report
+from pipeline import cli
 from pipeline.cli import build, clean, explain, main, verify
 from pipeline.cli.options import Choice, choice_options
 from pipeline.cli.verify import same_again
-from pipeline.core import paths
+from pipeline.core import outputs, paths
 from pipeline.core.errors import (
     CommandFailed,
     EvidenceError,
@@ -379,7 +379,7 @@ def test_a_report_that_can_go_nowhere_is_told_before_any_work(
 
 def test_a_report_may_go_to_a_directory_that_is_there_or_not(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "new" / "below"):
-        report.check_writable(out)
+        outputs.check_writable(out)
         assert [p for p in out.iterdir() if p.is_file()] == []
 
 

@@ -17,8 +17,8 @@ from pipeline.core import paths, store
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import ExitCode
 from pipeline.core.outcome import Target
+from pipeline.core.outputs import check_writable
 from pipeline.core.progress import say
-from pipeline.report import check_writable
 
 
 @click.command()

@@ -15,6 +15,7 @@ from pipeline.core import paths, store
 from pipeline.core.arch import arch as named
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.outcome import Target
+from pipeline.core.outputs import check_files
 from pipeline.core.progress import say, step
 from pipeline.core.records import FileRecord, timestamp
 from pipeline.drift import Looker, accepted, history, summary, target_of, timeline
@@ -22,7 +23,6 @@ from pipeline.drift import sources as drift_sources
 from pipeline.drift.published import AnySource
 from pipeline.drift.record import record, to_json
 from pipeline.drift.sources import AGAINST, AptSuite, Sources
-from pipeline.report import check_files
 
 #: Lines of one look that the terminal shows; --json has them all.
 MOST_LINES = 40

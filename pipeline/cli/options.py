@@ -23,10 +23,9 @@ from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.host import image as images
-from pipeline.profile import Outline, Profile
+from pipeline.profile import MISSION, Outline, Profile
 from pipeline.source import FetchedSource
 
-MISSION = "el9"
 EMBEDDED = "bookworm"
 PLACES = ("container", "host", "vm", "qemu-user")
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import click
 
 from pipeline import profile as profiles
-from pipeline.build.builder import Options
-from pipeline.cli.options import Choice
 from pipeline.core import store
 from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.outputs import check_files
 from pipeline.core.progress import say, step, warn
 from pipeline.profile import Outline
-from pipeline.report import check_files
 from pipeline.scan import Scan, record, sarif, scan, table
 from pipeline.scan.judge import Answer
 
@@ -26,7 +24,7 @@ from pipeline.scan.judge import Answer
     default="auto",
     show_default=True,
     metavar="NAME|FILE",
-    help="auto, el9, el10, bookworm, a TOML file.",
+    help="auto (el9), el9, el10, bookworm, a TOML file.",
 )
 @click.option("--release", "releases", multiple=True, metavar="R", help="Only this release (repeatable).")
 @click.option("--arch", "arches", multiple=True, metavar="A", help="Only this architecture (repeatable).")
@@ -77,7 +75,8 @@ def command(
             )
         chosen, releases = _from_floor(floor)
     else:
-        chosen = Choice(profile, releases, arches, "", Options(), (), ()).outline()
+        # baselines are committed: unlike what builds, scan needs no source to take the mission's profile
+        chosen = profiles.load_outline(profiles.MISSION if profile == "auto" else profile)
     wanted, machines = chosen.chosen(releases, arches)
     with step("scan") as current:
         result = scan(chosen, wanted, machines, paths)

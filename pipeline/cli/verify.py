@@ -16,7 +16,7 @@ from pipeline.build import supplied, workshop
 from pipeline.build.builder import build_all
 from pipeline.check import registry
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
-from pipeline.core import paths
+from pipeline.core import outputs, paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import UsageError
 from pipeline.core.progress import say
@@ -52,7 +52,7 @@ def command(
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
     waivers = waiver.load(waivers_file) if waivers_file else ()  # before what takes long
     outdir = out or paths.out()
-    report.check_writable(outdir)
+    outputs.check_writable(outdir)
     profile, _ = choice.profile()
     wanted = choice.targets(profile)
     sites = Sites(profile, choice.places, choice.kernels)

@@ -8,6 +8,7 @@ that is not well formed raises `MalformedInput` and never yields half an answer.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
@@ -333,24 +334,40 @@ class Elf(Image):
         found: list[Import] = []
         names, files = self._requirements[1], self._requirements[2]
         own = self._definitions
+        relocated = sorted(self.relocated)
         table, end = self.window(self.tags[DT_SYMTAB], "the dynamic symbol table")
-        last = max(self.relocated)
+        last = relocated[-1]
         if table + (last + 1) * _SYM.size > end:
             raise self.malformed(f"a relocation names symbol {last}, which goes beyond its segment")
         versions: Sequence[int] = ()
         if DT_VERSYM in self.tags:
             raw = self.memory(self.tags[DT_VERSYM], 2 * (last + 1), "the symbol versions")
             versions = struct.unpack(f"<{last + 1}H", raw)
-        for number in sorted(self.relocated):
-            name, info, _, section, _, size = _SYM.unpack_from(self.data, table + number * _SYM.size)
-            bare = versions[number] & MAX_VERSIONS if versions else 0
-            required = bare in files and bare not in own
-            if (section != SHN_UNDEF and not required) or info >> 4 == STB_LOCAL:
+        # of each index below a version whose symbols are wanted elsewhere
+        wanted = {i: (names[i], file) for i, file in files.items() if i not in own}
+        nobody = (UNVERSIONED, "")
+        data, unpack, size_of = self.data, _SYM.unpack_from, _SYM.size
+        strings, find = self.strings, self.strings.find
+        for number in relocated:
+            name, info, _, section, _, size = unpack(data, table + number * size_of)
+            required = wanted.get(versions[number] & MAX_VERSIONS) if versions else wanted.get(0)
+            if (section != SHN_UNDEF and required is None) or info >> 4 == STB_LOCAL:
                 continue
-            version, file = (names[bare], files[bare]) if required else (UNVERSIONED, "")
-            copied = size if section != SHN_UNDEF else 0
-            found.append(Import(self.string(name), version, file, info >> 4 == STB_WEAK, copied))
+            stop = find(b"\0", name)
+            bare = _shared(strings[name:stop]) if stop >= 0 else self.string(name)
+            version, file = required or nobody
+            found.append(_import(bare, version, file, info >> 4 == STB_WEAK, size if section else 0))
         return tuple(found)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _shared(raw: bytes) -> str:
+    """`text`, once for names that many files want: of 10,000 programs most are the same."""
+    return text(raw)
+
+
+#: `Import`, once for what many files want alike.
+_import = functools.lru_cache(maxsize=1 << 17)(Import)
 
 
 def parse(data: bytes, name: str) -> Elf:
@@ -372,11 +389,17 @@ def read(path: str | os.PathLike[str], name: str = "") -> Elf:
 
 def read_if_elf(path: str | os.PathLike[str], name: str = "") -> Elf | None:
     """As `read`, but None for a file that does not begin with the ELF magic."""
+    return read_or_head(path, len(MAGIC), name)[0]
+
+
+def read_or_head(path: str | os.PathLike[str], count: int, name: str = "") -> tuple[Elf | None, bytes]:
+    """As `read_if_elf`, and the first ``count`` bytes (at least 4 are asked for) of what is none."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.pread(descriptor, 4, 0) != MAGIC:
-            return None
-        return _from_descriptor(descriptor, name or os.fspath(path))
+        head = os.pread(descriptor, count, 0)
+        if head[: len(MAGIC)] != MAGIC:
+            return None, head
+        return _from_descriptor(descriptor, name or os.fspath(path)), b""
     finally:
         os.close(descriptor)
 

@@ -37,6 +37,7 @@ from pipeline.elf.image import (
     DT_VERDEF,
     DT_VERNEED,
     DT_VERSYM,
+    text,
 )
 
 STB_GNU_UNIQUE = 10
@@ -237,17 +238,19 @@ class Lookup:
     def _gnu_chain(self, index: int) -> Iterator[tuple[int, int]]:
         """(symbol index, hash in the chain) from a bucket's first symbol to the chain's end."""
         assert self._gnu is not None
-        first, chains, end = self._gnu[3:]
+        first, at, end = self._gnu[3:]
         if index < first:
             raise self.binary.malformed(f"a bucket of the GNU hash table names symbol {index}, below {first}")
+        at += 4 * (index - first)
+        data, unpack = self.binary.data, _WORD.unpack_from
         while True:
-            (value,) = self.binary.record(
-                _WORD, chains + 4 * (index - first), end, "a chain of the GNU hash table"
-            )
+            if at + 4 > end:
+                raise self.binary.malformed("a chain of the GNU hash table goes beyond its segment")
+            (value,) = unpack(data, at)
             yield index, value
             if value & 1:
                 return
-            index += 1
+            index, at = index + 1, at + 4
 
     def _by_gnu_hash(self, name: bytes) -> Iterator[int]:
         """Candidates for ``name`` by DT_GNU_HASH, the Bloom filter first."""
@@ -345,15 +348,33 @@ class Lookup:
 
         What the hash table ld.so uses does not lead to (also by its Bloom filter and buckets) is not there.
         """
-        for style in self.styles[:1]:
-            for index, name in self.hashed(style).items():
-                symbol = self.symbol(index)
-                if not _eligible(symbol) or not _bindable(symbol):
-                    continue
-                if style == DT_GNU_HASH and index not in self._by_gnu_hash(name):
-                    continue
-                node, hidden = self.version_of(index)
-                yield name.decode("utf-8", "backslashreplace"), self._bits(index) & MAX_VERSIONS, node, hidden
+        gnu = DT_GNU_HASH in self.binary.tags
+        for index in self._led_to() if gnu else self.hashed(DT_HASH) if self.styles else ():
+            symbol = self.symbol(index)
+            if _eligible(symbol) and _bindable(symbol):
+                bits = self._bits(index)
+                node = self._versions.get(bits & MAX_VERSIONS, (0, ""))[1]
+                yield text(symbol.name), bits & MAX_VERSIONS, node, bits >= _HIDDEN_BIT
+
+    def _led_to(self) -> Iterator[int]:
+        """Symbols that DT_GNU_HASH leads to by their names: bucket, chain and Bloom filter fit."""
+        if self._gnu is None:
+            return
+        bloom, shift, buckets = self._gnu[:3]
+        words, count = len(bloom) - 1, len(buckets)
+        seen: set[int] = set()
+        for bucket, start in enumerate(buckets):
+            for index, chained in self._gnu_chain(start) if start else ():
+                value = gnu_hash(self.symbol(index).name)
+                word = bloom[(value >> 6) & words]
+                if (
+                    value % count == bucket
+                    and (chained ^ value) >> 1 == 0
+                    and (word >> (value & 63)) & (word >> ((value >> shift) & 63)) & 1
+                    and index not in seen
+                ):
+                    seen.add(index)
+                    yield index
 
     def defines(self, requirement: Requirement) -> bool:
         """Whether this file satisfies the node; one without version definitions satisfies all."""

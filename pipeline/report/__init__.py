@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
@@ -12,7 +10,6 @@ from typing import Self
 import click
 
 from pipeline.core import store
-from pipeline.core.errors import UsageError
 from pipeline.signoff.document import FILE, write
 from pipeline.signoff.records import Evidence
 
@@ -30,30 +27,6 @@ class Reports:
     def below(cls, outdir: Path) -> Self:
         """Where they are in ``outdir``, written or not."""
         return cls(outdir / FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
-
-
-def check_writable(outdir: Path, what: str = "the report", option: str = "--out DIR") -> None:
-    """Make ``outdir`` and write into it for a moment; raises `UsageError` if ``what`` cannot go there.
-
-    To be asked before what takes long. ``option`` names another place.
-    """
-    try:
-        outdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=outdir) as f:
-            f.write(b"x")
-    except OSError as e:
-        file = next((p for p in (outdir, *outdir.parents) if p.exists() and not p.is_dir()), None)
-        why = f"{file} is no directory" if file else e.strerror
-        raise UsageError(
-            f"{what} cannot go to {outdir}: {why}", hint=f"name a directory that can be written: {option}"
-        ) from None
-
-
-def check_files(files: Mapping[str, Path | None]) -> None:
-    """As `check_writable`, for the files that options name (option as written -> file, None if not given)."""
-    for option, file in files.items():
-        if file:
-            check_writable(file.absolute().parent, "the result", option)
 
 
 def withdraw(outdir: Path) -> None:

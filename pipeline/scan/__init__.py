@@ -7,7 +7,7 @@ cannot be read or has no baseline is "unknown", never "starts".
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.core.errors import ExitCode
 from pipeline.profile import Outline
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts
-from pipeline.scan.inputs import Item, items
+from pipeline.scan.inputs import Item, all_items
 from pipeline.scan.judge import Answer, Judgement, Release, offered, ours
 from pipeline.scan.loading import Scene
 from pipeline.scan.vendored import Together
@@ -60,15 +60,20 @@ class Scan:
 
 
 class Offers:
-    """What the releases of a profile offer, loaded once. Raises `MalformedInput` for a broken baseline."""
+    """What the releases of a profile offer, loaded once. Raises `MalformedInput` for a broken baseline.
 
-    def __init__(self, profile: Outline, releases: Sequence[str], arches: Sequence[str]) -> None:
+    ``present`` are the architectures of which there are files: baselines of others need not be read.
+    """
+
+    def __init__(
+        self, profile: Outline, releases: Sequence[str], arches: Sequence[str], present: Container[str]
+    ) -> None:
         self.names = tuple(releases)
         self.arches = tuple(arches)
         #: releases whose packages were not read, and what their listing is derived from
         self.derived: dict[str, str] = {}
         self._by_arch: dict[str, dict[str, Release]] = {}
-        for arch in arches:
+        for arch in (a for a in arches if a in present):
             made = derived.all_known(profile, arch)  # all: a DSO that one release lost is still glibc's
             found = {release: offered(x.listings) for release, x in made.items()}
             self.derived |= {
@@ -94,7 +99,7 @@ class Offers:
 
     def not_chosen(self, facts: Facts) -> bool:
         """Whether a file is for an architecture that is known and not asked for."""
-        return facts.arch in ARCHES and facts.arch not in self._by_arch and not facts.alien
+        return facts.arch in ARCHES and facts.arch not in self.arches and not facts.alien
 
 
 def scan(
@@ -105,17 +110,17 @@ def scan(
     limits: Limits | None = None,
 ) -> Scan:
     """Judge every ELF file at ``paths`` for the chosen releases and architectures."""
-    offers = Offers(profile, releases, arches)
     found: list[Item] = []
     roots: list[str] = []
-    for path in paths:
-        # a tree with a usr is the root of a system: absolute search paths and default directories lie in it
-        root = os.path.abspath(path) if (path / "usr").is_dir() else ""  # noqa: PTH100  # a link stays one
-        for item in items(path, limits):
-            found.append(item)
-            roots.append("" if root == "/" else root)
-    scene = Scene(found, roots, offers.ours)
+    named = list(paths)
+    tops = [_root(path) for path in named]
+    for number, item in all_items(named, limits):
+        found.append(item)
+        roots.append(tops[number])
     asked = {i.facts.arch for i in found if i.facts}
+    offers = Offers(profile, releases, arches, asked)
+    scene = Scene(found, roots, offers.ours)
+    scene.read_exports()
     together = Together(scene, {arch: offers.releases(arch) for arch in asked})
     scanned: list[Scanned] = []
     for number, item in enumerate(found):
@@ -129,6 +134,12 @@ def scan(
         else:
             scanned.append(Scanned(item, together.judgements(number)))
     return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned), offers.derived)
+
+
+def _root(path: Path) -> str:
+    """``path`` if it is the root of a system, with a usr: absolute search paths lie in it. Else ""."""
+    root = os.path.abspath(path) if (path / "usr").is_dir() else ""  # noqa: PTH100  # a link stays one
+    return "" if root == "/" else root
 
 
 def _private(made: Baseline) -> dict[str, frozenset[str]]:

@@ -35,7 +35,8 @@ _BLOCK = 512
 _USTAR = 257
 #: What an ar member is headed by (ar.h): name, four numbers, size, and an end mark.
 _AR_HEAD = 60
-_HEAD = 1024
+#: Bytes that tell what a file is.
+HEAD = 1024
 CHUNK = 1 << 20
 _REMEDY = "get the file again; nothing was said of what could not be read"
 
@@ -132,7 +133,7 @@ def _compressor(head: bytes) -> str:
 def head_of(file: BinaryIO) -> bytes:
     """The bytes that tell what a file is; the file is left at its beginning."""
     file.seek(0)
-    head = file.read(_HEAD)
+    head = file.read(HEAD)
     file.seek(0)
     return head
 

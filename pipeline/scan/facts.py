@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from pipeline.core.arch import ARCHES
 from pipeline.elf import BASE, UNVERSIONED, VER_FLG_WEAK, Elf, Import, Need
@@ -85,6 +86,16 @@ class Facts:
     refused: str = ""
     remarks: tuple[str, ...] = ()
     exports: Exports | None = None
+
+    @cached_property
+    def wanted(self) -> frozenset[tuple[str, str]]:
+        """(node, name) of the imports that must be found; a weak one need not be."""
+        return frozenset((i.version, i.name) for i in self.imports if not i.weak)
+
+    @cached_property
+    def copied(self) -> tuple[Import, ...]:
+        """The imports of which the program keeps a copy."""
+        return tuple(i for i in self.imports if i.copied)
 
 
 def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:

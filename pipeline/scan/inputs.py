@@ -8,15 +8,15 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pipeline import elf
 from pipeline.core.errors import EvidenceError
 from pipeline.elf.image import MAGIC, ForeignElf
-from pipeline.scan import archives
+from pipeline.scan import archives, readers
 from pipeline.scan.archives import Limits
 from pipeline.scan.facts import Facts, facts_of
 
@@ -51,12 +51,41 @@ class Item:
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole)
 
 
+class Named(NamedTuple):
+    """A regular file (or what was named as one) that is still to be read. ``named``: by the user himself."""
+
+    path: str
+    limits: Limits
+    named: bool
+
+
 def items(path: Path, limits: Limits | None = None) -> Iterator[Item]:
     """The ELF files at ``path``: the file itself, those below it, or those in it; and the links in archives.
 
     A file that was named and is neither ELF nor an archive is trouble; one that a directory merely holds is
     passed over.
     """
+    for found in files(path, limits):
+        yield from read(found)
+
+
+def all_items(paths: Iterable[Path], limits: Limits | None = None) -> Iterator[tuple[int, Item]]:
+    """`items` of all ``paths`` in order, each with the number of its path; on all processors if many."""
+    whose: list[int] = []
+
+    def walked() -> Iterator[Named | Item]:
+        for number, path in enumerate(paths):
+            for found in files(path, limits):
+                whose.append(number)
+                yield found
+
+    for at, answers in enumerate(readers.spread(read, walked(), _size)):
+        for item in answers:
+            yield whose[at], item
+
+
+def files(path: Path, limits: Limits | None = None) -> Iterator[Named | Item]:
+    """The files to be read at ``path``, in order, and as items the places that cannot be looked into."""
     bounds = limits or Limits()
     try:
         is_directory = path.is_dir()
@@ -66,10 +95,10 @@ def items(path: Path, limits: Limits | None = None) -> Iterator[Item]:
     if is_directory:
         yield from _below(path, bounds)
     else:
-        yield from _file(str(path), bounds, named=True)
+        yield Named(str(path), bounds, named=True)
 
 
-def _below(root: Path, limits: Limits) -> Iterator[Item]:
+def _below(root: Path, limits: Limits) -> Iterator[Named | Item]:
     """Regular files below ``root`` in order; links are not followed, and of hard links each is read."""
     pending = [str(root)]
     while pending:
@@ -82,24 +111,37 @@ def _below(root: Path, limits: Limits) -> Iterator[Item]:
                 if entry.is_dir(follow_symlinks=False):
                     directories.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
-                    yield from _file(entry.path, limits, named=False)
+                    yield Named(entry.path, limits, named=False)
         except OSError as e:
             yield Item(directory, trouble=_why(e))
             continue
         pending.extend(reversed(directories))
 
 
-def _file(path: str, limits: Limits, *, named: bool) -> Iterator[Item]:
+def _size(found: Named | Item) -> int:
     try:
-        if named and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a string all along
+        return os.stat(found.path).st_size if isinstance(found, Named) else 0  # noqa: PTH116  # a string
+    except OSError:
+        return 0
+
+
+def read(found: Named | Item) -> list[Item]:
+    """What is in a file: itself, or the members of an archive; nothing if it is neither and was not named."""
+    return list(_file(found)) if isinstance(found, Named) else [found]
+
+
+def _file(found: Named) -> Iterator[Item]:
+    path = found.path
+    try:
+        if found.named and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a string all along
             yield Item(path, trouble="neither a file nor a directory")
             return
-        binary = elf.read_if_elf(path, name=path)
+        binary, head = elf.read_or_head(path, archives.HEAD)
         if binary is not None:
             yield Item(path, facts=facts_of(binary))
-            return
-        with open(path, "rb") as file:  # noqa: PTH123
-            yield from _archive(path, "", file, limits, 1, named=named)
+        elif found.named or archives.kind_of(head):
+            with open(path, "rb") as file:  # noqa: PTH123
+                yield from _archive(path, "", file, found.limits, 1, named=found.named)
     except EvidenceError as e:
         yield Item(path, trouble=e.message, foreign=isinstance(e, ForeignElf))
     except OSError as e:
@@ -137,7 +179,7 @@ def _member(path: str, name: str, data: bytes, limits: Limits, depth: int) -> It
         except EvidenceError as e:
             yield Item(path, name, trouble=e.message, foreign=isinstance(e, ForeignElf))
         return
-    kind = archives.kind_of(data[:1024])
+    kind = archives.kind_of(data[: archives.HEAD])
     if kind in ("", "ar"):
         return
     if depth < DEPTH:

@@ -277,11 +277,11 @@ def _missing_symbols(
 ) -> tuple[str, ...]:
     """Add the symbols that are not there; returns those that whoever loads a library must have."""
     scope = release.scope(setting.system)
+    left = facts.wanted - scope
     lone = set(missing)
     borrowed = []
-    for symbol in facts.imports:
-        name, version, file, weak, _ = symbol
-        if weak or (version, name) in scope:
+    for name, version, file, weak, _ in facts.imports if left else ():
+        if weak or (version, name) not in left:
             continue
         where = setting.names.get(file) if file else None
         if version == PRIVATE and where == SYSTEM:
@@ -326,8 +326,8 @@ def _own_copies(setting: Setting, release: Release) -> list[str]:
 def _smaller_copies(facts: Facts, release: Release) -> list[str]:
     """Data of which the program's copy has another size: the loader warns, and copies what fits."""
     found = []
-    for symbol in facts.imports:
-        size = release.sizes.get((symbol.version, symbol.name)) if symbol.copied else None
+    for symbol in facts.copied:
+        size = release.sizes.get((symbol.version, symbol.name))
         if size is not None and size != symbol.copied:
             found.append(
                 f"{symbol.name}@{symbol.version} has {size} bytes there and {symbol.copied} in the program"

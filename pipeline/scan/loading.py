@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pipeline import elf
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import MalformedInput
+from pipeline.scan import readers
 from pipeline.scan.facts import Exports, Facts, Kind, exports_of
 from pipeline.scan.inputs import INSIDE, Item
 
@@ -95,6 +96,7 @@ class Scene:
     roots: Sequence[str]
     ours: dict[str, frozenset[str]]
     _exports: dict[int, Exports | None] = field(default_factory=dict)
+    _loaded: dict[int, Loaded] = field(default_factory=dict)
     _real: dict[str, str] = field(default_factory=dict)
     _defaults: dict[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
@@ -125,17 +127,31 @@ class Scene:
             item = self.items[number]
             found = item.facts.exports if item.facts else None
             if found is None and item.facts and not item.member:
-                try:
-                    found = exports_of(elf.read(item.file))
-                except (MalformedInput, OSError):
-                    found = None
+                found = _exports_in(item.file)
             self._exports[number] = found
         return self._exports[number]
+
+    def read_exports(self) -> None:
+        """Read what `exports` will be asked of, on all processors if it is much."""
+        wanted: dict[int, None] = {}
+        for number, item in enumerate(self.items):
+            if item.facts is not None:
+                wanted.update(dict.fromkeys(self.loaded(number).files[1:]))
+        unread = [
+            n for n in wanted if (f := self.items[n].facts) and not f.exports and not self.items[n].member
+        ]
+        found = readers.spread(_exports_in, [self.items[n].file for n in unread], _size)
+        self._exports.update(zip(unread, found, strict=True))
 
     # -- searching --------------------------------------------------------------------------------------
 
     def loaded(self, number: int) -> Loaded:
         """What ld.so maps for a file, breadth first."""
+        if number not in self._loaded:
+            self._loaded[number] = self._found(number)
+        return self._loaded[number]
+
+    def _found(self, number: int) -> Loaded:
         own = self.facts(number)
         ours = self.ours.get(own.arch, frozenset())
         files, names = [number], {}
@@ -246,6 +262,20 @@ class Scene:
         if path not in self._real:
             self._real[path] = os.path.realpath(path)
         return self._at.get(("", self._real[path]))
+
+
+def _exports_in(path: str) -> Exports | None:
+    try:
+        return exports_of(elf.read(path))
+    except (MalformedInput, OSError):
+        return None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # a string all along
+    except OSError:
+        return 0
 
 
 def _expanded(text: str, place: Place) -> str:

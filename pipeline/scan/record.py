@@ -160,8 +160,7 @@ def record(scan: Scan) -> ScanRecord:
 
 def to_json(scan: Scan) -> str:
     """The record as text."""
-    data = record(scan).model_dump(mode="json", by_alias=True)
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    return record(scan).model_dump_json(indent=1, by_alias=True) + "\n"
 
 
 def schema_text() -> str:
