@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
 from pipeline.build.checkout import Checkout
+from pipeline.build.conditions import Conditions
 from pipeline.build.distgit import DistGit
 from pipeline.build.rpmbuild import Ingredients
 from pipeline.build.workplace import Workplace
@@ -214,10 +215,13 @@ class Builder:
         other._workplaces, other._modes = self._workplaces, self._modes
         return other
 
-    def again(self, target: Target, into: Path) -> None:
-        """Build a target below ``into`` whether it is stored or not; raises as `make`."""
+    def again(self, target: Target, into: Path, conditions: Conditions | None = None) -> dict[str, str]:
+        """Build a target below ``into`` whether it is stored or not; raises as `make`.
+
+        Returns what the build saw of ``conditions``, by name.
+        """
         with step(f"build {target} once again") as at:
-            self._make(target, arch(target.arch), into, at.at)
+            return self._make(target, arch(target.arch), into, at.at, conditions)
 
     def find(self, target: Target) -> Built | None:
         """The built target if it is there, without building."""
@@ -249,13 +253,23 @@ class Builder:
                     compiled()
                 at.at(words)
 
-            entry = store.produce("build", inputs, lambda into: self._make(target, machine, into, notice))
+            def build(into: Path) -> None:
+                self._make(target, machine, into, notice)
+
+            entry = store.produce("build", inputs, build)
             manifest = read_manifest(entry.path)
             hits = sum(n for k, n in manifest.ccache.items() if k.endswith("hit") and "cache_hit" in k)
             at.done(f"{len(manifest.rpms)} RPMs" + (f", {hits} objects from ccache" if hits else ""))
         return entry
 
-    def _make(self, target: Target, machine: Arch, into: Path, at: Callable[[str], None]) -> None:
+    def _make(
+        self,
+        target: Target,
+        machine: Arch,
+        into: Path,
+        at: Callable[[str], None],
+        conditions: Conditions | None = None,
+    ) -> dict[str, str]:
         start = time.monotonic()
         release = self.profile.get(target.release)
         workplace = self.workplace(machine)
@@ -301,6 +315,7 @@ class Builder:
                 options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
                 # another's spec may build any number of things
                 in_memory=not (theirs and theirs.own) and scratch.in_memory(),
+                conditions=conditions,
             )
         except CommandFailed as e:
             if theirs and "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
@@ -328,8 +343,10 @@ class Builder:
         # from what was heard, not from the log, which another build of the target may write meanwhile
         (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        seen = Conditions.seen(top)
         store.remove_tree(top)
         store.remove_tree(into / "source")
+        return seen
 
 
 def log_of(target: Target, into: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.build import scratch
+from pipeline.build.conditions import SHIM, Conditions
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
 from pipeline.core.arch import Arch
@@ -104,6 +105,11 @@ def patches_inc(names: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+#: How many jobs make runs, as the spec reads it: rpm writes what macros give into the source package, and
+#: that must not depend on how many processors there are.
+JOBS = "GLIBC_BUILD_JOBS"
+
+
 def jobs() -> int:
     """Parallel compiler runs: one more than there are CPUs, for glibc's sub-makes often wait."""
     return len(os.sched_getaffinity(0)) + 1
@@ -123,6 +129,7 @@ def rpmbuild(
     options: Sequence[str] = (),
     in_memory: bool = False,
     first_in_path: str = "",
+    conditions: Conditions | None = None,
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
@@ -132,6 +139,7 @@ def rpmbuild(
     container gets a network.
     ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
     packages are written to disk all the same). ``first_in_path``: a directory whose programs come first.
+    ``conditions``: what a rebuild sees in the place of what every build sees.
 
     Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
@@ -141,7 +149,7 @@ def rpmbuild(
     launcher, headers = workplace.launcher(top), workplace.kernel_headers(top, machine)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
-        "--define", f"_topdir {where}", "--define", f"jobs {jobs()}",
+        "--define", f"_topdir {where}",
         "--define", f"launcher {launcher}",
         "--define", f"kernel_headers {headers}", "--define", f"_dbpath {where}/rpmdb",
         "--define", f"_tmppath {where}/tmp",
@@ -154,6 +162,7 @@ def rpmbuild(
     ]  # fmt: skip
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
+    env[JOBS] = str(jobs() + (conditions.more_jobs if conditions else 0))
     env["CCACHE_DIR"] = workplace.at("/ccache", cache)
     env["CCACHE_BASEDIR"] = where
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
@@ -167,11 +176,15 @@ def rpmbuild(
         heard(text)
         shown(text)
 
+    if conditions:
+        env |= conditions.env
+        shutil.copyfile(SHIM, top / SHIM.name)
+        argv = conditions.command(where, argv)
     tmpfs = dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory and workplace.image else None
     try:
         workplace.run(
             argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=line, remedy=remedy,
-            network=bool(shared_cache), in_memory=tmpfs,
+            network=bool(shared_cache), in_memory=tmpfs, hostname=conditions.host if conditions else "",
         )  # fmt: skip
     except NoSpace as e:
         raise scratch.too_small(e) if tmpfs else e from None

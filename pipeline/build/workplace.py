@@ -45,17 +45,18 @@ class Workplace:
         on_line: Callable[[str], None] | None = None,
         remedy: str = "",
         network: bool = False,
+        hostname: str = "",
     ) -> Completed:
         """Run ``argv`` here, which names directories as `at` does; as `pipeline.core.run.run` says.
 
-        ``mounts``, ``read_only``, ``in_memory`` and ``network`` are the image's (`Engine.run_argv`); the host
-        has all its directories, and its network.
+        ``mounts``, ``read_only``, ``in_memory``, ``network`` and ``hostname`` are the image's
+        (`Engine.run_argv`); the host has all its directories, its network and its name.
         """
         if self.image is None:
             return run(argv, env=env, log=log, on_line=on_line, remedy=remedy)
         return self.image.engine.run(
             self.image.name, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env,
-            log=log, on_line=on_line, remedy=remedy, network=network,
+            log=log, on_line=on_line, remedy=remedy, network=network, hostname=hostname,
         )  # fmt: skip
 
     def identity(self, machine: Arch) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pipeline.check import (
     ownership,
     packages,
     pages,
+    rebuilt,
     refusal,
     registration,
     relro,
@@ -41,6 +42,7 @@ STATIC: tuple[StaticCheck, ...] = (
     *devel.CHECKS,
     *launch.STATIC_CHECKS,
     own_tests.OwnTests(),
+    *rebuilt.CHECKS,
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,

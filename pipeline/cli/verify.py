@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline import report
+from pipeline.build import rebuild as rebuilds
 from pipeline.build import supplied, workshop
 from pipeline.build.builder import build_all
 from pipeline.check import registry
@@ -36,6 +37,11 @@ from pipeline.verify.sites import Sites
     "--rpms", "rpm_dirs", multiple=True, metavar="[RELEASE=]DIR", help="Judge these RPMs as that release."
 )
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Build each once more from nothing, under other conditions: the same packages must come out.",
+)
 @distgit_option
 @lookaside_option
 @choice_options("verify")
@@ -45,6 +51,7 @@ def command(
     waivers_file: Path | None,
     rpm_dirs: tuple[str, ...],
     fresh: bool,
+    rebuild: bool,
     distgits: tuple[str, ...],
     lookaside: tuple[Path, ...],
     choice: Choice,
@@ -79,6 +86,16 @@ def command(
         name: {r.name: given.get(name, {}).get(r.name) or made[name][r.name] for r in profile.release}
         for name in arches
     }
+
+    if rebuild:
+        if choice.build.place == "host":
+            raise UsageError(
+                "--rebuild is for builds in a container: on the host each build has a directory of its own, "
+                "which rpm writes into the source package",
+                hint="leave it out",
+            )
+        for t in ours:
+            built[t.arch][t.release] = rebuilds.rebuilt(builder, built[t.arch][t.release], fresh=fresh)
 
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])

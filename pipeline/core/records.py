@@ -60,6 +60,34 @@ class ImageRecord(Frozen):
     tools: dict[str, str] = Field(default_factory=dict)
 
 
+class RebuildDifference(Frozen):
+    """A package that a rebuild made differently; ``built`` and ``rebuilt`` are sha256 ("": not made).
+
+    ``where``: the first difference, as far down as it can be named.
+    """
+
+    package: str
+    built: str
+    rebuilt: str
+    where: str
+
+
+class RebuildRecord(Frozen):
+    """A release made once more from nothing, under other conditions, and compared bit by bit.
+
+    ``at`` (UTC), ``machine`` and ``processor`` say where. ``conditions`` is what the rebuild saw, by name.
+    ``compared``: the packages, the source package among them.
+    """
+
+    at: str
+    machine: str
+    processor: str
+    conditions: dict[str, str]
+    compared: tuple[str, ...]
+    differences: tuple[RebuildDifference, ...]
+    seconds: float
+
+
 class BuildManifest(Frozen):
     """One built release: what came out and what it was made from. Stored as ``manifest.json``.
 
@@ -82,6 +110,8 @@ class BuildManifest(Frozen):
     #: glibc's own tests, where they were run in the build: name -> PASS, FAIL, UNSUPPORTED ...
     own_tests: dict[str, str] | None = None
     ccache: dict[str, int] = Field(default_factory=dict)
+    #: how it was made once more (``verify --rebuild``); None: it was not
+    rebuild: RebuildRecord | None = None
 
 
 class Built(Frozen):

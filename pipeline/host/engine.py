@@ -96,6 +96,7 @@ class Engine:
         on_line: Callable[[str], None] | None = None,
         remedy: str = "",
         network: bool = False,
+        hostname: str = "",
     ) -> Completed:
         """Run ``argv`` in a new container; as `run_argv` and `pipeline.core.run.run` say.
 
@@ -107,7 +108,7 @@ class Engine:
             argv = ["sh", "-c", _GIVE_BACK, shlex.join(mounts), *argv]
         line = self.run_argv(
             image, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env, name=name,
-            network=network,
+            network=network, hostname=hostname,
         )  # fmt: skip
         try:
             return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
@@ -127,13 +128,14 @@ class Engine:
         network: bool = False,
         workdir: str = "",
         name: str = "",
+        hostname: str = "",
         extra: Sequence[str] = (),
     ) -> list[str]:
         """The command line of a container that is removed when it ends.
 
         ``mounts`` (writable) and ``read_only`` map paths inside to directories outside; ``in_memory`` maps
         directories that live and end with the container to their greatest size in bytes. Without
-        ``network`` there is none.
+        ``network`` there is none. ``hostname``: what it is called, "" for a name of the engine's.
         """
         line = [self.program, *self.options, "run", "--rm", *self.limits]
         line += ["--network", "host" if network else "none", "--security-opt", "label=disable"]
@@ -143,6 +145,8 @@ class Engine:
                 line += ["--http-proxy=false"]
         if name:
             line += ["--name", name]
+        if hostname:
+            line += ["--hostname", hostname]
         if workdir:
             line += ["--workdir", workdir]
         for inside, outside in (mounts or {}).items():

@@ -63,6 +63,15 @@ class Header:
     def __contains__(self, tag: int) -> bool:
         return tag in self._index
 
+    def fields(self) -> dict[int, tuple[int, int, bytes]]:
+        """By tag: type, count, and the bytes up to the next field's."""
+        starts = sorted({offset for _, offset, _ in self._index.values()})
+        ends = dict(zip(starts, [*starts[1:], len(self._store)], strict=True))
+        return {
+            tag: (kind, count, bytes(self._store[offset : ends[offset]]))
+            for tag, (kind, offset, count) in self._index.items()
+        }
+
     def numbers(self, tag: int) -> tuple[int, ...]:
         """The integers of a tag, () if it is not there."""
         if tag not in self._index:

@@ -221,6 +221,12 @@ def read(path: Path) -> Rpm:
         return _parse(file, path)[0]
 
 
+def fields(path: Path) -> dict[int, tuple[int, int, bytes]]:
+    """Every field of a package's header by tag: its type, its count and its bytes. Raises as `read`."""
+    with _opened(path) as file:
+        return _parse(file, path)[2].fields()
+
+
 def verify(path: Path) -> Rpm:
     """The metadata of a package whose header and payload have the digests it carries.
 

@@ -1,0 +1,118 @@
+"""Whether a release comes out the same when it is made once more, and whether it names where it was made."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.check import Bench, StaticCheck
+from pipeline.core.declaration import Declaration
+from pipeline.core.outcome import Finding, Outcome, Question
+from pipeline.core.records import RebuildRecord
+
+#: What a rebuild must have seen otherwise than the first build, or it has shown nothing.
+CONDITIONS = frozenset({"time", "host", "user", "umask", "locale", "time zone", "jobs"})
+
+#: What the directories of builds end in, in a container and on the host (`pipeline.build.rpmbuild`).
+DIRECTORIES = (b"/build/BUILD", b"/rpmbuild/BUILD")
+
+
+class Rebuilt(StaticCheck):
+    """One question for each release that was made once more."""
+
+    declared = Declaration(
+        name="build.rebuild",
+        question="Does a build from nothing, at another time, on another host, by another user, "
+        "make the same packages bit by bit?",
+        when="it is asked for (`--rebuild`)",
+    )
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [
+            Question(check=self.name, target=bench.target(release))
+            for release, built in bench.built.items()
+            if built.manifest.rebuild
+        ]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [
+            self._finding(bench, release, record)
+            for release, built in bench.built.items()
+            if (record := built.manifest.rebuild)
+        ]
+
+    def _finding(self, bench: Bench, release: str, record: RebuildRecord) -> Finding:
+        outcome, seen = judged(record)
+        return Finding(
+            check=self.name,
+            target=bench.target(release),
+            outcome=outcome,
+            expected="the same bytes in every package and in the source package",
+            seen=seen,
+            evidence=(f"rebuilt at {record.at} on {record.machine} ({record.processor})",),
+        )
+
+
+class Paths(StaticCheck):
+    """One question for each release that the pipeline built; where others build is not known."""
+
+    declared = Declaration(
+        name="build.paths",
+        question="Does no file of a package contain the directory in which it was built?",
+        when="the packages were built here",
+    )
+
+    def questions(self, bench: Bench) -> list[Question]:
+        return [
+            Question(check=self.name, target=bench.target(release))
+            for release, built in bench.built.items()
+            if built.manifest.mode != "supplied"
+        ]
+
+    def run(self, bench: Bench) -> list[Finding]:
+        return [self._finding(bench.built[q.target.release].root, q) for q in self.questions(bench)]
+
+    def _finding(self, root: Path, question: Question) -> Finding:
+        found = naming(root, DIRECTORIES)
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return Finding(
+            check=self.name,
+            target=question.target,
+            outcome=Outcome.FAIL if found else Outcome.PASS,
+            expected=f"no file with {' or '.join(d.decode() for d in DIRECTORIES)} in it",
+            seen=f"{found[0]}{more}" if found else "none",
+            evidence=tuple(found),
+        )
+
+
+def naming(root: Path, words: Sequence[bytes]) -> list[str]:
+    """The regular files below ``root`` that contain one of ``words``, sorted. Raises OSError."""
+    found = []
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = Path(directory, name)
+            if path.is_symlink() or not path.is_file() or not path.stat().st_size:
+                continue
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if any(content.find(word) >= 0 for word in words):
+                    found.append(f"/{path.relative_to(root)}")
+    return sorted(found)
+
+
+def judged(record: RebuildRecord) -> tuple[Outcome, str]:
+    """MISSING if the rebuild did not say under which conditions it was made, FAIL for any difference."""
+    if record.differences:
+        first = record.differences[0]
+        count = f"{len(record.differences)} of {len(record.compared)} packages differ"
+        return Outcome.FAIL, f"{count}; the first: {first.package}: {first.where}"
+    if lacking := sorted(CONDITIONS - record.conditions.keys()):
+        return Outcome.MISSING, f"the rebuild did not say what it saw of: {', '.join(lacking)}"
+    if not record.compared:
+        return Outcome.MISSING, "no package was compared"
+    what = ", ".join(f"{name} {value}" for name, value in record.conditions.items() if value)
+    return Outcome.PASS, f"{len(record.compared)} packages, bit by bit the same ({what})"
+
+
+CHECKS = (Rebuilt(), Paths())
