@@ -1,4 +1,4 @@
-"""Thin sessions: each installs the package and calls one verb. ``nox -s setup build verify`` is the main job.
+"""Thin sessions: each calls one verb, in one environment. ``nox -s setup build verify`` is the main job.
 
 What follows ``--`` goes to the verb: ``nox -s build verify -- --profile el9 --arch x86_64``.
 """
@@ -6,6 +6,7 @@ What follows ``--`` goes to the verb: ``nox -s build verify -- --profile el9 --a
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,6 @@ if sys.version_info < (3, 11):  # noqa: UP036
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["setup", "build", "verify"]
-nox.options.reuse_existing_virtualenvs = True  # a rerun should not spend its time on pip
 nox.options.stop_on_first_error = True  # never verify what was not built
 
 VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "known-bad", "bench",
@@ -42,32 +42,64 @@ VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "s
 COSTLY = ("known-bad",)
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    """Install the package in place, unless this virtual environment has it for this pyproject already."""
-    if session.bin_paths is None:  # nox --no-venv: what runs nox has the package already
-        return
-    wanted = "".join(sorted(extras)) + Path("pyproject.toml").read_text()
-    stamp = Path(session.virtualenv.location) / "installed-for"
-    if not stamp.is_file() or stamp.read_text() != wanted:
-        try:
-            session.install("-q", "-e", f".[{','.join(extras)}]" if extras else ".")
-        except CommandFailed:  # nox would end with 1, and that is a judgement
-            print("error: this project's packages could not be installed", file=sys.stderr)
-            print("what to do: see pip's words above; it needs a package index", file=sys.stderr)
-            sys.exit(WORLD)
-        if not session._runner.global_config.no_install:  # with -R nothing was installed, and nothing said so
-            stamp.write_text(wanted)
+#: Sessions share an environment, so that a bare machine installs once and not once a session. nox makes
+#: one for each and has no option for this: all sessions have the backend "none", and `install` makes these.
+ENVIRONMENTS = {"verbs": "", "dev": "[dev]"}
 
 
-def environment(session: nox.Session) -> dict[str, str]:
-    """The user's environment with the session's changes, as `session.run` makes it.
+def install(session: nox.Session, name: str) -> Path | None:
+    """The directory of the programs of environment ``name``, with the package installed in place.
+
+    Nothing is done if it was installed for this pyproject before. None with ``--no-venv``: what runs nox
+    has the package already.
+    """
+    options = session._runner.global_config
+    if "none" in (options.force_venv_backend, options.default_venv_backend):
+        return None
+    location = Path(options.envdir).resolve() / name
+    programs = location / "bin"
+    stamp = location / "installed-for"
+    wanted = ENVIRONMENTS[name] + Path("pyproject.toml").read_text()
+    if options.no_install or (
+        stamp.is_file() and stamp.read_text() == wanted and (programs / "python").exists()
+    ):
+        return programs
+    if not stamp.is_file() or not (programs / "python").exists():  # none yet, or one that was interrupted
+        shutil.rmtree(location, ignore_errors=True)
+        # not `venv`: Debian's Python lacks ensurepip; virtualenv comes with nox and carries pip
+        _must(session, sys.executable, "-m", "virtualenv", "-q", "--no-periodic-update", str(location))
+    stamp.unlink(missing_ok=True)
+    _must(session, str(programs / "python"), "-m", "pip", "install", "-q", "-e", f".{ENVIRONMENTS[name]}")
+    stamp.write_text(wanted)
+    return programs
+
+
+def _must(session: nox.Session, *command: str) -> None:
+    try:
+        session.run(*command, external=True, silent=False)
+    except CommandFailed:  # nox would end with 1, and that is a judgement
+        print("error: this project's packages could not be installed", file=sys.stderr)
+        print("what to do: see the messages above; it needs a package index", file=sys.stderr)
+        sys.exit(WORLD)
+
+
+def environment(session: nox.Session, programs: Path | None) -> dict[str, str]:
+    """The user's environment with the session's changes, and the session's programs first on PATH.
 
     Depending on nox's version, ``session.env`` is all of that or only what it changes.
     """
     whole: dict[str, str | None] = {**os.environ, **session.env}
-    directories = [*(session.bin_paths or []), *(whole.get("PATH") or os.defpath).split(os.pathsep)]
-    whole["PATH"] = os.pathsep.join(dict.fromkeys(directories))
+    first = [] if programs is None else [str(programs)]
+    whole["PATH"] = os.pathsep.join(
+        dict.fromkeys([*first, *(whole.get("PATH") or os.defpath).split(os.pathsep)])
+    )
     return {name: value for name, value in whole.items() if value is not None}
+
+
+def run(session: nox.Session, programs: Path | None, program: str, *arguments: str) -> None:
+    """Run a program of the environment."""
+    path = program if programs is None else str(programs / program)
+    session.run(path, *arguments, external=True, env=environment(session, programs))
 
 
 @contextmanager
@@ -86,18 +118,19 @@ def relayed_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def call(session: nox.Session, verb: str, *args: str) -> None:
+def call(session: nox.Session, verb: str) -> None:
     """Run one verb. A failure ends nox with the verb's own exit code, which nox itself would turn into 1.
 
     A signal goes on to the verb, which is left the time to end what it started and to say what is kept. (A
     terminal's ^C comes to it twice so, and it takes the two for one.)
     """
-    session.log(f"python -m pipeline {' '.join([verb, *args, *session.posargs])}")
-    python = sys.executable if session.bin_paths is None else str(Path(session.bin) / "python")
-    argv = [python, "-m", "pipeline", verb, *args, *session.posargs]
+    programs = install(session, "verbs")
+    session.log(f"python -m pipeline {' '.join([verb, *session.posargs])}")
+    python = sys.executable if programs is None else str(programs / "python")
     # what follows -- goes to every session named: a verb may ignore an option that another one uses
     named = session._runner.global_config.sessions or nox.options.sessions
-    env = {**environment(session), "PIPELINE_BESIDE": " ".join(str(name) for name in named)}
+    env = {**environment(session, programs), "PIPELINE_BESIDE": " ".join(str(name) for name in named)}
+    argv = [python, "-m", "pipeline", verb, *session.posargs]
     with subprocess.Popen(argv, env=env) as process, relayed_to(process):
         status = process.wait()
     if status:
@@ -105,37 +138,50 @@ def call(session: nox.Session, verb: str, *args: str) -> None:
 
 
 def _add(verb: str) -> None:
-    def run(session: nox.Session) -> None:
-        install(session)
+    def run_verb(session: nox.Session) -> None:
         call(session, verb)
 
-    run.__doc__ = f"python -m pipeline {verb}"
-    nox.session(name=verb, default=verb not in COSTLY)(run)
+    run_verb.__doc__ = f"python -m pipeline {verb}"
+    nox.session(name=verb, default=verb not in COSTLY, venv_backend="none")(run_verb)
 
 
 for _verb in VERBS:
     _add(_verb)
 
 
-@nox.session(default=False)
+@nox.session(default=False, venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Every test, with the real tools they need installed first."""
-    install(session, "dev")
-    session.run("python", "-m", "pipeline", "setup", "--dev", "--no-image")
-    session.run("pytest", *session.posargs)
+    programs = install(session, "dev")
+    run(session, programs, "python", "-m", "pipeline", "setup", "--dev", "--no-image")
+    run(session, programs, "pytest", *session.posargs)
 
 
-@nox.session(default=False)
+#: What no change may break and what takes less than a minute: rooms, declarations, documents, commands, profiles.
+QUICK = (
+    "tests/test_rooms.py",
+    "tests/check/test_declarations.py",
+    "tests/test_docs.py",
+    "tests/test_profile.py",
+)
+
+
+@nox.session(default=False, venv_backend="none")
+def quick(session: nox.Session) -> None:
+    """The tests that a commit hook has the time for."""
+    run(session, install(session, "dev"), "pytest", "-q", "-m", "not integration", *QUICK, *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
 def lint(session: nox.Session) -> None:
     """ruff, and the patch series' own lint."""
-    install(session, "dev")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("python", "-m", "pipeline", "series", "--lint")
+    programs = install(session, "dev")
+    run(session, programs, "ruff", "check", ".")
+    run(session, programs, "ruff", "format", "--check", ".")
+    run(session, programs, "python", "-m", "pipeline", "series", "--lint")
 
 
-@nox.session(default=False)
+@nox.session(default=False, venv_backend="none")
 def typecheck(session: nox.Session) -> None:
     """mypy --strict."""
-    install(session, "dev")
-    session.run("mypy")
+    run(session, install(session, "dev"), "mypy")

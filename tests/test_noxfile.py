@@ -44,7 +44,7 @@ def test_every_verb_has_a_session_and_the_main_job_is_the_default() -> None:
                           text=True, timeout=60, check=True)  # fmt: skip
     sessions = {line.split()[1]: line[0] for line in done.stdout.splitlines() if line[:2] in ("* ", "- ")}
     assert {name for name, mark in sessions.items() if mark == "*"} == {"setup", "build", "verify"}
-    assert set(cli.VERBS) | {"tests", "lint", "typecheck"} == set(sessions)
+    assert set(cli.VERBS) | {"tests", "quick", "lint", "typecheck"} == set(sessions)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
@@ -59,10 +59,10 @@ def test_the_verbs_exit_code_is_noxs(project: Path, code: int) -> None:
 @pytest.mark.parametrize("venv", [False, True])
 def test_a_verb_has_the_users_environment(project: Path, venv: bool) -> None:
     """Without it PIPELINE_STATE, a proxy and NO_COLOR would have been set for nobody."""
-    directory = project / ".nox" / "build"
+    directory = project / ".nox" / "verbs"
     if venv:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=60)
-        (directory / "installed-for").touch()  # so that nothing is installed
+        (directory / "installed-for").touch()  # of this pyproject, so that nothing is installed
     main = (
         "import os, sys\n"
         "print('VERB', os.environ['PIPELINE_STATE'], os.environ['HOME'], sys.prefix)\n"
@@ -155,17 +155,51 @@ def test_packages_that_cannot_be_had_are_no_judgement(project: Path) -> None:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 4, output
     assert "what to do" in output
-    assert not (project / ".nox" / "build" / "installed-for").exists()
+    assert not (project / ".nox" / "verbs" / "installed-for").exists()
 
 
 def test_what_was_not_installed_is_not_taken_for_installed(project: Path) -> None:
     """``nox -R`` installs nothing; a later run without it has to."""
-    directory = project / ".nox" / "build"
+    directory = project / ".nox" / "verbs"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=60)
     with nox(project, "print('VERB')", "-R", "-s", "build", venv=True) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert not (directory / "installed-for").exists()
+
+
+BACKEND = """\
+import zipfile
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(directory + "/x-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("x-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: x\\nVersion: 1\\n")
+        wheel.writestr("x-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("x-1.dist-info/RECORD", "")
+    return "x-1-py3-none-any.whl"
+"""
+
+
+@pytest.mark.integration
+def test_all_verbs_share_one_environment_that_is_installed_once(project: Path) -> None:
+    """From an environment that an interrupted run left behind; then as it is; then for another pyproject."""
+    half = project / ".nox" / "verbs" / "bin"
+    half.mkdir(parents=True)
+    (half / "python").symlink_to(sys.executable)  # no pip beside it, no stamp
+    (project / "backend.py").write_text(BACKEND)  # so that no package index is asked
+    main = "import sys; print('VERB', sys.argv[1], sys.prefix)"
+    installs = []
+    for comment in ("first", "first", "second"):
+        (project / "pyproject.toml").write_text(
+            f'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]  # {comment}\n'
+        )
+        with nox(project, main, "-s", "setup", "build", "verify", venv=True) as process:
+            output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+        verbs = [line for line in output.splitlines() if line.startswith("VERB")]
+        assert verbs == [f"VERB {verb} {project / '.nox' / 'verbs'}" for verb in ("setup", "build", "verify")]
+        installs.append((output.count("-m virtualenv"), output.count("-m pip install")))
+    assert installs == [(1, 1), (0, 0), (0, 1)]
+    assert [path.name for path in (project / ".nox").iterdir() if path.is_dir()] == ["verbs"]
 
 
 def test_an_old_python_is_told_so() -> None:

@@ -144,15 +144,17 @@ GATE = {
     "python3 -m venv --without-pip .venv": (".ci/run", 'python3 -m venv --without-pip "$venv"'),
     "pip --python .venv install nox": (".ci/run", 'pip --python "$venv/bin/python" install -q nox'),
     ". .venv/bin/activate": (".ci/run", "PATH=$venv/bin:$PATH"),
-    ".venv/bin/pip install -e .": ("noxfile.py", 'session.install("-q", "-e",'),
+    ".venv/bin/pip install -e .": ("noxfile.py", '"pip", "install", "-q", "-e"'),
     "nox -s lint typecheck tests": (".ci/run", "nox -s lint typecheck\n"),
     "nox -s lint": (".ci/run", "nox -s lint typecheck\n"),
+    "nox -s lint typecheck": (".ci/run", "nox -s lint typecheck\n"),
     "nox -s tests": (".ci/run", "nox -s tests\n"),
 }
 
 #: run by tests of their own: (file, function)
 ELSEWHERE = {
     "nox -s tests -- -m 'not integration'": ("tests/test_noxfile.py", "test_the_quick_half_of_the_tests"),
+    "nox -s quick": ("tests/integration/test_precommit.py", "test_a_commit_is_checked"),
     "ci/image save": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/image load": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/drift-issue": ("tests/test_drift_issue.py", "test_days_of_drift_are_one_issue"),
