@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
     tree = tmp_path / "tree"
     tree.mkdir()
     listed = run(["git", "-C", paths.REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-    for name in filter(None, listed.stdout.split("\0")):
+    for name in filter(None, listed.stdout.decode().split("\0")):
         if (paths.REPO / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes((paths.REPO / name).read_bytes())
