@@ -157,7 +157,7 @@ def tests(session: nox.Session) -> None:
     run(session, programs, "pytest", *session.posargs)
 
 
-#: What no change may break and what takes less than a minute: rooms, declarations, documents, commands, profiles.
+#: What no change may break, in less than a minute: rooms, declarations, documents, commands, profiles.
 QUICK = (
     "tests/test_rooms.py",
     "tests/check/test_declarations.py",
