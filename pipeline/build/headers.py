@@ -17,12 +17,12 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from pipeline.core import ar
 from pipeline.core.errors import MalformedInput
 from pipeline.rpm.payload import inside
 
 #: Where linkers look for what programs are made with.
 DIRECTORIES = ("usr/lib64", "usr/lib", "lib64")
-AR = b"!<arch>\n"
 #: Archives that go into every program; larger ones hold the library itself.
 SMALL = 64 << 10
 #: Macros whose value becomes part of a program's data.
@@ -45,7 +45,7 @@ def linking(root: Path) -> dict[str, str]:
                 continue
             name = f"{directory}/{file.name}"
             data = file.read_bytes()
-            if data.startswith(AR):
+            if data.startswith(ar.MAGIC):
                 if len(data) <= SMALL:
                     for member, content in members(data, name):
                         found[f"{name}({member})"] = symbols(content, f"{name}({member})")
@@ -59,24 +59,9 @@ def linking(root: Path) -> dict[str, str]:
 
 
 def members(data: bytes, where: str) -> Iterator[tuple[str, bytes]]:
-    """The members of an ``ar`` archive (man 5 ar) that are files, with GNU's long names.
-
-    Raises `MalformedInput`.
-    """
-    at, names = len(AR), b""
-    while at < len(data):
-        head = data[at : at + 60]
-        if len(head) < 60 or head[58:] != b"`\n" or not head[48:58].strip().isdigit():
-            raise MalformedInput(f"{where} is no ar archive", hint="build or fetch the package again")
-        name, size = head[:16].rstrip().decode(errors="replace"), int(head[48:58])
-        content = data[at + 60 : at + 60 + size]
-        at += 60 + size + size % 2
-        if name == "//":
-            names = content
-        elif name not in ("/", "/SYM64/"):
-            if name.startswith("/") and name[1:].isdigit():
-                name = names[int(name[1:]) :].partition(b"/\n")[0].decode(errors="replace")
-            yield name.rstrip("/"), content
+    """The members of an ``ar`` archive. Raises `MalformedInput`."""
+    for member in ar.members(io.BytesIO(data), where):
+        yield member.name, data[member.at : member.at + member.size]
 
 
 def symbols(data: bytes, where: str) -> str:

@@ -16,19 +16,22 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 import zstandard
 
+from pipeline.core import ar
 from pipeline.core.errors import MalformedInput, reason
 from pipeline.rpm import package as rpmpackage
-from pipeline.rpm.payload import Member
+from pipeline.rpm.payload import Member, decompressed
 
 #: What init needs to reach the result port: the bus QEMU puts devices on, and the port's driver.
 NEEDED_MODULES = ("virtio_pci", "virtio_console")
 #: Directories of a kernel package's modules where `NEEDED_MODULES` and all they depend on lie.
 MODULE_DIRECTORIES = ("kernel/drivers/virtio/", "kernel/drivers/char/")
-DEB, RPM = b"!<arch>\n", rpmpackage.LEAD_MAGIC
+RPM = rpmpackage.LEAD_MAGIC
+#: The ending of a deb's data.tar -> rpm's name of the compressor.
+COMPRESSORS = {"xz": "xz", "gz": "gzip", "bz2": "bzip2", "zst": "zstd", "": "none"}
 #: Names of packages with a kernel's image (RHEL's also kernel-64k-core, kernel-rt-core), and what takes the
 #: place of the first group in the names of those that may have the rest of it.
 BESIDE = (
@@ -40,7 +43,7 @@ BESIDE = (
 def is_package(file: Path) -> bool:
     """Whether a file is a Debian package or an RPM. Raises `OSError`."""
     with file.open("rb") as f:
-        return f.read(len(DEB)).startswith((DEB, RPM))
+        return f.read(len(ar.MAGIC)).startswith((ar.MAGIC, RPM))
 
 
 def whole(package: Path) -> list[Path]:
@@ -175,8 +178,10 @@ def _bootable(image: bytes, origin: str) -> bytes:
 def _files(package: Path) -> Iterator[tuple[str, IO[bytes] | Member]]:
     """Name (without a leading ``./`` or ``/``) and content of each regular file."""
     with package.open("rb") as f:
-        magic = f.read(len(RPM))
-    if magic == RPM:
+        magic = f.read(len(ar.MAGIC))
+    if not magic.startswith((ar.MAGIC, RPM)):
+        raise MalformedInput(f"{package} is neither a Debian package nor an RPM", hint="fetch it again")
+    if magic.startswith(RPM):
         with rpmpackage.payload(package) as members:
             for member in members:
                 if member.mode & 0o170000 == 0o100000:
@@ -193,30 +198,18 @@ def _files(package: Path) -> Iterator[tuple[str, IO[bytes] | Member]]:
 def _data_tar(deb: Path) -> Iterator[tarfile.TarFile]:
     """``data.tar.*`` of a Debian package, as a stream."""
     with deb.open("rb") as f:
-        name = _seek_member(f, "data.tar")
-        kind = name.removeprefix("data.tar").removeprefix(".")
-        if kind not in ("xz", "gz", "bz2", ""):
+        member = next((m for m in ar.members(f, deb.name) if m.name.startswith("data.tar")), None)
+        if member is None:
+            raise MalformedInput(f"{deb.name} holds no data.tar", hint="fetch it again")
+        kind = member.name.removeprefix("data.tar").removeprefix(".")
+        if kind not in COMPRESSORS:
             raise MalformedInput(
                 f"{deb.name} is compressed with {kind}, which is not understood here",
                 hint="unpack it (dpkg-deb -x) and name the image with --kernel PATH",
             )
-        with tarfile.open(fileobj=f, mode="r|*") as tar:
+        data = cast(BinaryIO, ar.Part(f, member))
+        with (
+            decompressed(data, COMPRESSORS[kind], deb.name) as stream,
+            tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar,
+        ):
             yield tar
-
-
-def _seek_member(f: IO[bytes], prefix: str) -> str:
-    """Go to the data of the first member of an ar archive whose name begins so; return that name.
-
-    The form (man 5 ar): ``!<arch>\\n``, then members, each with a header of 60 bytes: name (16), time,
-    owner, group, mode (32 together), size (10, decimal), and a backtick with a newline; members begin at
-    even offsets.
-    """
-    if f.read(8) != DEB:
-        raise MalformedInput(f"{f.name} is neither a Debian package nor an RPM", hint="fetch it again")
-    while len(header := f.read(60)) == 60 and header[58:] == b"`\n":
-        name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-        if name.startswith(prefix):
-            return name
-        size = int(header[48:58])
-        f.seek(size + size % 2, 1)
-    raise MalformedInput(f"{f.name} holds no {prefix}", hint="fetch it again")

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
+from pipeline.core import ar
 from pipeline.core.errors import EvidenceError, MalformedInput
 from pipeline.rpm import package
 from pipeline.rpm.payload import Readable, decompressed
 
 RPM_MAGIC, ZIP_MAGIC, EMPTY_ZIP = b"\xed\xab\xee\xdb", b"PK\x03\x04", b"PK\x05\x06"
-AR_MAGIC, DEB_FIRST = b"!<arch>\n", b"debian-binary"
+DEB_FIRST = b"debian-binary"
 #: First bytes of a compressed stream -> rpm's name of the compressor.
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -33,8 +34,6 @@ COMPRESSED = {
 }
 _BLOCK = 512
 _USTAR = 257
-#: What an ar member is headed by (ar.h): name, four numbers, size, and an end mark.
-_AR_HEAD = 60
 #: Bytes that tell what a file is.
 HEAD = 1024
 CHUNK = 1 << 20
@@ -119,8 +118,8 @@ def kind_of(head: bytes) -> str:
         return "zip"
     if head.startswith(RPM_MAGIC):
         return "rpm"
-    if head.startswith(AR_MAGIC):
-        return "deb" if head[len(AR_MAGIC) :].startswith(DEB_FIRST) else "ar"
+    if head.startswith(ar.MAGIC):
+        return "deb" if head[len(ar.MAGIC) :].startswith(DEB_FIRST) else "ar"
     if head[_USTAR : _USTAR + 5] == b"ustar":
         return "tar"
     return "compressed" if _compressor(head) else ""
@@ -155,7 +154,7 @@ def members(file: BinaryIO, where: str, limits: Limits) -> Iterator[Member] | No
         case "rpm":
             return _rpm(file, meter)
         case "deb":
-            return _deb(file, size, meter)
+            return _deb(file, meter)
         case "tar":
             return _tar(_Metered(file, meter), meter)
         case "compressed":
@@ -290,31 +289,24 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
             raise MalformedInput(message, hint=_REMEDY) from None
 
 
-def _deb(file: BinaryIO, size: int, meter: _Meter) -> Iterator[Member]:
-    at, seen = len(AR_MAGIC), []
-    while at < size:
-        file.seek(at)
-        head = file.read(_AR_HEAD)
-        if len(head) < _AR_HEAD or head[58:] != b"`\n" or not head[48:58].strip().isdigit():
-            raise MalformedInput(f"{meter.where}: not a whole deb: broken header at byte {at}", hint=_REMEDY)
-        name = head[:16].decode(errors="replace").strip().rstrip("/")
-        length = int(head[48:58])
-        if at + _AR_HEAD + length > size:
-            raise MalformedInput(f"{meter.where}: not a whole deb: it ends within {name}", hint=_REMEDY)
+def _deb(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
+    seen = []
+    for name, at, size in ar.members(file, meter.where):
         seen.append(name)
-        if name.startswith("data.tar"):
-            with tempfile.TemporaryFile() as data:
-                _copy(file, data, length)
-                data.seek(0)
-                head = head_of(data)
-                if kind_of(head) == "tar":
-                    yield from _tar(_Metered(data, meter), meter)
-                elif _compressor(head):
-                    yield from _compressed_tar(data, meter)
-                else:
-                    raise MalformedInput(f"{meter.where}: {name} is of a kind that is not read", hint=_REMEDY)
-            return
-        at += _AR_HEAD + length + length % 2
+        if not name.startswith("data.tar"):
+            continue
+        with tempfile.TemporaryFile() as data:
+            file.seek(at)
+            _copy(file, data, size)
+            data.seek(0)
+            head = head_of(data)
+            if kind_of(head) == "tar":
+                yield from _tar(_Metered(data, meter), meter)
+            elif _compressor(head):
+                yield from _compressed_tar(data, meter)
+            else:
+                raise MalformedInput(f"{meter.where}: {name} is of a kind that is not read", hint=_REMEDY)
+        return
     raise MalformedInput(f"{meter.where}: a deb without data.tar (it has {', '.join(seen)})", hint=_REMEDY)
 
 

@@ -11,7 +11,7 @@ from pipeline.build import described, headers
 from pipeline.build.workplace import Workplace
 from pipeline.check import Bench
 from pipeline.check.devel import Committed, Delta, devel_path, rendered
-from pipeline.core import paths
+from pipeline.core import ar, paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome
@@ -165,7 +165,7 @@ def test_a_start_file_or_an_archive_that_is_another(tmp_path: Path) -> None:
     object_of(bad / "usr" / "lib64", "int _start (void) { return 0; } int more;", "crt1.o")
     (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert "usr/lib64/crt1.o: defines _start (func), more (object); needs nothing" in step.seen
-    (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(headers.AR)
+    (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(ar.MAGIC)
     (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert "- usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS)" in step.seen
 
@@ -224,7 +224,7 @@ def test_an_object_without_debug_information_and_a_broken_archive(tmp_path: Path
     with pytest.raises(MalformedInput, match="no debug information"):
         types(object_of(tmp_path, "int x;"), "/usr/include")
     with pytest.raises(MalformedInput, match="no ar archive"):
-        list(headers.members(headers.AR + b"x" * 61, "a.a"))
+        list(headers.members(ar.MAGIC + b"x" * 61, "a.a"))
     with pytest.raises(MalformedInput, match=r"x\.o"):
         headers.symbols(b"\x7fELF and no more", "x.o")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from pipeline import profile
 from pipeline.core import paths, store
@@ -77,7 +79,14 @@ def test_a_package_gives_image_release_and_modules_in_order(tmp_path: Path) -> N
     assert (tmp_path / "virtio_pci.ko").read_bytes() == module("virtio,virtio-ring"), "not unpacked"
 
 
-def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "compress"),
+    [("gz", gzip.compress), ("zst", zstandard.compress), ("bz2", bz2.compress), ("", bytes)],
+    ids=["gz", "zst", "bz2", "plain"],
+)
+def test_what_is_built_in_is_not_loaded(
+    tmp_path: Path, ending: str, compress: Callable[[bytes], bytes]
+) -> None:
     builtin = "".join(
         f"kernel/drivers/{n}.ko\n"
         for n in ("virtio/virtio", "virtio/virtio_ring", "virtio/virtio_pci", "char/virtio_console")
@@ -86,7 +95,8 @@ def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
         "boot/vmlinuz-6.12": bzimage(),
         "usr/lib/modules/6.12/modules.builtin": builtin.encode(),
     }
-    kernelpackage.unpack([deb(tmp_path / "k.deb", tar_of(files, "gz"), "data.tar.gz")], tmp_path)
+    member = f"data.tar.{ending}".rstrip(".")
+    kernelpackage.unpack([deb(tmp_path / "k.deb", compress(tar_of(files, "")), member)], tmp_path)
     assert (tmp_path / "modules.order").read_text() == ""
 
 
@@ -95,15 +105,16 @@ def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
     [
         (lambda p: p.write_bytes(b"no package"), "neither a Debian package nor an RPM"),
         (lambda p: p.write_bytes(b"!<arch>\n"), "holds no data.tar"),
-        (lambda p: deb(p, b"\x28\xb5\x2f\xfd", "data.tar.zst"), "compressed with zst"),
-        (lambda p: deb(p, tar_of(FILES)[:200]), "cannot be unpacked"),
+        (lambda p: deb(p, b"\x04\x22\x4d\x18", "data.tar.lz4"), "compressed with lz4"),
+        (lambda p: deb(p, b"\x28\xb5\x2f\xfd", "data.tar.zst"), "cannot be unpacked"),
+        (lambda p: deb(p, tar_of(FILES)[:200]), "cannot be decompressed"),
         (lambda p: deb(p, tar_of({"usr/share/doc/x": b""})), "holds no boot/vmlinuz"),
         (
             lambda p: deb(p, tar_of({k: v for k, v in FILES.items() if "virtio_ring" not in k})),
             "no module virtio_ring, which virtio_pci needs",
         ),
     ],
-    ids=["not-ar", "no-data", "zstd", "truncated", "no-image", "module-missing"],
+    ids=["not-ar", "no-data", "lz4", "broken-zstd", "truncated", "no-image", "module-missing"],
 )
 def test_a_bad_package_is_named(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
     make(tmp_path / "k.deb")
