@@ -24,7 +24,7 @@ def test_one_package_that_differs_is_red_whatever_was_varied() -> None:
         record = RECORD.model_copy(update={"differences": (difference,), "conditions": conditions})
         outcome, words = judged(record)
         assert outcome is Outcome.FAIL
-        assert "1 of 2 packages differ; the first: b.rpm: /etc/b: byte 1" in words
+        assert "1 of 2 packages differ: b.rpm: /etc/b: byte 1" in words
 
 
 def test_a_rebuild_that_does_not_say_its_conditions_is_no_answer() -> None:

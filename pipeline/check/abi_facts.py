@@ -19,7 +19,7 @@ from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
 from pipeline.core.errors import EvidenceError, PipelineError, UsageError
 from pipeline.core.outcome import Finding, Outcome, Question, Target
-from pipeline.core.store import digest
+from pipeline.core.words import several
 from pipeline.profile import for_arch
 
 #: Lines of a difference that a finding shows; a digest of all of them stands for the rest.
@@ -84,11 +84,7 @@ def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
 
 def shown(lines: Collection[str]) -> str:
     """The lines, cut to `SHOWN`; what is cut still tells one cause from another by its digest."""
-    listed = list(lines)
-    if len(listed) <= SHOWN:
-        return "\n".join(listed)
-    rest = f"… and {len(listed) - SHOWN} more (sha256 of all: {digest(listed)[:16]})"
-    return "\n".join([*listed[:SHOWN], rest])
+    return several(lines, SHOWN, separator="\n")
 
 
 def built_listings(bench: Bench, release: str) -> dict[str, Listing]:

@@ -19,6 +19,7 @@ from pipeline.check.abi_facts import Answer, EachRelease, built_files, built_lis
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
+from pipeline.core.words import several
 from pipeline.elf import UNVERSIONED, VER_FLG_WEAK
 
 #: Names of PRIVATE that a finding shows, each way.
@@ -144,8 +145,7 @@ def _private(bench: Bench, release: str) -> set[str]:
 
 
 def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return (", ".join(names[:_NAMED]) or "nothing") + more
+    return several(names, _NAMED) or "nothing"
 
 
 CHECKS = (Private(),)

@@ -15,6 +15,7 @@ from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, tunable_case, tuna
 from pipeline.core.declaration import Need
 from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
+from pipeline.core.words import several
 from pipeline.place import BatchResult, Job, PlaceFacts
 from pipeline.profile import Release
 
@@ -58,8 +59,7 @@ def verdict(
     """PASS if there are no faults; else FAIL, the faults being what was seen."""
     if not faults:
         return Verdict(Outcome.PASS, expected, seen, measures or {})
-    more = f" (and {len(faults) - 4} more)" if len(faults) > 4 else ""
-    return Verdict(Outcome.FAIL, expected, "; ".join(faults[:4]) + more, measures or {})
+    return Verdict(Outcome.FAIL, expected, several(faults, 4, separator="; "), measures or {})
 
 
 @dataclass(frozen=True)

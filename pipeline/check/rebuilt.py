@@ -11,6 +11,7 @@ from pipeline.check import Bench, StaticCheck
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import RebuildRecord
+from pipeline.core.words import several
 
 #: What a rebuild must have seen otherwise than the first build, or it has shown nothing.
 CONDITIONS = frozenset({"time", "host", "user", "umask", "locale", "time zone", "jobs"})
@@ -76,13 +77,12 @@ class Paths(StaticCheck):
 
     def _finding(self, root: Path, question: Question) -> Finding:
         found = naming(root, DIRECTORIES)
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return Finding(
             check=self.name,
             target=question.target,
             outcome=Outcome.FAIL if found else Outcome.PASS,
             expected=f"no file with {' or '.join(d.decode() for d in DIRECTORIES)} in it",
-            seen=f"{found[0]}{more}" if found else "none",
+            seen=several(found, 3) or "none",
             evidence=tuple(found),
         )
 
@@ -104,9 +104,9 @@ def naming(root: Path, words: Sequence[bytes]) -> list[str]:
 def judged(record: RebuildRecord) -> tuple[Outcome, str]:
     """MISSING if the rebuild did not say under which conditions it was made, FAIL for any difference."""
     if record.differences:
-        first = record.differences[0]
-        count = f"{len(record.differences)} of {len(record.compared)} packages differ"
-        return Outcome.FAIL, f"{count}; the first: {first.package}: {first.where}"
+        found = [f"{d.package}: {d.where}" for d in record.differences]
+        count = f"{len(found)} of {len(record.compared)} packages differ"
+        return Outcome.FAIL, f"{count}: {several(found, 1, separator='; ')}"
     if lacking := sorted(CONDITIONS - record.conditions.keys()):
         return Outcome.MISSING, f"the rebuild did not say what it saw of: {', '.join(lacking)}"
     if not record.compared:
