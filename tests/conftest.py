@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 #: what a user may have set that would change what a test sees
 SETTINGS = (
@@ -18,6 +19,10 @@ SETTINGS = (
     "NO_COLOR",
     "COLUMNS",
 )
+
+# How long an example takes says nothing on a machine that does other work.
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 
 # Started in the background of a script, a process ignores ^C and so does all it starts; many tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
