@@ -13,7 +13,7 @@ from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.outputs import check_files
 from pipeline.core.progress import say, step, warn
 from pipeline.profile import Outline
-from pipeline.scan import Scan, record, sarif, scan, table
+from pipeline.scan import Scan, layers, record, sarif, scan, table
 from pipeline.scan.judge import Answer
 
 
@@ -36,6 +36,9 @@ from pipeline.scan.judge import Answer
 )
 @click.option("--failing", is_flag=True, help="Show only files that do not start on every release.")
 @click.option(
+    "--requires", is_flag=True, help="For each versioned Requires of an RPM: the files and symbols behind it."
+)
+@click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JSON."
 )
 @click.option(
@@ -49,21 +52,22 @@ def command(
     arches: tuple[str, ...],
     floor: str,
     failing: bool,
+    requires: bool,
     json_file: Path | None,
     sarif_file: Path | None,
 ) -> int:
     """Say on which releases of the profile files will start, and if not, which symbol is missing there.
 
-    PATHS are ELF files, directories, wheels and other zip archives, RPMs, debs, tar archives. Nothing is run;
-    the committed baselines decide. Exit code: 0 all start on all chosen releases, 1 some do not, 3 something
-    could not be judged.
+    PATHS are ELF files, directories, wheels and other zip archives, RPMs, debs, tar archives, and container
+    images (oci:DIR, docker-archive:FILE). Nothing is run; the committed baselines decide. Exit code: 0 all
+    start on all chosen releases, 1 some do not, 3 something could not be judged.
     """
     if not paths:
         raise UsageError(
             "name what to scan", hint="files, directories, wheels, RPMs, debs or tar archives: scan PATH..."
         )
     for path in paths:
-        if not path.exists():
+        if not (layers.path_of(str(path)) if layers.is_image(str(path)) else path).exists():
             raise UsageError(f"{path} does not exist", hint="check the path; nothing was scanned")
     if json_file and sarif_file and json_file.absolute() == sarif_file.absolute():
         raise UsageError(f"--json and --sarif both name {json_file}", hint="name two files")
@@ -79,7 +83,7 @@ def command(
         chosen = profiles.load_outline(profiles.MISSION if profile == "auto" else profile)
     wanted, machines = chosen.chosen(releases, arches)
     with step("scan") as current:
-        result = scan(chosen, wanted, machines, paths)
+        result = scan(chosen, wanted, machines, paths, with_requires=requires)
         current.done(_counted(len(result.files), "file", "files"))
     _show(result, failing=failing)
     if json_file:

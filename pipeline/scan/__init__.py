@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.abi import derived
 from pipeline.abi.baseline import Baseline
 from pipeline.abi.traits import DETAILS, PRIVATE_LINE
 from pipeline.core.arch import ARCHES
-from pipeline.core.errors import ExitCode
+from pipeline.core.errors import EvidenceError, ExitCode
 from pipeline.profile import Outline
 from pipeline.scan.archives import Limits
+from pipeline.scan.calls import Wanted, safely
 from pipeline.scan.facts import Facts
-from pipeline.scan.inputs import Item, all_items
+from pipeline.scan.inputs import Item, all_items, contents
 from pipeline.scan.judge import Answer, Judgement, Release, offered, ours
 from pipeline.scan.loading import Scene
+from pipeline.scan.requires import Required, required
 from pipeline.scan.vendored import Together
+
+#: Files on disk that are read once more to explain why they fail; each costs a pass over its code.
+MOST_EXPLAINED = 200
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Scanned:
 
     item: Item
     judgements: dict[str, Judgement]
+    #: (name, version) of what is missing -> the functions that use it; without an entry that is unknown
+    users: Mapping[Wanted, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def answers(self) -> frozenset[Answer]:
@@ -47,6 +55,7 @@ class Scan:
     arches: tuple[str, ...]
     files: tuple[Scanned, ...]
     derived: Mapping[str, str] = field(default_factory=dict)
+    requires: tuple[Required, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -108,8 +117,13 @@ def scan(
     arches: Sequence[str],
     paths: Iterable[Path],
     limits: Limits | None = None,
+    *,
+    with_requires: bool = False,
 ) -> Scan:
-    """Judge every ELF file at ``paths`` for the chosen releases and architectures."""
+    """Judge every ELF file at ``paths`` for the chosen releases and architectures.
+
+    ``with_requires``: say also what causes each versioned Requires of the RPMs.
+    """
     found: list[Item] = []
     roots: list[str] = []
     named = list(paths)
@@ -133,7 +147,28 @@ def scan(
             scanned.append(Scanned(item, dict.fromkeys(offers.names, other)))
         else:
             scanned.append(Scanned(item, together.judgements(number)))
-    return Scan(profile.name, tuple(releases), tuple(arches), tuple(scanned), offers.derived)
+    explained = _with_users(scanned, limits)
+    causes = tuple(required(found)) if with_requires else ()
+    return Scan(profile.name, tuple(releases), tuple(arches), explained, offers.derived, causes)
+
+
+def _with_users(scanned: Sequence[Scanned], limits: Limits | None) -> tuple[Scanned, ...]:
+    """The same, and for files that fail the functions that use what they miss."""
+    asked: dict[str, dict[str, tuple[int, set[Wanted]]]] = {}
+    for number, one in enumerate(scanned):
+        missing = {
+            (m.symbol, m.node) for j in one.judgements.values() if j.answer is Answer.FAILS for m in j.missing
+        }
+        own = {(i.name, i.version) for i in one.item.facts.imports} if one.item.facts and missing else set()
+        if missing & own:
+            asked.setdefault(one.item.file, {})[one.item.member] = (number, missing & own)
+    answer = list(scanned)
+    for file, members in list(asked.items())[:MOST_EXPLAINED]:
+        with suppress(EvidenceError, OSError):  # it is only an explanation; what was read has been judged
+            for member, binary in contents(file, members.keys(), limits):
+                number, wanted = members[member]
+                answer[number] = replace(answer[number], users=safely(binary, wanted))
+    return tuple(answer)
 
 
 def _root(path: Path) -> str:

@@ -178,6 +178,17 @@ def _decompressed(file: BinaryIO, compressor: str, where: str) -> Iterator[Reada
         raise MalformedInput(f"{where}: it asks for more memory than there is", hint=_REMEDY) from None
 
 
+@contextmanager
+def unpacked(file: BinaryIO, where: str) -> Iterator[Readable]:
+    """The bytes of ``file``, decompressed if it is compressed."""
+    compressor = _compressor(head_of(file))
+    if not compressor:
+        yield cast(Readable, file)
+        return
+    with _decompressed(file, compressor, where) as stream:
+        yield stream
+
+
 def _holds_tar(file: BinaryIO, where: str) -> bool:
     """Whether a compressed file begins like a tar archive. Raises `MalformedInput` if that cannot be seen."""
     compressor = _compressor(head_of(file))

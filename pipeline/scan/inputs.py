@@ -8,16 +8,17 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pipeline import elf
 from pipeline.core.errors import EvidenceError
+from pipeline.elf import Elf
 from pipeline.elf.image import MAGIC, ForeignElf
-from pipeline.scan import archives, readers
-from pipeline.scan.archives import Limits
+from pipeline.scan import archives, layers, readers
+from pipeline.scan.archives import Limits, Member
 from pipeline.scan.facts import Facts, facts_of
 
 #: Archives in archives are looked into so deep: a wheel in a tar archive, but nothing in that wheel.
@@ -87,6 +88,9 @@ def all_items(paths: Iterable[Path], limits: Limits | None = None) -> Iterator[t
 def files(path: Path, limits: Limits | None = None) -> Iterator[Named | Item]:
     """The files to be read at ``path``, in order, and as items the places that cannot be looked into."""
     bounds = limits or Limits()
+    if layers.is_image(str(path)):
+        yield Named(str(path), bounds, named=True)
+        return
     try:
         is_directory = path.is_dir()
     except OSError as e:
@@ -133,6 +137,10 @@ def read(found: Named | Item) -> list[Item]:
 def _file(found: Named) -> Iterator[Item]:
     path = found.path
     try:
+        if found.named and layers.is_image(path):
+            for member in layers.members(path, found.limits):
+                yield from _of_archive(path, member, "", found.limits, 1)
+            return
         if found.named and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a string all along
             yield Item(path, trouble="neither a file nor a directory")
             return
@@ -159,15 +167,19 @@ def _archive(
                 yield Item(path, trouble="neither an ELF file nor an archive of a kind that is read")
             return
         for member in found:
-            name = f"{inside}{INSIDE}{member.name}" if inside else member.name
-            if member.link:
-                yield Item(path, name, link=member.link)
-                continue
-            yield from _member(path, name, member.data, limits, depth)
+            yield from _of_archive(path, member, inside, limits, depth)
     except EvidenceError as e:
         yield Item(path, inside, trouble=e.message)
     except OSError as e:
         yield Item(path, inside, trouble=_why(e))
+
+
+def _of_archive(path: str, member: Member, inside: str, limits: Limits, depth: int) -> Iterator[Item]:
+    name = f"{inside}{INSIDE}{member.name}" if inside else member.name
+    if member.link:
+        yield Item(path, name, link=member.link)
+    else:
+        yield from _member(path, name, member.data, limits, depth)
 
 
 def _member(path: str, name: str, data: bytes, limits: Limits, depth: int) -> Iterator[Item]:
@@ -186,6 +198,31 @@ def _member(path: str, name: str, data: bytes, limits: Limits, depth: int) -> It
         yield from _archive(path, name, io.BytesIO(data), limits, depth + 1, named=False)
     elif kind != "compressed":
         yield Item(path, name, trouble=f"an archive ({kind}) in an archive in an archive is not looked into")
+
+
+def contents(path: str, wanted: Set[str], limits: Limits | None = None) -> Iterator[tuple[str, Elf]]:
+    """ELF files that `items` found at ``path`` ("" is the file itself), read once more. Raises as `read`."""
+    bounds = limits or Limits()
+    if "" in wanted:
+        yield "", elf.read(path)
+        return
+    if layers.is_image(path):
+        found = ((m.name, m.data) for m in layers.members(path, bounds))
+        yield from ((name, elf.parse(data, name)) for name, data in found if name in wanted)
+        return
+    with open(path, "rb") as file:  # noqa: PTH123
+        yield from _wanted_of(file, path, "", wanted, bounds)
+
+
+def _wanted_of(
+    file: BinaryIO, path: str, inside: str, wanted: Set[str], limits: Limits
+) -> Iterator[tuple[str, Elf]]:
+    for member in archives.members(file, path, limits) or ():
+        name = f"{inside}{INSIDE}{member.name}" if inside else member.name
+        if name in wanted:
+            yield name, elf.parse(member.data, name)
+        elif any(other.startswith(f"{name}{INSIDE}") for other in wanted):
+            yield from _wanted_of(io.BytesIO(member.data), path, name, wanted, limits)
 
 
 def _why(error: OSError) -> str:

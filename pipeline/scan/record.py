@@ -17,19 +17,20 @@ from pipeline.scan import Scan, Scanned
 from pipeline.scan.causes import broken_promise, causes_of, since_of
 from pipeline.scan.judge import Judgement, Missing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA_FILE = paths.PACKAGE / "scan" / "scan.schema.json"
 
 AnswerName = Literal["starts", "fails", "unknown", "not applicable"]
 
 
 class MissingRecord(Frozen):
-    """See `Missing`; ``text`` is it in words."""
+    """See `Missing`; ``text`` is it in words. ``used_by``: functions of the file, None if that is unknown."""
 
     dso: str
     node: str
     symbol: str
     text: str
+    used_by: tuple[str, ...] | None
 
 
 class JudgementRecord(Frozen):
@@ -75,13 +76,30 @@ class CauseRecord(Frozen):
     releases: tuple[str, ...]
 
 
+class BecauseRecord(Frozen):
+    """A file that causes a Requires, by its symbols at the version; ``weak``: all references are weak."""
+
+    file: str
+    symbols: tuple[str, ...]
+    weak: bool
+
+
+class RequiresRecord(Frozen):
+    """A versioned Requires of an RPM (``--requires``)."""
+
+    package: str
+    requirement: str
+    since: str
+    causes: tuple[BecauseRecord, ...]
+
+
 class ScanRecord(Frozen):
     """A whole scan. ``counts``: answer -> how many (file, release).
 
     ``derived``: the releases of which no package was read -> what their listing is derived from.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Literal[2] = Field(default=2, alias="schema")
     tool: str
     profile: str
     releases: tuple[str, ...]
@@ -90,19 +108,26 @@ class ScanRecord(Frozen):
     exit_code: int
     counts: dict[str, int]
     causes: tuple[CauseRecord, ...]
+    requires: tuple[RequiresRecord, ...]
     files: tuple[FileResult, ...]
 
 
-def _missing(missing: Missing) -> MissingRecord:
-    return MissingRecord(dso=missing.dso, node=missing.node, symbol=missing.symbol, text=str(missing))
+def _missing(missing: Missing, scanned: Scanned) -> MissingRecord:
+    return MissingRecord(
+        dso=missing.dso,
+        node=missing.node,
+        symbol=missing.symbol,
+        text=str(missing),
+        used_by=scanned.users.get((missing.symbol, missing.node)),
+    )
 
 
-def _judgement(release: str, judgement: Judgement) -> JudgementRecord:
+def _judgement(release: str, judgement: Judgement, scanned: Scanned) -> JudgementRecord:
     answer: AnswerName = judgement.answer.value
     return JudgementRecord(
         release=release,
         answer=answer,
-        missing=tuple(_missing(m) for m in judgement.missing),
+        missing=tuple(_missing(m, scanned) for m in judgement.missing),
         reason=judgement.reason,
         notes=judgement.notes,
         not_judged=judgement.elsewhere,
@@ -122,7 +147,7 @@ def _file(scanned: Scanned) -> FileResult:
         member=_printable(item.member),
         kind=item.facts.kind.value if item.facts else "",
         arch=item.facts.arch if item.facts else "",
-        judgements=tuple(_judgement(r, j) for r, j in scanned.judgements.items()),
+        judgements=tuple(_judgement(r, j, scanned) for r, j in scanned.judgements.items()),
         remarks=item.facts.remarks if item.facts else (),
         tag=broken_promise(item),
     )
@@ -153,6 +178,17 @@ def record(scan: Scan) -> ScanRecord:
                 releases=tuple(c.releases),
             )
             for c in causes_of((f.item, f.judgements) for f in scan.files)
+        ),
+        requires=tuple(
+            RequiresRecord(
+                package=_printable(r.package),
+                requirement=r.requirement,
+                since=since_of(r.node),
+                causes=tuple(
+                    BecauseRecord(file=_printable(b.file), symbols=b.symbols, weak=b.weak) for b in r.causes
+                ),
+            )
+            for r in scan.requires
         ),
         files=tuple(_file(f) for f in scan.files),
     )

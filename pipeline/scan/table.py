@@ -25,8 +25,9 @@ def text_of(scan: Scan, *, failing: bool) -> str:
     """The whole text, "" if nothing is to be shown."""
     shown = [f for f in scan.files if not failing or f.answers - {Answer.STARTS, Answer.NOT_APPLICABLE}]
     if not shown:
-        return ""
+        return "\n".join(_requires(scan))
     parts = [_table(scan, shown), LEGEND, *_reasons(shown), *_elsewhere(shown), *_causes(scan)]
+    parts += _requires(scan)
     return "\n".join(parts)
 
 
@@ -116,6 +117,7 @@ def _lines(scanned: Scanned, judgement: Judgement) -> Iterator[str]:
         where = f" in {dso}" if dso else ""
         more = f" and {len(symbols) - MOST_NAMES} more" if len(symbols) > MOST_NAMES else ""
         yield f"no {', '.join(f'{s}{version}' for s in symbols[:MOST_NAMES])}{more}{where}{_since(node)}"
+        yield from _users(scanned, node, symbols)
     if judgement.reason:
         yield judgement.reason
     if judgement.answer is Answer.FAILS:
@@ -124,6 +126,37 @@ def _lines(scanned: Scanned, judgement: Judgement) -> Iterator[str]:
         if judgement.elsewhere:
             yield f"needs {', '.join(judgement.elsewhere)} from elsewhere, which was not judged"
     yield from judgement.notes
+
+
+def _users(scanned: Scanned, node: str, symbols: list[str]) -> Iterator[str]:
+    """Which functions use the symbols; a library's symbols are explained at the library."""
+    facts = scanned.item.facts
+    own = [s for s in symbols if facts and (node, s) in facts.wanted]
+    known = {s: scanned.users[s, node] for s in own if (s, node) in scanned.users}
+    for symbol, names in list(known.items())[:MOST_NAMES]:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        yield f"{symbol} is used by {', '.join(names[:MOST_NAMES])}{more}"
+    if own and not known:
+        yield "which functions use it is unknown (no symbol table names them)"
+
+
+def _requires(scan: Scan) -> Iterator[str]:
+    """Each versioned Requires of the RPMs with its causes."""
+    package = ""
+    for one in scan.requires:
+        if one.package != package:
+            package = one.package
+            yield f"\nrequires of {shortened(package, WIDTH - 12)}:"
+        yield f"  {one.requirement}{_since(one.node)}"
+        for cause in one.causes[:MOST_LINES]:
+            names = ", ".join(cause.symbols[:MOST_NAMES]) or "no symbol, only the version itself"
+            more = f" and {len(cause.symbols) - MOST_NAMES} more" if len(cause.symbols) > MOST_NAMES else ""
+            weak = " (all weak)" if cause.weak else ""
+            yield _wrapped(f"{cause.file}: {names}{more}{weak}", "    ")
+        if len(one.causes) > MOST_LINES:
+            yield f"    ... and {len(one.causes) - MOST_LINES} more files (see --json)"
+        if not one.causes:
+            yield "    no file that is read asks for it: the spec or another generator wrote it"
 
 
 def _since(node: str) -> str:

@@ -61,7 +61,13 @@ def test_json_follows_its_committed_schema(tmp_path: Path, plain: Path, rseq: Pa
     assert {j["answer"] for j in cut["judgements"]} == {"unknown"}
     assert {j["answer"] for j in good["judgements"]} == {"starts"}
     assert bad["judgements"][0]["missing"] == [
-        {"dso": kit.ARCH.loader, "node": "GLIBC_2.35", "symbol": "__rseq_offset", "text": SAYS}
+        {
+            "dso": kit.ARCH.loader,
+            "node": "GLIBC_2.35",
+            "symbol": "__rseq_offset",
+            "text": SAYS,
+            "used_by": ["main"],
+        }
     ]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(schema).validate({**data, "more": 1})
