@@ -248,3 +248,12 @@ def test_a_machine_in_trouble_is_not_the_packages_fault(
     monkeypatch.setattr(workshop, "compiler", lambda *_, **__: str(fake))
     with pytest.raises(error):
         with_header(tmp_path, monkeypatch, RSEQ, USES_IT)
+
+
+def test_static_programs_of_a_release_bring_what_the_unwinder_calls() -> None:
+    """GCC 12's libgcc_eh.a calls a function of glibc 2.35; a red on 2.34 would be the compiler's fault."""
+    of_releases = [p for p in workshop.programs() if p.static and p.against != "image"]
+    assert len(of_releases) >= 10
+    for program in of_releases:
+        assert "find_object.h" in (paths.PROBES / program.source).read_text(), program.name
+        assert program.name == "launch-static-pie" or "-DSTATIC" in program.flags, program.name

@@ -15,6 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 #include <utmp.h>
+/* From 2.35 on libc.a itself has what GCC's unwinder calls.  */
+#if defined STATIC && !__GLIBC_PREREQ(2, 35)
+# include "../launch/find_object.h"
+#endif
 
 static char order[32];
 static volatile double two = 2;

@@ -14,6 +14,10 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
+/* From 2.35 on libc.a itself has what GCC's unwinder calls.  */
+#if defined STATIC && !__GLIBC_PREREQ(2, 35)
+# include "../launch/find_object.h"
+#endif
 
 #ifdef __x86_64__
 # define NR_RSEQ 334
