@@ -6,6 +6,7 @@ between two releases may be one of their builds. No compiler cache has a part in
 
 from __future__ import annotations
 
+import getpass
 import platform
 import shutil
 import tempfile
@@ -84,7 +85,7 @@ def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
         )
     return RebuildRecord(
         at=timestamp(),
-        machine=f"{platform.node()}, {platform.release()}",
+        machine=f"{getpass.getuser()} on {platform.node()}",
         processor=processor(),
         conditions=seen,
         compared=tuple(names),

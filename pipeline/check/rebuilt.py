@@ -52,7 +52,7 @@ class Rebuilt(StaticCheck):
             outcome=outcome,
             expected="the same bytes in every package and in the source package",
             seen=seen,
-            evidence=(f"rebuilt at {record.at} on {record.machine} ({record.processor})",),
+            evidence=(f"rebuilt at {record.at} by {record.machine} ({record.processor})",),
         )
 
 

@@ -58,6 +58,12 @@ def command(
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
     waivers = waiver.load(waivers_file) if waivers_file else ()  # before what takes long
+    if rebuild and choice.build.place == "host":
+        raise UsageError(
+            "--rebuild is for builds in a container: on the host each build has a directory of its own, "
+            "which rpm writes into the source package",
+            hint="leave it out",
+        )
     outdir = out or paths.out()
     outputs.check_writable(outdir)
     profile, _ = choice.profile()
@@ -81,21 +87,16 @@ def command(
         wanted = [t for t in wanted if t.arch in given]
     sites.check([arch(name) for name in arches])
     ours = [t for t in targets(profile, (), arches) if t.release not in given.get(t.arch, {})]
+    if rebuild and not ours:
+        raise UsageError("--rebuild: all releases were supplied, and none is built here", hint="leave it out")
     made = build_all(builder, ours)
     built = {
         name: {r.name: given.get(name, {}).get(r.name) or made[name][r.name] for r in profile.release}
         for name in arches
     }
 
-    if rebuild:
-        if choice.build.place == "host":
-            raise UsageError(
-                "--rebuild is for builds in a container: on the host each build has a directory of its own, "
-                "which rpm writes into the source package",
-                hint="leave it out",
-            )
-        for t in ours:
-            built[t.arch][t.release] = rebuilds.rebuilt(builder, built[t.arch][t.release], fresh=fresh)
+    for t in ours if rebuild else ():
+        built[t.arch][t.release] = rebuilds.rebuilt(builder, built[t.arch][t.release], fresh=fresh)
 
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])

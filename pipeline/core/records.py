@@ -75,7 +75,8 @@ class RebuildDifference(Frozen):
 class RebuildRecord(Frozen):
     """A release made once more from nothing, under other conditions, and compared bit by bit.
 
-    ``at`` (UTC), ``machine`` and ``processor`` say where. ``conditions`` is what the rebuild saw, by name.
+    ``at`` (UTC) says when, ``machine`` who and where, ``processor`` on what. ``conditions`` is
+    what the rebuild saw, by name.
     ``compared``: the packages, the source package among them.
     """
 
