@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pipeline.check import Bench
+from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults
 from pipeline.check.probing import (
     CANNOT,
-    MAX_CPU,
     PROBES,
-    REGISTRATION_FAILED,
     Answers,
     Case,
     OfKind,
@@ -33,7 +32,7 @@ from pipeline.core.outcome import Outcome
 STARTS = {
     "main": 1, "joined": 5, "several at once": 8, "from a thread": 1,
     "with an affinity": 2, "with a priority": 2, "with both": 1, "with a large stack": 2,
-    "on an own stack": 28, "detached": 1, "thrd_create": 1, "SIGEV_THREAD": 1, "main at the end": 1,
+    "on an own stack": 38, "detached": 1, "thrd_create": 1, "SIGEV_THREAD": 1, "main at the end": 1,
 }  # fmt: skip
 #: Those of them in which a descriptor must have been another thread's before, or nothing was shown.
 REUSED = frozenset(
@@ -47,7 +46,9 @@ CANCELLED = {"after a cancelled one": 1}
 HANDLER = {"cancellation handler": 1}
 #: A static program that loads a library has a second libc.so.6 and a second ld.so, whose own variables
 #: nothing sets (upstream's neither): there the kernel and sched_getcpu are asked, not the symbols.
-SECOND = {"constructor of a library": 1, "a library loaded by a static program": 1}
+SECOND = {
+    "constructor of a library": 1, "a library loaded by a static program": 1, "destructor of a library": 1,
+}  # fmt: skip
 #: Looks of rseq_contexts.c, by context; the second part only of a program with dynamic linking.
 CONTEXTS = {
     "constructor": 1, "main": 1, "signal handler": 1, "signal handler on its own stack": 1,
@@ -56,15 +57,23 @@ CONTEXTS = {
     "child of fork, its thread": 1, "child of fork in a thread": 1,
     "child of fork in a thread, its thread": 1, "atfork, before": 1, "atfork, in the parent": 1,
     "atfork, in the child": 1, "a program started by posix_spawn": 1,
-    "a program started after vfork": 1, "main after vfork": 1, "atexit": 1, "destructor": 1,
+    "child of vfork": 1, "a program started after vfork": 1, "main after vfork": 1, "atexit": 1,
+    "destructor": 1,
 }  # fmt: skip
 LIBRARIES = {
     "constructor of a library": 2, "a library loaded by dlopen": 1, "a library loaded by dlmopen": 1,
-    "an auditor": 1, "a program with an auditor": 1,
+    "an auditor": 1, "a program with an auditor": 1, "destructor of a library": 2,
 }  # fmt: skip
 #: Looks of rseq_copied.c, a program that has copies of the rseq symbols and so starts where they are.
-COPIED = {"main": 1, "a thread": 1, "constructor of a library": 1, "a library loaded by dlopen": 1}
+COPIED = {
+    "main": 1, "a thread": 1, "constructor of a library": 1, "a library loaded by dlopen": 1,
+    "destructor of a library": 1,
+}  # fmt: skip
 NON_PIE = "non-PIE"
+#: Contexts of a child in its parent's memory: the kernel registers none of them (kernel/rseq.c).
+BORROWERS = frozenset({"child of vfork"})
+#: Exit status of the tracer when it cannot start the program.
+NOT_STARTED = 127
 
 
 class Looks(ProbeCheck):
@@ -78,14 +87,14 @@ class Looks(ProbeCheck):
         raise NotImplementedError
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
-        return ()
+        return (f"{PROBES}/look-tracer",)
 
     def cases(self, bench: Bench) -> Sequence[OfKind]:
         return [OfKind(c.release, c.state, kind) for c in super().cases(bench) for kind in self.programs]
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
         assert isinstance(case, OfKind)
-        return (self.file(case),)
+        return (*self.program(bench), self.file(case))
 
     def asks(self, case: Case) -> str:
         assert isinstance(case, OfKind)
@@ -97,7 +106,9 @@ class Looks(ProbeCheck):
         assert isinstance(case, OfKind)
         if ended := self._ended(case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
-        lines = answers.lines(case.job(self.name))
+        *lines, ends = answers.lines(case.job(self.name))
+        if "context" in ends:
+            raise Unanswered(Outcome.ERROR, "the tracer's account is not there")
         there = Counter(line["context"] for line in lines)
         if there != Counter(self.expected(case)):
             lacking = Counter(self.expected(case)) - there
@@ -109,7 +120,7 @@ class Looks(ProbeCheck):
             told(line["error"])
         if any(line["cpus"] < 1 for line in lines):
             raise Unanswered(Outcome.MISSING, "a thread could not be moved to any CPU")
-        places = {line["place"] for line in lines if line["registered"]}
+        places = {line["place"] for line in lines if line["pointer"]}
         faults = [
             f"{line['context']}: {fault}"
             for line in lines
@@ -117,16 +128,16 @@ class Looks(ProbeCheck):
         ]
         if len(places) > 1:
             faults.append(f"the area is not at one place in each thread: {sorted(places)}")
+        faults += _of_the_ends(ends, len(lines), case.on)
         if not faults:
             self.shown_enough(case, lines)
-        registered = sum(line["registered"] for line in lines)
+        registered = sum(bool(line["pointer"]) for line in lines)
         reused = sum(line["reused"] == 1 for line in lines)
         seen = f"{registered} of {len(lines)} registered" + (
             f", {reused} in used descriptors" if reused else ""
         )
-        return verdict(
-            self.asks(case), seen, faults, {"looks": len(lines), "registered": registered, "reused": reused}
-        )
+        measures = {"looks": len(lines), "registered": registered, "reused": reused, "ends": ends["ends"]}
+        return verdict(self.asks(case), f"{seen}; {ends['ends']} threads ended", faults, measures)
 
     def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
@@ -136,8 +147,8 @@ class Looks(ProbeCheck):
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
-        absent = f"{self.file(case)}: No such file or directory".encode()
-        if absent in result.stderr:
+        absent = f"{self.file(case)}: No such file or directory".encode()  # it needs no loader
+        if result.status == NOT_STARTED and absent in result.stderr and case.kind == "static":
             raise Unanswered(Outcome.MISSING, f"{case.release.name} has no libc.a to link with")
         words = result.stderr.decode(errors="replace").strip()[-200:]
         last = result.stdout.decode(errors="replace").splitlines()[-1:] or ["(none)"]
@@ -150,55 +161,45 @@ class Looks(ProbeCheck):
 
 
 def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
-    """What is wrong with one look."""
-    faults = []
-    if on and not line["registered"]:
-        faults.append("not registered with the kernel")
-    elif on:
-        wanted = {
-            "size": bench.profile.rseq.area_size, "signature": bench.arch.rseq_signature, "flags": 0,
-        }  # fmt: skip
-        faults += [
-            f"the kernel's {key} is {line[key]:#x}, not {value:#x}"
-            for key, value in wanted.items()
-            if line[key] != value
-        ]
-        if line["cpu_id"] > MAX_CPU or line["cpu_id"] != line["cpu_id_start"]:
-            faults.append(f"the area holds no CPU number ({line['cpu_id']:#x})")
-        if line["planted"] != 1:
-            faults.append("sched_getcpu does not read the area")
-    elif line["registered"]:
-        faults.append("registered with the kernel")
-    faults += [
+    """What the kernel and the CPUs' numbers say against one look."""
+    borrows = line["context"] in BORROWERS
+    faults = kernel_faults(bench, line, on=on and not borrows)
+    if on and not borrows and line["planted"] != 1:
+        faults.append("sched_getcpu does not read the area")
+    if on and borrows:  # what it reads is its parent's, which does not run
+        return faults
+    return faults + [
         f"{function} was wrong on {line[key]} of {line['cpus']} CPUs"
         for function, key in (("sched_getcpu", "wrong"), ("getcpu", "wrong_getcpu"))
         if line[key]
     ]
-    return faults
 
 
 def _libc_faults(bench: Bench, line: Mapping[str, Any], case: OfKind) -> list[str]:
     """What is wrong with the symbols that the context sees, and with where they say that the area is."""
     static = case.kind.startswith("static")
+    libc = line["libc"]
     if static and line["context"] in SECOND:
         return []
-    if not line["exported"]:
+    if libc is None:
         return ["the rseq symbols are not there"] if case.release.exports_rseq else []
     if not case.release.exports_rseq and not static:  # no version script hides symbols of libc.a
         return ["the rseq symbols are there"]
-    size = bench.profile.rseq.size_on if case.on else 0
-    faults = [
-        f"__rseq_{name} is {line[f'libc_{name}']}, not {value}"
-        for name, value in (("size", size), ("flags", 0))
-        if line[f"libc_{name}"] != value
-    ]
-    if not line["libc_offset"]:
-        faults.append("__rseq_offset is 0")
-    elif line["registered"] and line["place"] != line["libc_offset"]:
-        faults.append(f"the kernel's area is at {line['place']:+d}, __rseq_offset {line['libc_offset']:+d}")
-    elif not case.on and line["libc_cpu_id"] != REGISTRATION_FAILED:
-        faults.append(f"cpu_id is {line['libc_cpu_id']:#x}, not -2 (not registered)")
-    return faults
+    faults = symbol_faults(libc, bench.profile.rseq.size_on if case.on else 0)
+    faults += cpu_id_faults(libc["cpu_id"], on=case.on)
+    return faults + (place_faults(line["place"], libc["offset"]) if line["pointer"] else [])
+
+
+def _of_the_ends(ends: Mapping[str, Any], looks: int, on: bool) -> list[str]:
+    """What is wrong with threads as they end, also with those that never look; raises `Unanswered`."""
+    if ends.get("from") != "tracer" or ends["looks"] != looks or ends["ends"] < 1:
+        raise Unanswered(Outcome.ERROR, "the tracer's account is not whole")
+    told(ends["error"])
+    if on and ends["registered"] != ends["ends"]:
+        return [f"{ends['ends'] - ends['registered']} of {ends['ends']} threads ended without registration"]
+    if not on and ends["registered"]:
+        return [f"{ends['registered']} of {ends['ends']} threads ended registered"]
+    return []
 
 
 class RseqThreads(Looks):

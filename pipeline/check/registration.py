@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.check import Bench
+from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults
 from pipeline.check.probing import (
-    MAX_CPU,
     PROBES,
-    REGISTRATION_FAILED,
     Answers,
     Case,
     ProbeCheck,
@@ -62,10 +61,9 @@ class RseqRegistered(ProbeCheck):
         else:
             expected = f"the kernel has none of {len(threads)} threads registered; {says}"
             faults = [
-                f"thread {tid} is registered with the kernel at {word['pointer']:#x}"
+                f"thread {tid}: {fault}"
                 for tid, word in kernel.items()
-                # not the size: kernels before 6.3 give that of their structure, registered or not
-                if any(word[k] for k in ("pointer", "signature", "flags"))
+                for fault in kernel_faults(bench, word, on=False)
             ]
         faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
@@ -99,28 +97,15 @@ def _sorted_out(lines: Lines) -> tuple[dict[str, Any], dict[int, dict[str, Any]]
 def _registered(
     bench: Bench, libc: dict[str, Any], threads: dict[int, dict[str, Any]], kernel: dict[int, dict[str, Any]]
 ) -> list[str]:
-    wanted = {
-        "size": bench.profile.rseq.area_size, "signature": bench.arch.rseq_signature, "flags": 0,
-    }  # fmt: skip
     faults = []
     offsets = set()
     for tid, word in kernel.items():
-        if not word["pointer"]:
-            faults.append(f"thread {tid} is not registered with the kernel")
-            continue
-        faults += [
-            f"thread {tid}: the kernel's {key} is {word[key]:#x}, not {value:#x}"
-            for key, value in wanted.items()
-            if word[key] != value
-        ]
-        offset = word["pointer"] - threads[tid]["tp"]
-        offsets.add(offset)
-        if libc["offset"] is not None and offset != libc["offset"]:
-            faults.append(
-                f"thread {tid}: the kernel's area is at {offset:+d}, __rseq_offset {libc['offset']:+d}"
-            )
-        if word.get("cpu_id", REGISTRATION_FAILED) > MAX_CPU or word["cpu_id"] != word["cpu_id_start"]:
-            faults.append(f"thread {tid}: the area holds no CPU number ({word.get('cpu_id')})")
+        found = kernel_faults(bench, word, on=True)
+        if word["pointer"]:
+            offset = word["pointer"] - threads[tid]["tp"]
+            offsets.add(offset)
+            found += place_faults(offset, libc["offset"])
+        faults += [f"thread {tid}: {fault}" for fault in found]
     if len(offsets) > 1:
         faults.append(f"the area is not at one place in each thread: {sorted(offsets)}")
     return faults
@@ -134,17 +119,9 @@ def _libc_faults(
     faults = [f"__rseq_{k} is not exported" for k in ("size", "flags", "offset") if libc[k] is None]
     if faults:
         return faults
-    if libc["size"] != size:
-        faults.append(f"__rseq_size is {libc['size']}, not {size}")
-    if libc["flags"] != 0:
-        faults.append(f"__rseq_flags is {libc['flags']}, not 0")
-    if libc["offset"] == 0:
-        faults.append("__rseq_offset is 0")
+    faults = symbol_faults(libc, size)
     for tid, thread in threads.items():
-        if on and thread["cpu_id"] > MAX_CPU:
-            faults.append(f"thread {tid}: cpu_id is {thread['cpu_id']:#x}, no CPU number")
-        if not on and thread["cpu_id"] != REGISTRATION_FAILED:
-            faults.append(f"thread {tid}: cpu_id is {thread['cpu_id']:#x}, not -2 (not registered)")
+        faults += [f"thread {tid}: {fault}" for fault in cpu_id_faults(thread["cpu_id"], on=on)]
     return faults
 
 

@@ -1,51 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a thread can find out about its own registration wherever it is: in a signal handler, between fork and
    exec, while it starts or ends.  One line for each look, written at once.  Nothing here takes a lock, calls
-   malloc or runs another's handlers.  */
+   malloc or runs another's handlers.  For programs that look-tracer starts: without it a look stops for good.  */
 #ifndef LOOK_H
 #define LOOK_H
 
 #include <sched.h>
 
-#include "probe.h"
+#include "look_asked.h"
 
-/* Numbers that no CPU has, and how often one is planted before it counts as lost: a preemption in between
-   puts the true number back.  */
-#define PLANTED 0x5eed0000U
+/* A number that no CPU has, with every bit of one, and how often it is planted before it counts as lost: a
+   preemption in between puts the true number back.  */
+#define PLANTED 0x7fffffffU
 #define PATIENCE 100
 
-/* As `kernel_word_of_self', by the bare system call: fork would run atfork handlers, which look themselves.
-   The child is a copy with this thread's registration (the kernel copies it unless memory is shared).  */
+/* The kernel's word on the calling thread, from the tracer that must follow it.  SIGSTOP cannot be blocked, and
+   has no handler.  Returns 0 or an errno.  */
 static int
 kernel_word_here (struct kernel_word *word)
 {
-  int status, error = EPROTO;
-  memset (word, 0, sizeof *word);
-  long child = syscall (SYS_clone, SIGCHLD, 0, 0, 0, 0);
-  if (child < 0)
-    return errno;
-  if (child == 0)
-    {
-      syscall (SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-      if (syscall (SYS_ptrace, PTRACE_TRACEME, 0, 0, 0) < 0)
-        syscall (SYS_exit_group, errno);
-      syscall (SYS_kill, syscall (SYS_getpid), SIGSTOP);
-      syscall (SYS_exit_group, EPROTO);
-    }
-  long got;
-  do
-    got = waitpid ((pid_t) child, &status, __WALL);
-  while (got < 0 && errno == EINTR);
-  if (got < 0)
-    return errno;
-  if (WIFEXITED (status))
-    return WEXITSTATUS (status) ? WEXITSTATUS (status) : EPROTO;
-  if (WIFSTOPPED (status))
-    error = kernel_word_of ((pid_t) child, word);
-  syscall (SYS_kill, child, SIGKILL);
-  while (waitpid ((pid_t) child, &status, __WALL) < 0 && errno == EINTR)
-    continue;
-  return error;
+  struct asked asked = { .mark = ASKED, .error = EPROTO };
+  siginfo_t info;
+  memset (&info, 0, sizeof info);
+  info.si_signo = SIGSTOP;
+  info.si_code = SI_QUEUE;
+  info.si_ptr = &asked;
+  long sent = syscall (SYS_rt_tgsigqueueinfo, syscall (SYS_getpid), syscall (SYS_gettid), SIGSTOP, &info);
+  *word = asked.word;
+  return sent < 0 ? errno : (int) *(volatile int64_t *) &asked.error;
 }
 
 /* What the libc exports, found at the first look of a program or library: a symbol cannot be looked up in every
@@ -91,7 +73,7 @@ static void
 look (const char *context, int reused)
 {
   struct kernel_word word;
-  char line[800], libc[120] = "\"exported\":false";
+  char line[800], libc[120] = "null";
   int saved = errno;
   const struct exported *from_libc = exported ();
   int error = kernel_word_here (&word);
@@ -105,13 +87,12 @@ look (const char *context, int reused)
       cpu_id_start = area->cpu_id_start;
       cpu_id = area->cpu_id;
       planted = 0;
-      for (uint32_t i = 0; i < PATIENCE && !planted; i++)
+      for (int i = 0; i < PATIENCE && !planted; i++)
         {
           uint32_t honest = area->cpu_id;
-          area->cpu_id = PLANTED + i;
-          int got = sched_getcpu ();
+          area->cpu_id = PLANTED;
+          planted = sched_getcpu () == (int) PLANTED;
           area->cpu_id = honest;
-          planted = got == (int) (PLANTED + i);
         }
     }
   if (sched_getaffinity (0, sizeof was, &was) == 0)
@@ -136,14 +117,14 @@ look (const char *context, int reused)
     }
   if (from_libc)
     snprintf (libc, sizeof libc,
-              "\"exported\":true,\"libc_offset\":%td,\"libc_size\":%u,\"libc_flags\":%u,\"libc_cpu_id\":%u",
+              "{\"offset\":%td,\"size\":%u,\"flags\":%u,\"cpu_id\":%u}",
               *from_libc->offset, *from_libc->size, *from_libc->flags,
               *from_libc->offset ? area_at (*from_libc->offset)->cpu_id : 0);
   int n = snprintf (line, sizeof line,
-                    "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"registered\":%s,\"place\":%td,"
+                    "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"pointer\":%ju,\"place\":%td,"
                     "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
-                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,%s}\n",
-                    context, reused, error_name (error), word.pointer ? "true" : "false",
+                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,\"libc\":%s}\n",
+                    context, reused, error_name (error), (uintmax_t) word.pointer,
                     word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
                     word.size, word.signature, word.flags, cpu_id_start, cpu_id, planted, cpus, wrong,
                     wrong_getcpu, libc);

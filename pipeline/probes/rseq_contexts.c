@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* rseq-contexts LIBRARY [AUDITOR]: code that runs in unusual places looks at its registration (look.h):
    constructors, handlers, children, destructors; and code in a library that was loaded later, in a
-   namespace of its own, and in an auditor.  A static program is given the library alone.  "rseq-contexts child NAME" is what it starts.  */
+   namespace of its own, and in an auditor.  A static program is given the library alone.
+   "rseq-contexts child NAME" is what it starts.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <pthread.h>
@@ -133,7 +134,7 @@ spawn (const char *context, char *const environment[])
   wait_for (pid, context);
 }
 
-static void
+static void *
 call (void *library, const char *context)
 {
   if (library == NULL)
@@ -142,6 +143,7 @@ call (void *library, const char *context)
   if (function == NULL)
     errx (1, "%s: %s", context, dlerror ());
   function (context);
+  return library;
 }
 
 #ifndef STATIC
@@ -149,7 +151,8 @@ static void
 libraries (const char *library, const char *auditor)
 {
   char audit[512];
-  call (dlopen (library, RTLD_NOW | RTLD_LOCAL), "a library loaded by dlopen");
+  /* One is unloaded now, the other at the end.  */
+  dlclose (call (dlopen (library, RTLD_NOW | RTLD_LOCAL), "a library loaded by dlopen"));
   call (dlmopen (LM_ID_NEWLM, library, RTLD_NOW), "a library loaded by dlmopen");
   snprintf (audit, sizeof audit, "LD_AUDIT=%s", auditor);
   char *tunables = getenv ("GLIBC_TUNABLES");
@@ -219,6 +222,7 @@ main (int argc, char **argv)
   pid = vfork ();
   if (pid == 0)
     {
+      look ("child of vfork", -1);
       execl (self, self, "child", "a program started after vfork", (char *) NULL);
       _exit (127);
     }
@@ -227,7 +231,7 @@ main (int argc, char **argv)
 
 #ifdef STATIC
   if (argc == 2)
-    call (dlopen (argv[1], RTLD_NOW | RTLD_LOCAL), "a library loaded by a static program");
+    dlclose (call (dlopen (argv[1], RTLD_NOW | RTLD_LOCAL), "a library loaded by a static program"));
 #else
   if (argc == 3)
     libraries (argv[1], argv[2]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A library for rseq-contexts: it looks when it is loaded and when it is called.  Compiled with -DAUDITOR it is
+/* A library for rseq-contexts: it looks when it is loaded, called and unloaded.  Compiled with -DAUDITOR it is
    an auditor of ld.so (rtld-audit(7)), with a C library of its own in its own namespace.  */
 #define _GNU_SOURCE
 #include "look.h"
@@ -24,6 +24,12 @@ static void __attribute__ ((constructor))
 construct (void)
 {
   look ("constructor of a library", -1);
+}
+
+static void __attribute__ ((destructor))
+destruct (void)
+{
+  look ("destructor of a library", -1);
 }
 
 void

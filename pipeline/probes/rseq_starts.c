@@ -211,11 +211,12 @@ main (void)
   char *memory = mmap (NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     err (CANNOT, "mmap");
-  for (size_t shift = 0; shift <= 4096; shift = shift ? 2 * shift : 1)
+  static const size_t shifts[] = { 0, 1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 72, 128, 256, 512, 1024, 2048, 4096 };
+  for (size_t i = 0; i < sizeof shifts / sizeof *shifts; i++)
     {
       struct start own = { .context = "on an own stack" };
       pthread_attr_init (&attr);
-      if (pthread_attr_setstack (&attr, memory + shift, STACK) != 0)
+      if (pthread_attr_setstack (&attr, memory + shifts[i], STACK) != 0)
         errx (1, "a stack of the program's own is refused");
       join_one (&attr, run, &own);
       join_one (&attr, run, &own);

@@ -59,7 +59,7 @@ def test_a_tunable_without_effect_is_red(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: kernel(x).update(pointer=0, size=0, signature=0), "thread 105 is not registered"),
+        (lambda x: kernel(x).update(pointer=0, size=0, signature=0), "thread 105: not registered"),
         (lambda x: kernel(x).update(pointer=kernel(x)["pointer"] + 32), "__rseq_offset +2336"),
         (lambda x: x[0].update(size=20), "__rseq_size is 20, not 32"),
         (lambda x: x[0].update(flags=1), "__rseq_flags is 1"),

@@ -26,7 +26,7 @@ from tests.check.probe_kit import bench, profile
 LIKE, OPPOSITE, SYMBOLLESS = "12.1", "12.0.z", "12.0"
 #: Programs of these checks.
 OURS = (
-    "runner", "rseq-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
+    "runner", "rseq-tracer", "look-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
     "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
     "relro-pages",
     "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", "rseq-starts",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
 NAMES = ("rseq-starts", "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static",
-         "rseq-library", "rseq-auditor", "rseq-copied", "runner", "rseq-tracer")  # fmt: skip
+         "rseq-library", "rseq-auditor", "rseq-copied", "runner", "look-tracer")  # fmt: skip
 
 #: Gives the calling thread's registration back.
 GIVE_BACK = f"""
@@ -187,6 +187,49 @@ def test_a_child_that_crashes_is_a_fail_that_says_where(root: Path, programs: Pa
     found = ask(RseqContexts(), root, probes)["dynamic, tunable=0"]
     assert found.outcome is FAIL
     assert "child of fork ended with signal 6" in found.seen
+
+
+#: A thread that never looks, and gives its registration back.
+SILENT = (
+    GIVE_BACK
+    + """
+#include <pthread.h>
+static void *silent (void *unused)
+{
+  give_back ();
+  return unused;
+}
+static void __attribute__ ((constructor)) begin (void)
+{
+  pthread_t id;
+  if (pthread_create (&id, NULL, silent, NULL) == 0)
+    pthread_join (id, NULL);
+}
+"""
+)
+
+
+def test_a_thread_that_never_looks_is_asked_about_when_it_ends(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    found = ask(RseqThreads(), root, wrong(programs, tmp_path, "rseq-starts", SILENT))
+    red = {case: f.seen for case, f in found.items() if f.outcome is FAIL}
+    assert red.keys() == {"dynamic, tunable unset", "dynamic, tunable=1"}
+    assert all("1 of 66 threads ended without registration" in seen for seen in red.values()), red
+
+
+def test_a_library_unloaded_without_registration_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """Destructors run in the reverse of the order in which they are linked."""
+    probes = tmp_path / "programs"
+    shutil.copytree(programs, probes)
+    extra = tmp_path / "extra.c"
+    extra.write_text(GIVE_BACK + "static void __attribute__ ((destructor)) end (void) { give_back (); }\n")
+    (probes / "rseq-library").unlink()
+    source = kit.paths.PROBES / "rseq_library.c"
+    kit.compile_one(host_arch(), source, probes / "rseq-library", str(extra), "-shared", "-fPIC")
+    found = ask(RseqContexts(), root, probes)["dynamic, tunable=1"]
+    assert found.outcome is FAIL
+    assert "destructor of a library: not registered with the kernel" in found.seen
 
 
 @pytest.mark.parametrize(

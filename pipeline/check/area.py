@@ -1,0 +1,63 @@
+"""What the kernel says of a thread's rseq registration, and libc of its area, compared with what must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.check import Bench
+from pipeline.check.probing import MAX_CPU, REGISTRATION_FAILED
+
+Word = Mapping[str, Any]
+
+
+def kernel_faults(bench: Bench, word: Word, *, on: bool) -> list[str]:
+    """What is wrong with the kernel's word on a thread, and with the area that it names.
+
+    ``word`` has ``pointer`` (any true value: registered), ``size`` in bytes, ``signature`` and ``flags`` of
+    PTRACE_GET_RSEQ_CONFIGURATION, and of a registered area ``cpu_id_start`` and ``cpu_id``.
+    """
+    if not on:
+        # not by the size: kernels before 6.3 give that of their structure, registered or not
+        there = word["pointer"] or word["signature"] or word["flags"]
+        return ["registered with the kernel"] if there else []
+    if not word["pointer"]:
+        return ["not registered with the kernel"]
+    wanted = {
+        "size": bench.profile.rseq.area_size, "signature": bench.arch.rseq_signature, "flags": 0,
+    }  # fmt: skip
+    faults = [
+        f"the kernel's {key} is {word[key]:#x}, not {value:#x}"
+        for key, value in wanted.items()
+        if word[key] != value
+    ]
+    cpu_id = word.get("cpu_id", REGISTRATION_FAILED)
+    if cpu_id > MAX_CPU or cpu_id != word["cpu_id_start"]:
+        faults.append(f"the area holds no CPU number ({cpu_id:#x})")
+    return faults
+
+
+def place_faults(place: int, offset: int | None) -> list[str]:
+    """Whether the kernel's area is where libc says, in bytes from the thread pointer (None: not said)."""
+    if offset is None or place == offset:
+        return []
+    return [f"the kernel's area is at {place:+d}, __rseq_offset {offset:+d}"]
+
+
+def symbol_faults(libc: Word, size: int) -> list[str]:
+    """What is wrong with the values of the rseq symbols (``size``, ``flags``, ``offset``)."""
+    faults = [
+        f"__rseq_{name} is {libc[name]}, not {value}"
+        for name, value in (("size", size), ("flags", 0))
+        if libc[name] != value
+    ]
+    return faults + (["__rseq_offset is 0"] if libc["offset"] == 0 else [])
+
+
+def cpu_id_faults(cpu_id: int, *, on: bool) -> list[str]:
+    """Whether the area where libc says that it is holds a CPU number, or the mark of one unregistered."""
+    if on and cpu_id > MAX_CPU:
+        return [f"cpu_id is {cpu_id:#x}, no CPU number"]
+    if not on and cpu_id != REGISTRATION_FAILED:
+        return [f"cpu_id is {cpu_id:#x}, not -2 (not registered)"]
+    return []
