@@ -7,7 +7,6 @@ later thread's registration fails, the process cannot keep what `__rseq_size` pr
 
 from __future__ import annotations
 
-import json
 import signal
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from pipeline.check.probing import (
     Verdict,
     verdict,
 )
+from pipeline.core import jsontext
 from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import BatchResult, JobResult
@@ -282,7 +282,7 @@ def _lines(ended: JobResult) -> list[dict[str, Any]]:
     lines = []
     for raw in ended.stdout.splitlines():
         try:
-            lines.append(json.loads(raw))
+            lines.append(jsontext.loads(raw))
         except ValueError:
             continue
     return lines

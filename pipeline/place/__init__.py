@@ -7,7 +7,6 @@ from the results, and a check that misses it says MISSING.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import ConfigDict
 
+from pipeline.core import jsontext
 from pipeline.core.errors import EvidenceError
 
 #: How the runner begins its words about a place that does not let a job start (`pipeline/probes/runner.c`).
@@ -61,7 +61,7 @@ class JobResult:
         objects = []
         for line in self.stdout.decode(errors="replace").splitlines():
             try:
-                value = json.loads(line)
+                value = jsontext.loads(line)
             except ValueError:
                 value = None
             if not isinstance(value, dict):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from pipeline.core import jsontext
 from pipeline.core.errors import UsageError
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 
@@ -82,7 +82,7 @@ def decode_results(
         if not raw.strip():
             continue
         try:
-            line = json.loads(raw)
+            line = jsontext.loads(raw)
             kind = line["kind"]
             if end is not None:
                 raise ValueError("a line after the end")

@@ -10,7 +10,6 @@ that was exchanged is refused.
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import re
 import shutil
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from pipeline.core import jsontext
 from pipeline.core.errors import MalformedInput
 from pipeline.scan import archives
 from pipeline.scan.archives import Limits, Member
@@ -76,7 +76,7 @@ class _Store:
         try:
             if path.stat().st_size > _MOST_JSON:
                 raise self.wrong(f"{path.name} is too large")
-            found = json.loads(path.read_bytes())
+            found = jsontext.loads(path.read_bytes())
         except (ValueError, RecursionError):
             raise self.wrong(f"{path.name} is not JSON") from None
         if not isinstance(found, dict | list):

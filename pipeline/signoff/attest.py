@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from pipeline.core import store
+from pipeline.core import jsontext, store
 from pipeline.core.errors import ExitCode, MalformedInput, UsageError
 from pipeline.core.outcome import Finding, Outcome, worst
 from pipeline.core.records import BuildManifest, FileRecord
@@ -228,7 +228,7 @@ def opened(line: bytes, key: PublicKey) -> Json:
 
     Raises ValueError saying what is wrong; a line that is not in canonical form is wrong too.
     """
-    envelope = json.loads(line)
+    envelope = jsontext.loads(line)
     if not isinstance(envelope, dict) or _canonical(envelope) != line:
         raise ValueError("not an envelope as it was written")
     if envelope.keys() != {"payload", "payloadType", "signatures"} or envelope["payloadType"] != PAYLOAD:
@@ -247,7 +247,7 @@ def opened(line: bytes, key: PublicKey) -> Json:
             key.verify(signature, _encoded(payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise ValueError("the signature does not fit: it was changed after signing") from None
-    statement = json.loads(payload)
+    statement = jsontext.loads(payload)
     if not isinstance(statement, dict) or statement.get("_type") != STATEMENT:
         raise ValueError("what was signed is not an in-toto statement")
     return statement

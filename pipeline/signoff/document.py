@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 from pydantic import ValidationError
 
-from pipeline.core import paths, store
+from pipeline.core import jsontext, paths, store
 from pipeline.core.errors import MalformedInput, UsageError
 from pipeline.signoff.evidence import regraded
 from pipeline.signoff.recheck import recheck
@@ -72,7 +72,7 @@ def parse(raw: bytes, name: str) -> Evidence:
     """As `read`, from bytes; ``name`` is what error messages call them."""
     again = "make it anew with `nox -s verify`"
     try:
-        data = json.loads(raw)
+        data = jsontext.loads(raw)
     except ValueError as e:
         raise MalformedInput(f"{name} is not JSON: {e}", hint=again) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
