@@ -8,7 +8,6 @@ and whole nodes of upstream. A profile all of whose releases are published has o
 from __future__ import annotations
 
 import re
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -20,11 +19,10 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from pipeline.core import paths
+from pipeline.core import paths, tomlfile
 from pipeline.core.arch import ARCHES, Arch, arch
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
@@ -333,13 +331,8 @@ Kind = TypeVar("Kind", bound=Outline)
 _LEVELS = {*(("source", 1, kind) for kind in KINDS), *(("release", 2, k) for k in ("built", "published"))}
 
 
-def _where(error: ValidationError, file: Path) -> str:
-    parts = []
-    for e in error.errors():
-        loc = [p for n, p in enumerate(e["loc"]) if (e["loc"][0], n, p) not in _LEVELS]
-        key = ".".join(str(p) for p in loc) or "(top level)"
-        parts.append(f"{file}: {key}: {e['msg']}")
-    return "\n".join(parts)
+def _in_the_file(location: tomlfile.Location) -> tomlfile.Location:
+    return tuple(p for n, p in enumerate(location) if (location[0], n, p) not in _LEVELS)
 
 
 def load_file(file: Path) -> Profile:
@@ -371,25 +364,14 @@ def _builds(data: dict[str, Any]) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise UsageError(
-            f"{file} does not exist", hint=f"name a file, or one of: {', '.join(available())}"
-        ) from None
-    except OSError as e:
-        raise UsageError(f"{file} cannot be read: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
+    if not file.exists():
+        raise UsageError(f"{file} does not exist", hint=f"name a file, or one of: {', '.join(available())}")
+    return tomlfile.read(file)
 
 
 def _valid(kind: type[Kind], data: dict[str, Any], file: Path) -> Kind:
-    try:
-        return kind.model_validate(data)
-    except ValidationError as e:
-        raise UsageError(
-            _where(e, file), hint="fix the keys named above; CONTRIBUTING.md has the schema"
-        ) from None
+    hint = "fix the keys named above; CONTRIBUTING.md has the schema"
+    return tomlfile.checked(kind, data, file, hint=hint, location=_in_the_file)
 
 
 def available() -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.build import checkout, distgit
 from pipeline.build.distgit import DistGit, TheirPatch
+from pipeline.cli.options import of_release
 from pipeline.core import store
 from pipeline.core.errors import HashMismatch, SourceUnreachable, UsageError
 from pipeline.core.records import PatchRecord
@@ -22,11 +23,11 @@ def kit(tmp_path: Path) -> DistGitKit:
 
 
 def test_a_release_is_named_by_the_option_or_beside_it() -> None:
-    assert checkout.parse("9.0.z=/a/b", ()) == ("9.0.z", "/a/b")
-    assert checkout.parse("https://x/y?a=b@c9s", ("9.1",)) == ("9.1", "https://x/y?a=b@c9s")
+    assert of_release("--distgit", "9.0.z=/a/b", ()) == ("9.0.z", "/a/b")
+    assert of_release("--distgit", "https://x/y?a=b@c9s", ("9.1",)) == ("9.1", "https://x/y?a=b@c9s")
     for releases in ((), ("9.0", "9.1")):
-        with pytest.raises(UsageError, match="which release") as failed:
-            checkout.parse("/a/b", releases)
+        with pytest.raises(UsageError, match="which release is it") as failed:
+            of_release("--distgit", "/a/b", releases)
         assert "--distgit RELEASE=" in failed.value.hint
 
 
@@ -195,7 +196,7 @@ def test_a_series_can_stop_half_way(made: DistGit) -> None:
     for wrong, how in (("a", "more than one"), ("c.patch", "no")):
         with pytest.raises(UsageError, match=f"applies {how} patch '{wrong}'") as failed:
             made.patches_up_to(wrong)
-        assert failed.value.hint == "it applies: b.patch, a.patch, ab.patch"
+        assert failed.value.hint == "it has: b.patch, a.patch, ab.patch"
 
 
 def test_the_sign_off_says_what_it_was_built_from(made: DistGit) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from pipeline.build import scratch
@@ -19,7 +17,8 @@ GIB = 1 << 30
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """64 GiB are free; the groups' files are below the directory returned."""
     monkeypatch.delenv("PIPELINE_SCRATCH", raising=False)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
+    (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemFree: 2 kB\nMemAvailable:  {64 << 20} kB\n")
+    monkeypatch.setattr(scratch, "_MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(scratch, "_CGROUPS", tmp_path)
     monkeypatch.setattr(scratch, "_OURS", tmp_path / "ours")
     return tmp_path

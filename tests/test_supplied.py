@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import supplied
+from pipeline.cli.options import of_release
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.core.store import file_sha256
@@ -38,15 +39,15 @@ def write(directory: Path, name: str, release: str = "7", machine: str = MACHINE
 
 
 def test_which_release_it_is() -> None:
-    assert supplied.parse("9.0=/a/b", ()) == ("9.0", Path("/a/b"))
-    assert supplied.parse("/a/b", ("9.1",)) == ("9.1", Path("/a/b"))
-    assert supplied.parse("9.0=~/b", ()) == ("9.0", Path.home() / "b"), "no shell expands it there"
-    with pytest.raises(UsageError, match="which directory is it"):
-        supplied.parse("9.0=", ())  # not the current directory
+    assert of_release("--rpms", "9.0=/a/b", ()) == ("9.0", "/a/b")
+    assert of_release("--rpms", "/a/b", ("9.1",)) == ("9.1", "/a/b")
+    assert of_release("--rpms", "9.0=/a=b", ()) == ("9.0", "/a=b")
+    with pytest.raises(UsageError, match="where is it"):
+        of_release("--rpms", "9.0=", ())  # not the current directory
     for releases in ((), ("9.0", "9.1")):
         with pytest.raises(UsageError, match="which release is it") as failed:
-            supplied.parse("/a/b", releases)
-        assert "--rpms RELEASE=DIR" in failed.value.hint
+            of_release("--rpms", "/a/b", releases)
+        assert "--rpms RELEASE=" in failed.value.hint
 
 
 def test_the_packages_of_one_build_become_a_release(tiny: Tiny, directory: Path) -> None:

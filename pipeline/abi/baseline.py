@@ -12,21 +12,20 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline import __version__
 from pipeline.abi import traits
 from pipeline.abi.files import elf_files
 from pipeline.abi.listing import Entry, Listing, listings, parse_entry, render
 from pipeline.abi.traits import Blocks, of_files
-from pipeline.core import paths
+from pipeline.core import paths, tomlfile
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Frozen, Target
 from pipeline.core.records import FileRecord
@@ -309,16 +308,8 @@ def load_target(target: Target) -> Baseline | None:
 
 
 def _read_provenance(file: Path) -> Provenance:
-    try:
-        return Provenance.model_validate(tomllib.loads(file.read_text()))
-    except OSError as e:
-        raise MalformedInput(f"{file}: {e.strerror}", hint=_REMEDY) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise MalformedInput(f"{file} is not TOML: {e}", hint=_REMEDY) from None
-    except ValidationError as e:
-        first = e.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise MalformedInput(f"{file}: {key}: {first['msg']}", hint=_REMEDY) from None
+    data = tomlfile.read(file, hint=_REMEDY, error=MalformedInput)
+    return tomlfile.checked(Provenance, data, file, hint=_REMEDY, error=MalformedInput)
 
 
 def _read_traits(file: Path) -> Blocks:

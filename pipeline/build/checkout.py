@@ -33,7 +33,7 @@ FORMS = (
 )
 #: Length in hexadecimal digits -> algorithm.
 ALGORITHMS = {40: "sha1", 64: "sha256", 128: "sha512"}
-_RELEASE = re.compile(r"^[0-9][0-9a-z.]*$")
+
 _REF = r"\w[\w./+-]*"
 _ENTRY = re.compile(r"^SHA512 \(([^()/]+)\) = ([0-9a-f]{128})$")
 _METADATA = re.compile(r"^([0-9a-f]+) [ *]?(?:SOURCES/)?([^\s/]+)$")
@@ -61,19 +61,6 @@ def digest_of(path: Path, wanted: str) -> str:
     """The digest of a file, by the algorithm of ``wanted`` (see `ALGORITHMS`)."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, ALGORITHMS[len(wanted)]).hexdigest()
-
-
-def parse(text: str, releases: Sequence[str]) -> tuple[str, str]:
-    """``RELEASE=WHERE``, or ``WHERE`` where exactly one ``--release`` says which; raises `UsageError`."""
-    release, equals, where = text.partition("=")
-    if equals and _RELEASE.match(release):
-        return release, where
-    if len(releases) == 1:
-        return releases[0], text
-    raise UsageError(
-        f"--distgit {text}: which release does it build?",
-        hint="write --distgit RELEASE=DIR-or-URL@REF, or add one --release",
-    )
 
 
 def fetch(where: str, lookaside: Sequence[Path] = ()) -> Checkout:

@@ -29,6 +29,7 @@ from pipeline.rpm import spec as specfile
 from pipeline.rpm.spec import Application
 from pipeline.source import FetchedSource
 from pipeline.source.branch import Branch
+from pipeline.source.patchfile import count_up_to
 
 #: patch(1)'s options for the commits of a branch, which fit as they are.
 _EXACT = ("-p1", "--fuzz=0", "-s")
@@ -66,17 +67,8 @@ class DistGit:
 
     def patches_up_to(self, up_to: str) -> tuple[TheirPatch, ...]:
         """The patches up to and with ``up_to`` (a file name or its beginning; "": all); `UsageError`."""
-        if not up_to:
-            return self.patches
         names = [p.record.file for p in self.patches]
-        exact = [n for n, name in enumerate(names) if name == up_to]
-        found = exact or [n for n, name in enumerate(names) if name.startswith(up_to)]
-        if len(found) != 1:
-            raise UsageError(
-                f"the dist-git's {SPEC} applies {'no' if not found else 'more than one'} patch {up_to!r}",
-                hint="it applies: " + (", ".join(names) or "none"),
-            )
-        return self.patches[: found[0] + 1]
+        return self.patches[: count_up_to(names, up_to or None, f"the dist-git's {SPEC}")]
 
     @property
     def record(self) -> SourceRecord:

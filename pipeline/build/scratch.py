@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
-
 from pipeline.core.errors import NoSpace, UsageError
 
 #: Bytes a build's tree and its install root may take (glibc 2.36 with debug information: 1.9 GB), and the
@@ -25,6 +23,7 @@ _GROUPS = (
 )
 _CGROUPS = Path("/sys/fs/cgroup")
 _OURS = Path("/proc/self/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 def _groups(hierarchy: str) -> list[Path]:
@@ -37,9 +36,15 @@ def _groups(hierarchy: str) -> list[Path]:
     return [top / directory for directory in (below, *below.parents)]
 
 
+def _available() -> int:
+    """MemAvailable of /proc/meminfo (proc(5)) in bytes: the kernel's estimate of what needs no swapping."""
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
+    return int(lines["MemAvailable"].split()[0]) << 10  # its kB are KiB
+
+
 def free_memory() -> int:
     """Bytes that can be had without swapping, within the limits of the control groups."""
-    free = psutil.virtual_memory().available
+    free = _available()
     for hierarchy, most, used in _GROUPS:
         for group in _groups(hierarchy):
             try:

@@ -16,20 +16,6 @@ from pipeline.rpm import package
 from pipeline.rpm.sysroot import extract
 
 
-def parse(text: str, releases: tuple[str, ...]) -> tuple[str, Path]:
-    """``RELEASE=DIR``, or ``DIR`` where exactly one ``--release`` says which; raises `UsageError`."""
-    release, equals, directory = text.partition("=")
-    if equals and not directory:
-        raise UsageError(f"--rpms {text}: which directory is it?", hint="write --rpms RELEASE=DIR")
-    if equals:
-        return release, Path(directory).expanduser()
-    if len(releases) == 1:
-        return releases[0], Path(text).expanduser()
-    raise UsageError(
-        f"--rpms {text}: which release is it?", hint="write --rpms RELEASE=DIR, or add one --release"
-    )
-
-
 def gather(
     profile: Profile, theirs: Sequence[tuple[str, Path]], machines: Sequence[Arch]
 ) -> dict[str, dict[str, Built]]:

@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from pipeline.build import described
 from pipeline.build.workplace import Workplace
-from pipeline.core import paths, store
+from pipeline.core import paths, store, tomlfile
 from pipeline.core.arch import Arch, host_arch
 from pipeline.core.errors import NoSpace, UsageError, WorldError, says_disk_full
 from pipeline.core.outcome import Frozen
@@ -58,13 +57,14 @@ class Program(Frozen):
         return self.source.endswith(".cc")
 
 
-def programs() -> list[Program]:
+class _Programs(Frozen):
+    program: tuple[Program, ...] = ()
+
+
+def programs() -> tuple[Program, ...]:
     """All programs; raises `UsageError` naming the entry that is wrong."""
     file = paths.PROBES / "programs.toml"
-    try:
-        listed = [Program.model_validate(p) for p in tomllib.loads(file.read_text()).get("program", [])]
-    except (tomllib.TOMLDecodeError, ValidationError) as e:
-        raise UsageError(f"{file}: {e}", hint="fix the file") from None
+    listed = tomlfile.checked(_Programs, tomlfile.read(file), file).program
     for program in listed:
         if not (paths.PROBES / program.source).is_file():
             raise UsageError(f"{file}: {program.name}: there is no {program.source}", hint="fix the file")

@@ -30,6 +30,9 @@ EMBEDDED = "bookworm"
 PLACES = ("container", "host", "vm", "qemu-user")
 
 
+_RELEASE = re.compile(r"^[0-9][0-9a-z.]*$")
+
+
 @dataclass(frozen=True)
 class Choice:
     """What the user chose. ``places`` and ``kernels`` are for `verify`; empty means the usual ones."""
@@ -90,7 +93,7 @@ class Choice:
                 "--lookaside is where --distgit looks for its tarball", hint="add --distgit, or leave it out"
             )
         theirs: dict[str, Checkout] = {}
-        for release, where in (checkout.parse(text, self.releases) for text in distgits):
+        for release, where in (of_release("--distgit", t, self.releases) for t in distgits):
             profile.get(release)
             if release in theirs:
                 raise UsageError(
@@ -99,6 +102,21 @@ class Choice:
             theirs[release] = checkout.fetch(where, lookaside)
         # with a dist-git that holds its tarball and is all that is built, the profile's source is not needed
         return Builder(profile, fetched if theirs else fetched(), self.build, theirs)
+
+
+def of_release(option: str, text: str, releases: tuple[str, ...]) -> tuple[str, str]:
+    """``RELEASE=WHERE``, or ``WHERE`` where exactly one ``--release`` says which; raises `UsageError`."""
+    release, equals, where = text.partition("=")
+    named = bool(equals and _RELEASE.match(release))
+    if text and not (named and not where):
+        if named:
+            return release, where
+        if len(releases) == 1:
+            return releases[0], text
+    missing = "where is it" if named else "which release is it"
+    raise UsageError(
+        f"{option} {text}: {missing}?", hint=f"write {option} RELEASE=WHERE, or add one --release"
+    )
 
 
 distgit_option = click.option(

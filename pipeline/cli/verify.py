@@ -16,7 +16,7 @@ from pipeline.build import rebuild as rebuilds
 from pipeline.build import supplied, workshop
 from pipeline.build.builder import build_all
 from pipeline.check import registry
-from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
+from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option, of_release
 from pipeline.core import outputs, paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import UsageError
@@ -70,7 +70,10 @@ def command(
     wanted = choice.targets(profile)
     sites = Sites(profile, choice.places, choice.kernels)
     sites.check([])
-    theirs = [supplied.parse(text, choice.releases) for text in rpm_dirs]
+    theirs = [
+        (release, Path(where).expanduser())
+        for release, where in (of_release("--rpms", text, choice.releases) for text in rpm_dirs)
+    ]
     report.withdraw(
         outdir
     )  # from here on whatever ends the run must leave no older report to be taken for its

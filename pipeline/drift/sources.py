@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.core import paths
+from pipeline.core import paths, tomlfile
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Frozen
@@ -125,19 +124,10 @@ class Sources(Frozen):
 
 def load(file: Path = DEFAULT) -> Sources:
     """Read a file of sources; raises `UsageError` naming file, key and what was expected."""
-    try:
-        data = tomllib.loads(file.read_text())
-    except OSError as e:
-        raise UsageError(f"{file} cannot be read: {e.strerror}", hint="name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
-    try:
-        found = Sources.model_validate(data)
-    except ValidationError as e:
-        lines = [f"{file}: {'.'.join(map(str, x['loc'])) or '(top level)'}: {x['msg']}" for x in e.errors()]
-        raise UsageError(
-            "\n".join(lines), hint="fix the keys named above; docs/drift.md has the schema"
-        ) from None
+    data = tomlfile.read(file)
+    found = tomlfile.checked(
+        Sources, data, file, hint="fix the keys named above; docs/drift.md has the schema"
+    )
     return found.model_copy(update={"source": tuple(_anchored(s, file) for s in found.source)})
 
 

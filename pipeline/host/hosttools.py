@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import tomllib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.core import paths
+from pipeline.core import paths, tomlfile
 from pipeline.core.errors import CommandFailed, ToolMissing, WorldError
 from pipeline.core.outcome import Frozen
 from pipeline.core.progress import step
@@ -91,7 +90,7 @@ INSTALLERS = (
 
 def tools(groups: Collection[str]) -> list[Tool]:
     """The tools of these groups, in the file's order."""
-    data = tomllib.loads((paths.PACKAGE / "hosttools.toml").read_text())
+    data = tomlfile.read(paths.PACKAGE / "hosttools.toml")
     return [t for t in map(Tool.model_validate, data["tool"]) if t.group in groups]
 
 

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.core import paths
+from pipeline.core import paths, tomlfile
 from pipeline.core.arch import Arch
 from pipeline.core.errors import UsageError
 from pipeline.profile import Profile
@@ -136,14 +135,9 @@ class Entry(_Model):
 
 def read(path: Path) -> Entry:
     """One entry; raises `UsageError` naming file and key."""
-    try:
-        data = tomllib.loads(path.read_text())
-        return Entry.model_validate({**data, "path": path})
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} is no entry: {e}", hint="correct the file") from None
-    except ValidationError as e:
-        wrong = "; ".join(f"{'.'.join(str(p) for p in x['loc']) or 'entry'}: {x['msg']}" for x in e.errors())
-        raise UsageError(f"{path}: {wrong}", hint="tests/known-bad/README.md has the form") from None
+    hint = "fix the file; tests/known-bad/README.md has the form"
+    data = tomlfile.read(path, hint=hint)
+    return tomlfile.checked(Entry, {**data, "path": path}, path, hint=hint)
 
 
 def load(directory: Path = DIRECTORY) -> list[Entry]:

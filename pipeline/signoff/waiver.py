@@ -7,15 +7,14 @@ cause's sha256 that the report prints. A check that turns red for another cause 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.core import store
+from pipeline.core import store, tomlfile
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Finding, Frozen, Outcome
 
@@ -80,16 +79,9 @@ def cause_of(finding: Finding) -> str:
 
 def load(file: Path) -> list[Waiver]:
     """Waivers from a TOML file; raises `UsageError` naming file, entry, key and what was expected."""
-    try:
-        data = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no waivers file {file}", hint="name one with `--waivers FILE`") from None
-    except OSError as e:
-        raise UsageError(
-            f"the waivers file {file} cannot be read: {e.strerror}", hint="name one with `--waivers FILE`"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{file} is not TOML: {e}", hint="fix the file and run it again") from None
+    if not file.exists():
+        raise UsageError(f"there is no waivers file {file}", hint="name one with `--waivers FILE`")
+    data = tomlfile.read(file)
     unknown = sorted(set(data) - {"waiver"})
     entries = data.get("waiver", [])
     if unknown or not isinstance(entries, list):
@@ -97,17 +89,7 @@ def load(file: Path) -> list[Waiver]:
             f"{file}: {unknown[0] if unknown else 'waiver'}: only [[waiver]] tables are expected",
             hint="CONTRIBUTING.md shows a waivers file",
         )
-    waivers = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            waivers.append(Waiver.model_validate(entry))
-        except ValidationError as e:
-            lines = [
-                f"{file}: waiver {number}: {'.'.join(str(p) for p in x['loc']) or 'entry'}: {x['msg']}"
-                for x in e.errors()
-            ]
-            raise UsageError("\n".join(lines), hint="fix the keys named above") from None
-    return waivers
+    return [tomlfile.checked(Waiver, e, f"{file}: waiver {n}") for n, e in enumerate(entries, 1)]
 
 
 def apply_waivers(

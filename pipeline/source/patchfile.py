@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -234,3 +235,21 @@ def blemishes(patch: Patch) -> list[str]:
                 f"(make it with `diff -U{CONTEXT}`)"
             )
     return found
+
+
+def count_up_to(names: Sequence[str], up_to: str | None, where: str) -> int:
+    """How many of the patches called ``names`` are applied up to and with ``up_to`` (None: all).
+
+    ``up_to`` is a file name, or its beginning. Raises `UsageError` if no patch or more than one has it;
+    ``where`` is what error messages call the list.
+    """
+    if up_to is None:
+        return len(names)
+    exact = [n for n, name in enumerate(names) if name == up_to]
+    found = exact or [n for n, name in enumerate(names) if name.startswith(up_to)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{where} has {'no' if not found else 'more than one'} patch {up_to!r}",
+            hint="it has: " + (", ".join(names) or "none"),
+        )
+    return found[0] + 1

@@ -18,7 +18,7 @@ from pipeline.core.records import PatchRecord
 from pipeline.core.run import Completed, run
 from pipeline.profile import Profile
 from pipeline.source import patchfile
-from pipeline.source.patchfile import Patch
+from pipeline.source.patchfile import Patch, count_up_to
 
 #: rejected lines of one hunk that are shown
 SHOWN = 40
@@ -47,20 +47,8 @@ class Series:
     patches: tuple[Patch, ...]
 
     def patches_up_to(self, up_to: str | None) -> tuple[Patch, ...]:
-        """The patches up to and with the one called ``up_to`` (its file name, or its beginning); None: all.
-
-        Raises `UsageError` if there is none or more than one of that name.
-        """
-        if up_to is None:
-            return self.patches
-        exact = [n for n, patch in enumerate(self.patches) if patch.file == up_to]
-        found = exact or [n for n, patch in enumerate(self.patches) if patch.file.startswith(up_to)]
-        if len(found) != 1:
-            raise UsageError(
-                f"{self.path.name} has {'no' if not found else 'more than one'} patch {up_to!r}",
-                hint="it has: " + (", ".join(p.file for p in self.patches) or "none"),
-            )
-        return self.patches[: found[0] + 1]
+        """The patches up to and with ``up_to`` (None: all), as `patchfile.count_up_to` finds it."""
+        return self.patches[: count_up_to([p.file for p in self.patches], up_to, self.path.name)]
 
     def apply(self, tree: Path, *, up_to: str | None = None) -> tuple[PatchRecord, ...]:
         """Apply the series to a pristine ``tree``; returns the patches' records.

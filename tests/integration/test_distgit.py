@@ -160,7 +160,7 @@ def test_its_series_takes_the_place_of_ours(
     part = half.build(tiny.target("1.0"))
     assert [p.file for p in part.manifest.patches] == [WITHDRAW, LEVEL0]
     assert part.manifest.key != manifest.key
-    with pytest.raises(UsageError, match="applies no patch 'glibc-rhel-never"):
+    with pytest.raises(UsageError, match="has no patch 'glibc-rhel-never"):
         builder(tiny, kit, "glibc-rhel-never.patch").inputs(tiny.target("1.0"))
 
 
@@ -235,13 +235,13 @@ def test_the_verb_takes_a_repository_and_the_tarball_from_the_source(tiny: Tiny,
     assert "glibc-2.36-1.t1_0" in done.stdout
     unknown = tiny.call("build", *given, "--up-to", "0009")
     assert unknown.returncode == ExitCode.WRONG_USE
-    assert f"it applies: {WITHDRAW}, {LEVEL0}, {FIRST}" in unknown.stderr
+    assert f"it has: {WITHDRAW}, {LEVEL0}, {FIRST}" in unknown.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--distgit", "D"], "which release does it build?"),
+        (["--distgit", "D"], "which release is it?"),
         (["--distgit", "7.7=D"], "has no release '7.7'"),
         (["--distgit", "1.0=D", "--distgit", "1.0=D"], "two --distgit for release 1.0"),
         (["--distgit", "1.0=/nowhere"], "no such directory"),
