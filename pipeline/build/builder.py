@@ -19,7 +19,7 @@ from pipeline.build.rpmbuild import Ingredients
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch, arch, host_arch
-from pipeline.core.errors import CommandFailed, EvidenceError, UsageError, reason
+from pipeline.core.errors import CommandFailed, EvidenceError, PrepFailed, UsageError, reason
 from pipeline.core.lanes import Piece, lane_event, side_by_side
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
@@ -317,8 +317,8 @@ class Builder:
                 in_memory=not (theirs and theirs.own) and scratch.in_memory(),
                 conditions=conditions,
             )
-        except CommandFailed as e:
-            if theirs and "(%prep)" in e.tail:  # most likely a patch: say which hunk, as rpmbuild does not
+        except PrepFailed:
+            if theirs:  # most likely a patch: say which hunk, as rpmbuild does not
                 theirs.apply(into / "tree", up_to=self.options.up_to)
             raise
         rpms, srpm = rpmbuild.collect(top, into / "RPMS")

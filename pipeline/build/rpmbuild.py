@@ -14,7 +14,7 @@ from pipeline.build.conditions import SHIM, Conditions
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
 from pipeline.core.arch import Arch
-from pipeline.core.errors import CommandFailed, NoSpace
+from pipeline.core.errors import CommandFailed, NoSpace, PrepFailed
 from pipeline.core.store import file_sha256
 from pipeline.profile import Profile, Release
 from pipeline.rpm import SOURCE_DATE_EPOCH
@@ -172,7 +172,12 @@ def rpmbuild(
     remedy = f"the first error is in {log}"
     shown = show(at)
 
+    section = ""
+
     def line(text: str) -> None:
+        nonlocal section
+        if text.startswith(EXECUTING):
+            section = text.removeprefix(EXECUTING).partition(")")[0].lstrip("(")
         heard(text)
         shown(text)
 
@@ -188,6 +193,10 @@ def rpmbuild(
         )  # fmt: skip
     except NoSpace as e:
         raise scratch.too_small(e) if tmpfs else e from None
+    except CommandFailed as e:
+        if section != "%prep":
+            raise
+        raise PrepFailed(e.message, hint=e.hint, returncode=e.returncode, log=e.log, tail=e.tail) from None
     return _ccache_counts(stats)
 
 

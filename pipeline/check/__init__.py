@@ -20,7 +20,7 @@ from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import Built
 from pipeline.place import BatchResult, Job
-from pipeline.profile import Profile
+from pipeline.profile import Profile, Step
 
 #: The tunable's three states, each a case of every check that runs a program. None: not set.
 TUNABLE_STATES: tuple[int | None, ...] = (None, 0, 1)
@@ -88,6 +88,18 @@ class Bench:
             words = f"does not compile or link against the packages of {fault.release}: {fault.words}"
             return Outcome.FAIL, f"{fault.program} {words}"
         return None
+
+    def steps(self, check: str, *, both: bool = True) -> list[tuple[Step, Question]]:
+        """The profile's steps with built releases (not ``both``: the later one), with a check's question."""
+        return [
+            (step, Question(check=check, target=self.target(f"{step.before} -> {step.after}")))
+            for step in self.profile.step
+            if step.after in self.built and (not both or step.before in self.built)
+        ]
+
+    def lacks(self, program: str) -> bool:
+        """Whether the workshop made no such program (a name, or a path at a place): there was no libc.a."""
+        return not (self.programs / program.rpartition("/")[2]).exists()
 
     def target(self, release: str) -> Target:
         return Target(profile=self.profile.name, release=release, arch=self.arch.name)

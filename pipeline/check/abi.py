@@ -83,20 +83,13 @@ class Steps(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
-        return [
-            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
-            for step in bench.profile.step
-            if step.after in bench.built
-        ]
-
     def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in self._steps(bench)]
+        return [question for _, question in bench.steps(self.name, both=False)]
 
     def run(self, bench: Bench) -> list[Finding]:
         return [
             answered(question, "two releases that can be compared", partial(self._ask, bench, step))
-            for step, question in self._steps(bench)
+            for step, question in bench.steps(self.name, both=False)
         ]
 
     def _ask(self, bench: Bench, step: Step) -> Answer:
@@ -110,14 +103,13 @@ class Steps(StaticCheck):
                 words,
                 f"{target} has neither a baseline nor a build; {remedy(target)}",
             )
-        base, what = before
         after = built_listings(bench, step.after)
-        seen = delta(base, after)
+        seen = delta(before.listings, after)
         return Answer(
             Outcome.PASS if seen == expected else Outcome.FAIL,
-            f"against {what}:\n{words}",
+            f"against {before.words}:\n{words}",
             _unexpected(seen, expected),
-            (baseline_path(bench.target(step.before)),) if "baseline of" in what else (),
+            before.evidence,
             {**counts(after), **_measures(seen)},
         )
 

@@ -113,13 +113,27 @@ def committed(bench: Bench, release: str) -> Baseline | None:
     return baseline.load_target(bench.target(release))
 
 
-def reference(bench: Bench, release: str) -> tuple[Mapping[str, Listing], str] | None:
-    """What a later release is compared with, and what that is: the baseline, else the build, else None."""
+@dataclass(frozen=True)
+class Reference:
+    """What a later release is compared with: its listings, what they are in words, where they are committed.
+
+    ``evidence`` is empty if they are those of a build.
+    """
+
+    listings: Mapping[str, Listing]
+    words: str
+    evidence: tuple[str, ...] = ()
+
+
+def reference(bench: Bench, release: str) -> Reference | None:
+    """The baseline of a release, else its build, else None. Raises `MalformedInput`, `EvidenceError`."""
     found = committed(bench, release)
     if found is not None:
-        return found.listings, f"the baseline of {release}"
+        path = baseline_path(bench.target(release))
+        return Reference(found.listings, f"the baseline of {release}", (path,))
     if release in bench.built:
-        return built_listings(bench, release), f"the built {release}, for which no baseline is committed"
+        words = f"the built {release}, for which no baseline is committed"
+        return Reference(built_listings(bench, release), words)
     return None
 
 

@@ -60,7 +60,7 @@ class WholeNodes(StaticCheck):
             return Answer(
                 Outcome.MISSING, words, f"{target} has neither a baseline nor a build; {remedy(target)}"
             )
-        base, what = before
+        base, what = before.listings, before.words
         found = built_listings(bench, release)
         gained = gained_nodes(base, found)
         wrong: list[str] = []

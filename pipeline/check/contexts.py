@@ -22,6 +22,7 @@ from pipeline.check.probing import (
     ProbeCheck,
     Unanswered,
     Verdict,
+    need_static,
     told,
     verdict,
 )
@@ -104,7 +105,7 @@ class Looks(ProbeCheck):
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
         assert isinstance(case, OfKind)
-        if ended := self._ended(case, answers):
+        if ended := self._ended(bench, case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
         *lines, ends = answers.lines(case.job(self.name))
         if "context" in ends:
@@ -142,14 +143,13 @@ class Looks(ProbeCheck):
     def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
 
-    def _ended(self, case: OfKind, answers: Answers) -> str:
+    def _ended(self, bench: Bench, case: OfKind, answers: Answers) -> str:
         """How the program ended, if it crashed or gave up: that is the release's fault, not the probe's."""
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
-        absent = f"{self.file(case)}: No such file or directory".encode()  # it needs no loader
-        if result.status == NOT_STARTED and absent in result.stderr and case.kind == "static":
-            raise Unanswered(Outcome.MISSING, f"{case.release.name} has no libc.a to link with")
+        if result.status == NOT_STARTED and case.kind.startswith("static"):
+            need_static(bench, case.release.name, self.file(case))
         words = result.stderr.decode(errors="replace").strip()[-200:]
         last = result.stdout.decode(errors="replace").splitlines()[-1:] or ["(none)"]
         said = f": {words}" if words else ""

@@ -123,20 +123,13 @@ class Delta(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
-        return [
-            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
-            for step in bench.profile.step
-            if step.before in bench.built and step.after in bench.built
-        ]
-
     def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in self._steps(bench)]
+        return [question for _, question in bench.steps(self.name)]
 
     def run(self, bench: Bench) -> list[Finding]:
         return [
             answered(question, "headers that compile", partial(self._ask, bench, step))
-            for step, question in self._steps(bench)
+            for step, question in bench.steps(self.name)
         ]
 
     def _ask(self, bench: Bench, step: Step) -> Answer:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck
-from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
+from pipeline.check.probing import (
+    PROBES,
+    Answers,
+    Case,
+    ProbeCheck,
+    Unanswered,
+    Verdict,
+    need_static,
+    verdict,
+)
 from pipeline.core.declaration import Declaration, Need, Scope
 from pipeline.core.outcome import Outcome
 from pipeline.place import PlaceFacts
@@ -52,10 +61,8 @@ class _EachKind(ProbeCheck):
         """What the program printed; raises `Unanswered`, also if there was nothing to link it with."""
         name = self.argv(bench, case)[-1].rpartition("/")[2]
         assert isinstance(case, MadeWith)
-        if case.kind.startswith("static") and not (bench.programs / name).exists():
-            raise Unanswered(
-                Outcome.MISSING, f"{case.release.name} has no libc.a to link with (package glibc-static)"
-            )
+        if case.kind.startswith("static"):
+            need_static(bench, case.release.name, name)
         result = answers.batch.results.get(case.job(self.name))
         if result is not None and not result.error and not result.timed_out and result.status != 0:
             words = result.stderr.decode(errors="replace").strip()[-300:]

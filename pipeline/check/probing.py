@@ -43,6 +43,12 @@ class Unanswered(Exception):
         self.why = why
 
 
+def need_static(bench: Bench, release: str, program: str) -> None:
+    """Raise `Unanswered` if a static program was not made, for the release has no libc.a."""
+    if bench.lacks(program):
+        raise Unanswered(Outcome.MISSING, f"{release} has no libc.a to link with (package glibc-static)")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a check says of one case."""

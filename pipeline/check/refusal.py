@@ -25,6 +25,7 @@ from pipeline.check.probing import (
     ProbeCheck,
     Unanswered,
     Verdict,
+    need_static,
     verdict,
 )
 from pipeline.core import jsontext
@@ -129,7 +130,7 @@ class RefusalCheck(ProbeCheck):
         for command, end in zip(commands, ends, strict=True):
             ended = _ended(command.label, end)
             try:
-                _was_started(command, case, ended)
+                _was_started(bench, command, case, ended)
                 found = self.faults(bench, case, command, ended)
             except Unanswered as e:
                 if e.outcome is not Outcome.MISSING:
@@ -264,14 +265,12 @@ def _words(ended: JobResult) -> str:
     return f"{ended.ending()}: {words}" if words else ended.ending()
 
 
-def _was_started(command: Command, case: Refused, ended: JobResult) -> None:
+def _was_started(bench: Bench, command: Command, case: Refused, ended: JobResult) -> None:
     """Raise `Unanswered` if the program could not be tried."""
     words = ended.stderr.decode(errors="replace").strip()
     if ended.status == 127 and words == f"rseq-refuse: {command.argv[0]}: {ABSENT}":
-        if command.linked.startswith("static"):  # it needs no loader, so the file itself is not there
-            raise Unanswered(
-                Outcome.MISSING, f"{case.release.name} has no libc.a to link with (package glibc-static)"
-            )
+        if command.linked.startswith("static"):
+            need_static(bench, case.release.name, command.program)
         raise Unanswered(Outcome.ERROR, f"{command.argv[0]} or its loader is not there")
     if ended.status == CANNOT:
         raise Unanswered(Outcome.MISSING, f"the place permits no filter: {words}")

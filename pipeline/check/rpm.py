@@ -121,19 +121,12 @@ class Provides(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def _steps(self, bench: Bench) -> list[tuple[Step, Question]]:
-        return [
-            (step, Question(check=self.name, target=bench.target(f"{step.before} -> {step.after}")))
-            for step in bench.profile.step
-            if step.before in bench.built and step.after in bench.built
-        ]
-
     def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in self._steps(bench)]
+        return [question for _, question in bench.steps(self.name)]
 
     def run(self, bench: Bench) -> list[Finding]:
         of = cache(lambda release: provides(bench.built[release]))
-        return [self._judge(bench, step, question, of) for step, question in self._steps(bench)]
+        return [self._judge(bench, step, question, of) for step, question in bench.steps(self.name)]
 
     def _judge(
         self, bench: Bench, step: Step, question: Question, of: Callable[[str], Counter[str]]

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.check import Bench
-from pipeline.check.probing import PROBES, Answers, Case, OfKind, Unanswered, Verdict
+from pipeline.check.probing import (
+    PROBES,
+    Answers,
+    Case,
+    OfKind,
+    Verdict,
+    need_static,
+)
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need
-from pipeline.core.outcome import Outcome
 
 #: Ways of linking, as the gcc option without its dash.
 KINDS = ("static", "static-pie")
@@ -58,11 +64,8 @@ class RseqStatic(RseqRegistered):
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
         assert isinstance(case, Linked)
         result = answers.batch.results.get(case.job(self.name))
-        absent = f"{case.program}: No such file or directory".encode()  # a static program needs no loader
-        if result is not None and result.status == NOT_STARTED and absent in result.stderr:
-            raise Unanswered(
-                Outcome.MISSING, f"{case.release.name} has no libc.a to link with (package glibc-static)"
-            )
+        if result is not None and result.status == NOT_STARTED:
+            need_static(bench, case.release.name, case.program)
         return super().verdict(bench, case, answers)
 
 

@@ -112,8 +112,8 @@ def apply_each(
             continue
         fetched = source.fetch(profile, override or None)
         for release in releases or tuple(profile.releases):
-            done = apply_one(profile, release, fetched, up_to or None)
-            failed |= any(row[3].startswith("does not apply") for row in done)
+            done, applies = apply_one(profile, release, fetched, up_to or None)
+            failed |= not applies
             rows += done
         if options is not None and not failed:
             found = build_each(Builder(profile, fetched, options), releases, machines, up_to)
@@ -157,8 +157,10 @@ def _row(profile: str, machine: str, step: Step) -> BuiltRow:
     return f"{profile}/{step.release}/{machine}", step.patch, builds + same, new
 
 
-def apply_one(profile: Profile, release: str, fetched: source.FetchedSource, up_to: str | None) -> list[Row]:
-    """A row for each patch of a release; it ends with the first that does not apply, which is explained."""
+def apply_one(
+    profile: Profile, release: str, fetched: source.FetchedSource, up_to: str | None
+) -> tuple[list[Row], bool]:
+    """A row for each patch of a release, and whether all apply; the first that does not ends it."""
     chosen = series.load(profile.name, release)
     where = f"{profile.name}/{release}"
     rows: list[Row] = []
@@ -170,11 +172,11 @@ def apply_one(profile: Profile, release: str, fetched: source.FetchedSource, up_
                 applied = series.apply_patch(patch, tree)
             except UsageError as e:
                 warn(e.message)
-                return [*rows, (where, patch.file, patch.subject, "does not apply")]
+                return [*rows, (where, patch.file, patch.subject, "does not apply")], False
             for note in applied.notes:
                 warn(note)
             how = "with an offset" if applied.notes else "exactly"
             if applied.present:
                 how = f"is there already: {applied.present}"
             rows.append((where, patch.file, patch.subject, how))
-    return rows or [(where, "(none)", "", "the source as it is")]
+    return rows or [(where, "(none)", "", "the source as it is")], True

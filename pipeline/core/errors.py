@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+from collections.abc import Sequence
 from enum import IntEnum
 
 #: How programs say ENOSPC and EDQUOT in the C locale; Go's, as podman, say it in small letters.
@@ -117,6 +118,18 @@ class CommandFailed(WorldError):
         self.returncode = returncode
         self.log = log
         self.tail = tail
+
+
+class PrepFailed(CommandFailed):
+    """rpmbuild failed in %prep, where sources are unpacked and patches applied."""
+
+
+class NoMirror(SourceUnreachable):
+    """No address gave a file; ``troubles`` says of each what was wrong."""
+
+    def __init__(self, message: str, *, hint: str = "", troubles: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.troubles = tuple(troubles)
 
 
 def reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from urllib.parse import quote, urljoin, urlsplit
 from xml.etree import ElementTree
 
-from pipeline.core.errors import HashMismatch, MalformedInput, PipelineError, SourceUnreachable
+from pipeline.core.errors import HashMismatch, MalformedInput, NoMirror, PipelineError, SourceUnreachable
 from pipeline.core.progress import warn
 from pipeline.drift.errors import NothingThere
 from pipeline.drift.sources import DnfSource
@@ -112,7 +112,7 @@ class Repository:
                 troubles.append(e)
                 if base is not bases[-1]:
                     warn(f"{self.source.name}: {e.message}; trying the next mirror")
-        said = "; ".join(_plain(e.message) for e in troubles)
+        said = "; ".join(_of_one_mirror(e) for e in troubles)
         worst = next((e for e in troubles if not isinstance(e, SourceUnreachable)), None)
         kind = type(worst) if worst else SourceUnreachable
         raise kind(f"{self.source.name} ({self.arch}): no mirror gave what was asked for: {said}", hint=_HINT)
@@ -221,9 +221,9 @@ class Repository:
         yield Offered(name.text or "", evr, href, _sum(element, f"{what}: package {name.text}"))
 
 
-def _plain(message: str) -> str:
-    """A message of `download`, whose list of one mirror needs no heading."""
-    return " ".join(message.removeprefix("no mirror gave the file:").split())
+def _of_one_mirror(error: PipelineError) -> str:
+    """What is wrong with one mirror, in one line; `download`'s list of one needs no heading."""
+    return "; ".join(error.troubles) if isinstance(error, NoMirror) else " ".join(error.message.split())
 
 
 class _Bounded:

@@ -170,19 +170,19 @@ def _hash(header: Header, tag: int, default: int, what: str) -> str:
     return HASHES[number]
 
 
-def _parse(file: BufferedReader, path: Path) -> tuple[Rpm, Header, Header]:
-    lead = exactly(file, LEAD.size, f"{path}: lead")
+def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, Header, Header]:
+    lead = exactly(file, LEAD.size, f"{where}: lead")
     if not lead.startswith(LEAD_MAGIC):
-        raise MalformedInput(f"{path} is not an RPM package", hint="name RPM files (*.rpm)")
-    signature = read_header(file, f"{path}: signature header")
-    exactly(file, -len(signature.raw) % 8, f"{path}: signature header")
-    main = read_header(file, f"{path}: header")
+        raise MalformedInput(f"{where} is not an RPM package", hint="name RPM files (*.rpm)")
+    signature = read_header(file, f"{where}: signature header")
+    exactly(file, -len(signature.raw) % 8, f"{where}: signature header")
+    main = read_header(file, f"{where}: header")
     offset = file.tell()
     form = main.string(PAYLOADFORMAT, "cpio")
     if form != "cpio":
-        raise MalformedInput(f"{path}: payload format {form!r} is not known (cpio is)", hint=REMEDY)
+        raise MalformedInput(f"{where}: payload format {form!r} is not known (cpio is)", hint=REMEDY)
     payload_digests = main.strings(PAYLOADDIGEST)
-    payload_hash = _hash(main, PAYLOADDIGESTALGO, 8, f"{path}: payload")
+    payload_hash = _hash(main, PAYLOADDIGESTALGO, 8, f"{where}: payload")
     stated = signature.number(SIG_LONGSIZE) or signature.number(SIG_SIZE)
     rpm = Rpm(
         path=path,
@@ -205,7 +205,7 @@ def _parse(file: BufferedReader, path: Path) -> tuple[Rpm, Header, Header]:
         payload_digest=payload_digests[0] if payload_digests else "",
         payload_hash=payload_hash,
         payload_digest_alt=main.string(PAYLOADDIGESTALT, ""),
-        file_hash=_hash(main, FILEDIGESTALGO, 1, f"{path}: file"),
+        file_hash=_hash(main, FILEDIGESTALGO, 1, f"{where}: file"),
         payload_offset=offset,
         size=offset - len(main.raw) + stated if stated else 0,
     )
@@ -218,45 +218,47 @@ def read(path: Path) -> Rpm:
     Raises `MalformedInput` (no RPM, cut off, nonsense in the headers) or `EvidenceError` (not readable).
     """
     with _opened(path) as file:
-        return _parse(file, path)[0]
+        return _parse(file, path, str(path))[0]
 
 
 def fields(path: Path) -> dict[int, tuple[int, int, bytes]]:
     """Every field of a package's header by tag: its type, its count and its bytes. Raises as `read`."""
     with _opened(path) as file:
-        return _parse(file, path)[2].fields()
+        return _parse(file, path, str(path))[2].fields()
 
 
-def verify(path: Path) -> Rpm:
+def verify(path: Path, name: str = "") -> Rpm:
     """The metadata of a package whose header and payload have the digests it carries.
 
     This finds damage and change, not forgery: whoever writes a package can write its digests. Raises
     `MalformedInput` naming the file and what differs; a package without sha256 digests (before rpm 4.14)
-    cannot be verified and is refused likewise.
+    cannot be verified and is refused likewise. ``name`` is what errors call it, if not by its path.
     """
+    where = name or str(path)
     with _opened(path) as file:
-        rpm, _, main = _parse(file, path)
+        rpm, _, main = _parse(file, path, where)
         actual = path.stat().st_size
         if rpm.size and actual != rpm.size:
             raise MalformedInput(
-                f"{path} is {actual} bytes long, and states {rpm.size}: "
+                f"{where} is {actual} bytes long, and states {rpm.size}: "
                 + ("cut off" if actual < rpm.size else "something was added"),
                 hint=REMEDY,
             )
         if not rpm.header_sha256 or not rpm.payload_digest:
             missing = "header" if not rpm.header_sha256 else "payload"
-            raise MalformedInput(f"{path} carries no sha256 digest of its {missing}", hint=REMEDY)
+            raise MalformedInput(f"{where} carries no sha256 digest of its {missing}", hint=REMEDY)
         header = hashlib.sha256(main.raw).hexdigest()
         if header != rpm.header_sha256:
             raise MalformedInput(
-                f"{path}: header has sha256 {header}, the signature header says {rpm.header_sha256}: altered",
+                f"{where}: header has sha256 {header}, the signature header says {rpm.header_sha256}: "
+                "altered",
                 hint=REMEDY,
             )
         file.seek(rpm.payload_offset)
         payload = hashlib.file_digest(file, rpm.payload_hash).hexdigest()
         if payload != rpm.payload_digest:
             raise MalformedInput(
-                f"{path}: payload has {rpm.payload_hash} {payload}, the header says {rpm.payload_digest}: "
+                f"{where}: payload has {rpm.payload_hash} {payload}, the header says {rpm.payload_digest}: "
                 "cut off or altered",
                 hint=REMEDY,
             )
@@ -264,17 +266,19 @@ def verify(path: Path) -> Rpm:
 
 
 @contextmanager
-def payload(path: Path) -> Iterator[Iterator[Member]]:
+def payload(path: Path, name: str = "") -> Iterator[Iterator[Member]]:
     """The members of a package's archive in order, each readable until the next one is asked for.
 
-    ``with payload(p) as members: for m in members: m.read()``. Raises `MalformedInput`.
+    ``with payload(p) as members: for m in members: m.read()``. Raises `MalformedInput`; ``name`` is what
+    errors call the package, if not by its path.
     """
+    where = name or str(path)
     with _opened(path) as file:
-        rpm = _parse(file, path)[0]
+        rpm = _parse(file, path, where)[0]
         file.seek(rpm.payload_offset)
-        with rpmpayload.decompressed(file, rpm.compressor, str(path)) as stream:
+        with rpmpayload.decompressed(file, rpm.compressor, where) as stream:
             listed = [Listed(f.path, f.mode, f.size, f.inode) for f in rpm.files]
-            yield rpmpayload.members(stream, str(path), listed)
+            yield rpmpayload.members(stream, where, listed)
 
 
 def extract(path: Path, destination: Path) -> None:

@@ -285,8 +285,8 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                 copy.write(chunk)
             copy.flush()
         try:
-            package.verify(path)
-            with package.payload(path) as found:
+            package.verify(path, meter.where)
+            with package.payload(path, meter.where) as found:
                 for member in found:
                     meter.member(member.name, member.size)
                     meter.add(member.size)
@@ -296,8 +296,7 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                     elif member.size and stat.S_ISLNK(member.mode):
                         yield Member(name, b"", member.read().decode(errors="replace"))
         except EvidenceError as e:
-            message = e.message.replace(str(path), meter.where)
-            raise MalformedInput(message, hint=_REMEDY) from None
+            raise MalformedInput(e.message, hint=_REMEDY) from None
 
 
 def _deb(file: BinaryIO, meter: _Meter) -> Iterator[Member]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from pipeline.core.errors import HashMismatch, SourceUnreachable
+from pipeline.core.errors import HashMismatch, NoMirror
 from pipeline.core.progress import Step, step, warn
 from pipeline.core.store import file_sha256
 from pipeline.source import cache
@@ -83,7 +83,8 @@ def download(
                 warn(f"{troubles[-1]}; trying the next mirror")
         if wrong is not None:
             raise HashMismatch("; ".join(troubles), hint=wrong.hint)
-        raise SourceUnreachable("no mirror gave the file:\n  " + "\n  ".join(troubles), hint=hint)
+        message = "no mirror gave the file:\n  " + "\n  ".join(troubles)
+        raise NoMirror(message, hint=hint, troubles=troubles)
 
 
 def _from_one(url: str, part: Path, size: int, current: Step) -> None:

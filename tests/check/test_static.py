@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.check.static import KINDS, RseqStatic
@@ -90,16 +92,17 @@ def test_symbols_nobody_promised_must_tell_the_truth() -> None:
     assert one(case, half).outcome is Outcome.FAIL
 
 
-def test_a_release_without_libc_a_is_missing_and_another_failure_to_start_is_not() -> None:
+def test_a_release_without_libc_a_is_missing_and_another_failure_to_start_is_not(tmp_path: Path) -> None:
     case = "12.1/static, tunable unset"
 
     def started(words: bytes) -> Finding:
         result = said(f"rseq.static/{case}", status=127, stderr=b"rseq-tracer: " + words)
-        answer = judge(RseqStatic(), bench(), batch(result))[case]
+        answer = judge(RseqStatic(), bench(programs=tmp_path), batch(result))[case]
         assert isinstance(answer, Finding)
         return answer
 
     missing = started(b"/probes/rseq-static-12.1: No such file or directory\n")
     assert missing.outcome is Outcome.MISSING
     assert "glibc-static" in missing.seen
+    (tmp_path / "rseq-static-12.1").touch()
     assert started(b"/probes/rseq-static-12.1: Exec format error\n").outcome is Outcome.ERROR

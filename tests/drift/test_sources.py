@@ -70,5 +70,5 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, says: str) -
 def test_two_of_one_name_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two sources are called 'x'"):
         load(tmp_path, GOOD + GOOD.replace("schema = 1\n", ""))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="does not exist"):
         sources.load(tmp_path / "none.toml")
