@@ -160,7 +160,7 @@ def tests(session: nox.Session) -> None:
 #: What no change may break, in less than a minute: rooms, declarations, documents, commands, profiles.
 QUICK = (
     "tests/test_rooms.py",
-    "tests/check/test_declarations.py",
+    "tests/check/test_declarations.py::test_documents_are_made_from_the_declarations",
     "tests/test_docs.py",
     "tests/test_profile.py",
 )

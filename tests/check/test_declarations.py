@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,49 @@ def test_only_what_a_check_needs_may_be_declined(
     check = Declaration(name="a.b", question="Is it?", needs=needs)
     assert may_decline(place("p", "aarch64", "6.1", emulation), check) is declines
     assert not may_decline(place("p", "aarch64", "6.1", emulation), None)
+
+
+AGREED = [
+    line.split(" | ")
+    for line in Path(__file__).with_name("declared.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+
+
+def facts(check: Declaration) -> list[str]:
+    """The facts of a check in the form of ``declared.txt``."""
+    return [
+        check.name, ", ".join(check.needs) or "-", check.scope.name.lower(),
+        "grade" if check.release_grade else "no grade", check.only_at or "-", check.when or "-",
+    ]  # fmt: skip
+
+
+def test_the_declared_facts_are_the_agreed_ones() -> None:
+    """Documents are made from the declarations; a fact changed by mistake would only be documented."""
+    assert [facts(check) for check in registry.declarations()] == AGREED, "see tests/check/declared.txt"
+
+
+def mutants(check: Declaration) -> Iterator[tuple[str, Declaration]]:
+    """The declaration with one fact of it changed, and which."""
+    for need in Need:
+        yield f"needs {need}", check.model_copy(update={"needs": tuple({*check.needs} ^ {need})})
+    for scope in set(Scope) - {check.scope}:
+        yield f"scope {scope}", check.model_copy(update={"scope": scope})
+    yield "release_grade", check.model_copy(update={"release_grade": not check.release_grade})
+    yield "only_at", check.model_copy(update={"only_at": "" if check.only_at else "vm"})
+    yield "when", check.model_copy(update={"when": "" if check.when else "asked"})
+    yield "name", check.model_copy(update={"name": f"{check.name}x"})
+
+
+@pytest.mark.parametrize("number", range(len(AGREED)), ids=[row[0] for row in AGREED])
+def test_a_mutant_of_any_fact_is_killed(number: int) -> None:
+    """By the agreed table; a title (which is prose, and not in it) by the committed documents."""
+    check = registry.declarations()[number]
+    assert [fact for fact, mutant in mutants(check) if facts(mutant) == AGREED[number]] == []
+    declared = list(registry.declarations())
+    declared[number] = check.model_copy(update={"question": f"Not {check.question}"})
+    assert document.page(declared) != document.PAGE.read_text()
+    assert document.readme(document.README.read_text(), declared) != document.README.read_text()
 
 
 @pytest.mark.parametrize("check", registry.declarations(), ids=lambda d: d.name)

@@ -24,7 +24,7 @@ def _hook(tree: Path, name: str) -> subprocess.CompletedProcess[str]:
     }
     return subprocess.run(
         [sys.executable, "-m", "pre_commit", "run", "--all-files", "--verbose", name],
-        cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=400,
+        cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
 
 
@@ -44,11 +44,12 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.mark.timeout(1200)
 def test_a_commit_is_checked(tree: Path) -> None:
-    for name in ("lint", "quick"):
-        done = _hook(tree, name)
-        assert done.returncode == 0, done.stdout
-        assert "Passed" in done.stdout
+    """In the order of the costs: what is right passes, what is wrong is named."""
+    done = _hook(tree, "lint")
+    assert done.returncode == 0, done.stdout
+    assert "Passed" in done.stdout
     module = tree / "pipeline" / "core" / "arch.py"
     module.write_text(f"from pipeline.cli import options\n{module.read_text()}")
     for name, wrong in (("lint", "F401"), ("quick", "core/arch.py imports pipeline.cli")):
