@@ -58,22 +58,34 @@ class _Model(BaseModel):
 class AptSource(_Model):
     """A file of a source package of a Debian suite; apt verifies the archive's signature."""
 
+    #: the file comes through apt
     kind: Literal["apt"]
+    #: the Debian suite, as apt names it
     suite: str
+    #: name of the source package
     package: str
+    #: the source package's file that is used
     file: str
+    #: of that file
     sha256: Sha256
+    #: the directory that the archive unpacks to
     topdir: str
 
 
 class TarballSource(_Model):
     """A tarball at any of several addresses."""
 
+    #: the file comes from an address
     kind: Literal["tarball"]
+    #: addresses, tried in order
     urls: Annotated[list[str], Field(min_length=1)]
+    #: name of the file
     file: str
+    #: of that file
     sha256: Sha256
+    #: bytes of that file
     size: Annotated[int, Field(gt=0)]
+    #: the directory that the archive unpacks to
     topdir: str
 
 
@@ -84,8 +96,11 @@ Source = Annotated[AptSource | TarballSource, Field(discriminator="kind")]
 class Image(_Model):
     """How the build image's base is had: ``mmdebstrap`` (suite) or ``registry`` (pinned reference)."""
 
+    #: how the base is made: by mmdebstrap, or pulled
     base: Literal["mmdebstrap", "registry"]
+    #: mmdebstrap: the Debian suite
     suite: str = ""
+    #: registry: the image, pinned by digest
     reference: str = ""
     #: directory below containers/, holding Containerfile and packages.txt
     directory: str
@@ -102,7 +117,9 @@ class Image(_Model):
 class Release(_Model):
     """One release: a patch series on the base and what comes of it."""
 
+    #: begins with a digit
     name: Annotated[str, Field(pattern=r"^[0-9][0-9a-z.]*$")]
+    #: shown beside the name
     title: str = ""
     #: the RPM's Release tag
     rpm_release: str
@@ -117,7 +134,9 @@ class Release(_Model):
 class Published(_Model):
     """A release that others built and published; here only its ABI is known."""
 
+    #: begins with a digit
     name: Annotated[str, Field(pattern=r"^[0-9][0-9a-z.]*$")]
+    #: shown beside the name
     title: str = ""
     #: the release (of this profile, or PROFILE/RELEASE) whose public ABI it has ...
     derived_from: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*/)?[0-9][0-9a-z.]*$")]
@@ -138,14 +157,18 @@ AnyRelease = Annotated[
 class Step(_Model):
     """From one release to another, the public ABI gains exactly ``added`` and loses nothing."""
 
+    #: a release that is built
     before: str = Field(alias="from")
+    #: a later one
     after: str = Field(alias="to")
+    #: lines DSO NODE SYMBOL KIND [SIZE] that the later one has beyond
     added: list[SymbolLine]
 
 
 class Rseq(_Model):
     """What the rseq checks expect."""
 
+    #: full name of the tunable
     tunable: str
     #: value of __rseq_size when registered (32 as first shipped, 20 after upstream bug 31965)
     size_on: int
@@ -153,6 +176,7 @@ class Rseq(_Model):
     area_size: int = 32
     #: the version node and the (DSO NODE SYMBOL KIND SIZE) lines that must be exported together
     node: str
+    #: those lines: DSO NODE SYMBOL KIND SIZE
     symbols: list[SymbolLine]
     #: the installed headers that come with the symbols, and with nothing else
     headers: list[str] = ["bits/rseq.h", "sys/rseq.h"]
@@ -171,7 +195,9 @@ class Speed(_Model):
 class Kernel(_Model):
     """A kernel for virtual machines: a package of a suite, per architecture."""
 
+    #: what `--kernel` calls it
     name: str
+    #: the Debian suite it comes from
     suite: str
     #: architecture name -> package name (a metapackage is followed to the real one)
     packages: dict[str, str]
@@ -182,19 +208,26 @@ class Kernel(_Model):
 class ArchOptions(_Model):
     """What one architecture is built with beyond the profile's options."""
 
+    #: further options of glibc's configure
     configure: list[str] = []
+    #: further options of the compiler
     cflags: list[str] = []
 
 
 class Outline(_Model):
     """What is known of every profile: which releases there are, in what order, on which architectures."""
 
+    #: version of this form
     schema_version: Literal[1] = Field(alias="schema")
     #: also the name of its directory of patches and of baselines
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    #: shown in reports
     title: str
+    #: upstream's version
     glibc: str
+    #: architectures, in the order of reports
     arches: Annotated[list[str], Field(min_length=1)]
+    #: the releases, oldest first
     every_release: Annotated[list[AnyRelease], Field(min_length=1, alias="release")]
 
     @model_validator(mode="after")
@@ -242,11 +275,17 @@ class Profile(Outline):
 
     #: why a sign-off of this profile can never be release grade; empty for the mission's own
     stand_in: str = ""
+    #: where glibc's source comes from
     source: Source
+    #: the image that builds run in
     image: Image
+    #: what the checks of rseq expect
     rseq: Rseq
+    #: what each release gains over an earlier one
     step: list[Step] = []
+    #: limits for getcpu.speed
     speed: Speed = Speed()
+    #: kernels that virtual machines boot
     kernel: list[Kernel] = []
     #: the release programs of the launch matrix are built against
     build_against: str

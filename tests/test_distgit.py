@@ -194,7 +194,7 @@ def test_a_series_can_stop_half_way(made: DistGit) -> None:
     assert [p.record.file for p in made.patches_up_to("b")] == ["b.patch"]
     assert made.patches_up_to("") == made.patches
     for wrong, how in (("a", "more than one"), ("c.patch", "no")):
-        with pytest.raises(UsageError, match=f"applies {how} patch '{wrong}'") as failed:
+        with pytest.raises(UsageError, match=f"has {how} patch '{wrong}'") as failed:
             made.patches_up_to(wrong)
         assert failed.value.hint == "it has: b.patch, a.patch, ab.patch"
 

@@ -49,7 +49,7 @@ def test_an_entry_that_waits_is_judged_once_its_check_is_there() -> None:
         ('title = "x"\nunknown = 1\n[[edit]]\ndo = "nothing"\n', "unknown"),
         ('title = "x"\nexpect = ["b", "a"]\n[[edit]]\ndo = "nothing"\n', "in order"),
         ('title = "x"\n[[change]]\nfile = "a"\n', "exactly one"),
-        ("title = ", "no entry"),
+        ("title = ", "is not TOML"),
     ],
 )
 def test_a_wrong_entry_is_wrong_use(tmp_path: Path, text: str, words: str) -> None:
