@@ -70,9 +70,14 @@ def test_the_verb_needs_no_source_and_ends_1_if_the_ratio_is_missed(
     monkeypatch.setattr(source, "fetch", unreachable)
     monkeypatch.setattr(scan, "LEAST_OVER_READELF", least)
     monkeypatch.setattr(scan.scan_ratio, "__defaults__", (40, 10))
-    arguments = ["--only", "scan", "--profile", "bookworm"]
+    page = tmp_path / "performance.md"
+    arguments = ["--only", "scan", "--profile", "bookworm", "--page", str(page)]
     assert verb.command.main(arguments, standalone_mode=False) == code
-    (record,) = json.loads((tmp_path / "out" / "bench.json").read_text())
+    whole = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert whole["machine"]["cpus"] >= 1
+    (record,) = whole["ratios"]
+    assert record["meaning"] in page.read_text()
+    assert whole["machine"]["processor"] in page.read_text()
     assert record["holds"] is (code == 0)
     seen = capfd.readouterr()
     assert ("NO" in seen.out) is bool(code)

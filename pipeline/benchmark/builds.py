@@ -20,7 +20,7 @@ from pipeline.abi.listing import Listing, listings
 from pipeline.build import rpmbuild
 from pipeline.build.builder import Builder, Options, make_all
 from pipeline.build.workplace import Workplace
-from pipeline.core import paths
+from pipeline.core import paths, store
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Target
 from pipeline.core.progress import step
@@ -95,6 +95,7 @@ def build_ratio(profile: Profile, source: FetchedSource, options: Options) -> Ra
         start = time.monotonic()
         make_all(builder, wanted)
         ours = time.monotonic() - start
+        further = _again(builder, wanted[-1])
     ratio = ours / theirs
     return Ratio(
         meaning=f"{len(wanted)} releases as RPMs over one plain build",
@@ -103,7 +104,17 @@ def build_ratio(profile: Profile, source: FetchedSource, options: Options) -> Ra
         ratio=ratio,
         limit=f"at most {MOST_OVER_PLAIN}",
         holds=ratio <= MOST_OVER_PLAIN,
+        figures={"further_release_seconds": further, "further_release_over_plain": further / theirs},
     )
+
+
+def _again(builder: Builder, target: Target) -> float:
+    """Seconds of a build of a release whose objects are all in the compiler cache."""
+    if found := store.peek("build", builder.inputs(target)):
+        store.remove_tree(found.path)
+    start = time.monotonic()
+    builder.make(target)
+    return time.monotonic() - start
 
 
 def _compare(first: Path, last: Path) -> tuple[float, dict[str, Listing], dict[str, Listing]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from tabulate import tabulate
 
 from pipeline import source
 from pipeline.benchmark import builds, scan
+from pipeline.benchmark import page as pages
 from pipeline.build.builder import Builder, build_all
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core import paths, store
@@ -25,13 +25,18 @@ from pipeline.core.progress import say
 @click.option(
     "--only", type=click.Choice(["build", "abi", "scan"]), help="Only this one (build takes half an hour)."
 )
+@click.option(
+    "--page", type=click.Path(path_type=Path), help="Also write the figures and their machine as Markdown."
+)
 @choice_options("bench")
-def command(only: str | None, choice: Choice) -> int:
+def command(only: str | None, page: Path | None, choice: Choice) -> int:
     """Three releases against one plain build, our listing against abidiff, our scan against readelf.
 
     Ends 1 if a ratio is missed.
     """
     check_writable(paths.out(), "the figures", "run it in another directory")
+    if page:
+        check_writable(page.parent, "the page", "name another file with `--page`")
     profile, _ = choice.profile()
     own = choice.profile_name.endswith(".toml")
     named = str(Path(choice.profile_name).absolute()) if own else profile.name
@@ -47,21 +52,12 @@ def command(only: str | None, choice: Choice) -> int:
         ratios.append(builds.abi_ratio(made[machine]))
     if only in (None, "build"):
         ratios.append(builds.build_ratio(profile, fetched, choice.build))
-    rows = [
-        (
-            r.meaning,
-            f"{r.theirs:.2f} s",
-            f"{r.ours:.2f} s",
-            f"{r.ratio:.2f}",
-            r.limit,
-            "yes" if r.holds else "NO",
-        )
-        for r in ratios
-    ]
-    print(tabulate(rows, headers=["what", "theirs", "ours", "ratio", "wanted", "holds"], tablefmt="simple"))
+    print(tabulate(pages.rows(ratios), headers=pages.HEADERS, tablefmt="simple"))
     for r in ratios:
         if r.figures:
             say(f"{r.meaning}: " + ", ".join(f"{name} {value:.2f}" for name, value in r.figures.items()))
-    record = paths.out() / "bench.json"
-    store.write_atomically(record, json.dumps([asdict(r) for r in ratios], indent=1) + "\n")
+    record = pages.record(ratios)
+    store.write_atomically(paths.out() / "bench.json", json.dumps(record, indent=1) + "\n")
+    if page:
+        store.write_atomically(page, pages.page(ratios, record))
     return ExitCode.PASS if all(r.holds for r in ratios) else ExitCode.FAILED
