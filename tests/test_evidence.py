@@ -396,7 +396,11 @@ def _measure(data: dict[str, Any]) -> None:
     [
         (_set("schema_version", 3), "schema version 3; this pipeline reads 1 and 2"),
         (_set("verdict", "FAIL"), "its verdict is FAIL, its findings say PASS"),
-        (_set("verdict", "SHINY"), r"\$\.verdict"),
+        (_set("verdict", "SHINY"), r"\$: verdict"),
+        (_set("release_grade", "no"), r"\$\.release_grade: 'no' is not what would be written: 'False'"),
+        (lambda d: d.pop("waivers"), r"\$\.waivers: is missing"),
+        (lambda d: d["targets"][0].update(extra=1), "extra"),
+        (lambda d: d["builds"][0].update(seconds=str(d["builds"][0]["seconds"])), r"seconds.*not what would"),
         (_set("release_grade", True), "release grade does not follow"),
         (_set("grade_reasons", []), "release grade does not follow"),
         (_set("extra", 1), "extra"),

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 from pydantic import ValidationError
 
-from pipeline.core import jsontext, paths, store
+from pipeline.core import jsontext, paths, store, tomlfile
 from pipeline.core.errors import MalformedInput, UsageError
 from pipeline.signoff.evidence import regraded
 from pipeline.signoff.recheck import recheck
@@ -40,9 +40,28 @@ def _bare(value: Any) -> Any:
 
 
 @cache
-def _validator(version: int) -> jsonschema.Draft202012Validator:
-    file = SCHEMA_1_FILE if version == 1 else SCHEMA_FILE
-    return jsonschema.Draft202012Validator(json.loads(file.read_text()))
+def _version_1() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA_1_FILE.read_text()))
+
+
+def difference(read: Any, written: Any, where: str = "$") -> str:
+    """Where JSON that was read is not what is written of it, and how; "" if it is the same.
+
+    A model takes "1" for 1 and fills in what is absent. Evidence is what this pipeline writes, and no more.
+    """
+    if isinstance(read, dict) and isinstance(written, dict):
+        for key in sorted(read.keys() ^ written.keys()):
+            return f"{where}.{key}: {'is not expected' if key in read else 'is missing'}"
+        found = (difference(read[key], written[key], f"{where}.{key}") for key in read)
+    elif isinstance(read, list) and isinstance(written, list) and len(read) == len(written):
+        found = (
+            difference(r, w, f"{where}[{n}]") for n, (r, w) in enumerate(zip(read, written, strict=True))
+        )
+    elif isinstance(read, bool) is isinstance(written, bool) and read == written:
+        return ""
+    else:
+        return f"{where}: {str(read)[:100]!r} is not what would be written: {str(written)[:100]!r}"
+    return next(filter(None, found), "")
 
 
 def write(evidence: Evidence, directory: Path) -> Path:
@@ -81,15 +100,16 @@ def parse(raw: bytes, name: str) -> Evidence:
             f"{name} is evidence of schema version {version!r}; this pipeline reads 1 and {SCHEMA_VERSION}",
             hint="read it with the version of the pipeline that wrote it, or make it anew",
         )
-    wrong = next(iter(sorted(_validator(version).iter_errors(data), key=lambda e: e.json_path)), None)
-    if wrong is not None:
-        raise MalformedInput(f"{name}: {wrong.json_path}: {wrong.message[:300]}", hint=again)
+    if version == 1 and (errors := sorted(_version_1().iter_errors(data), key=lambda e: e.json_path)):
+        raise MalformedInput(f"{name}: {errors[0].json_path}: {errors[0].message[:300]}", hint=again)
     try:
         evidence = Evidence.model_validate(upgraded(data) if version == 1 else data)
     except ValidationError as e:
-        raise MalformedInput(f"{name}: {e.errors()[0]['loc']}: {e.errors()[0]['msg']}", hint=again) from None
+        raise MalformedInput(tomlfile.in_words(e, f"{name}: $")[:1000], hint=again) from None
     if version == 1:
         evidence = regraded(evidence)
         evidence.keep_sha256(hashlib.sha256(raw).hexdigest())
+    elif wrong := difference(data, evidence.model_dump(mode="json", by_alias=True)):
+        raise MalformedInput(f"{name}: {wrong}", hint=again)
     recheck(evidence, name)
     return evidence

@@ -51,7 +51,8 @@ def test_a_commit_is_checked(tree: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "Passed" in done.stdout
     module = tree / "pipeline" / "core" / "arch.py"
-    module.write_text(f"from pipeline.cli import options\n{module.read_text()}")
+    inside = "def wrong() -> None:\n    from pipeline.cli import options\n"  # at the top it would be a circle
+    module.write_text(f"{module.read_text()}\n\n{inside}")
     for name, wrong in (("lint", "F401"), ("quick", "core/arch.py imports pipeline.cli")):
         done = _hook(tree, name)
         assert done.returncode == 1, done.stdout
