@@ -65,10 +65,12 @@ def page(ratios: Sequence[Ratio], of: dict[str, Any]) -> str:
     )
     return f"""# Performance
 
-Made by `bench`, not by hand: `nox -s bench -- --page docs/performance.md`. Seconds are those of one machine, which may have had
+Made by `bench`, not by hand: `nox -s bench -- --page docs/performance.md`. \
+Seconds are those of one machine, which may have had
 other work; what is judged is the ratio of two things that were done one after the other.
 
-Machine: {m["processor"]}, {m["cpus"]} processors, {memory:.0f} GiB of memory, {m["os"]}, kernel {m["kernel"]}, load {m["load"]}.
+Machine: {m["processor"]}, {m["cpus"]} processors, {memory:.0f} GiB of memory, \
+{m["os"]}, kernel {m["kernel"]}, load {m["load"]}.
 Made at {of["at"]} by pipeline {of["pipeline"]}.
 
 {tabulate(rows(ratios), headers=HEADERS, tablefmt="github")}
