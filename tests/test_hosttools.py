@@ -59,7 +59,10 @@ def test_the_table_of_tools_is_complete() -> None:
     listed = hosttools.tools(GROUPS)
     assert len({t.name for t in listed}) == len(listed)
     for entry in listed:
-        assert entry.apt, f"{entry.name}: no Debian package"
+        assert len(entry.apt) == 1, (
+            f"{entry.name}: one Debian package, or its probe finds one and misses another"
+        )
+        assert len(entry.dnf) == 1 or entry.only == ("apt",), f"{entry.name}: one package of dnf's"
         assert entry.why
     assert {t.group for t in hosttools.tools(("vm",))} == {"vm"}
     assert hosttools.tools(()) == []
@@ -74,6 +77,22 @@ def test_a_tool_is_a_program_a_file_or_either(bin_only: Path, tmp_path: Path) ->
     assert tool("d", f"{tmp_path}/none-*|nothing|x").found() == str(bin_only / "x")
     (bin_only / "y").write_text("not executable")
     assert tool("y").found() == ""
+
+
+def test_a_browser_without_its_driver_is_missing_its_driver(bin_only: Path) -> None:
+    program(bin_only, "chromium")
+    program(bin_only, "apt-get")
+    lacking = {t.name: t.apt for t in hosttools.missing(("dev",))}
+    assert "chromium" not in lacking
+    assert lacking["chromedriver"] == ("chromium-driver",)
+
+
+def test_what_only_one_family_needs_is_not_asked_of_the_other(bin_only: Path) -> None:
+    program(bin_only, "dnf")
+    assert "AArch64 C library" not in {t.name for t in hosttools.tools(("dev",))}
+    (bin_only / "dnf").unlink()
+    program(bin_only, "apt-get")
+    assert "AArch64 C library" in {t.name for t in hosttools.tools(("dev",))}
 
 
 def test_the_package_manager_is_the_hosts(bin_only: Path) -> None:

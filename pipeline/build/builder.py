@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
+from pipeline.build import distgit, estimate, rpmbuild, scratch, sharedcache, tarball
 from pipeline.build.checkout import Checkout
 from pipeline.build.conditions import Conditions
 from pipeline.build.distgit import DistGit
@@ -439,6 +439,7 @@ def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = 
     if lanes is None:
         lanes = min(2, len(os.sched_getaffinity(0)))
     missing = [t for t in wanted if store.peek("build", builder.inputs(t)) is None]  # makes the images, too
+    say(estimate.plan(wanted, missing, len(os.sched_getaffinity(0))))
     first = {t.arch: t for t in reversed(missing)}
     compiled = {name: lane_event() for name in first}
 

@@ -11,15 +11,20 @@ from importlib import import_module
 from types import FrameType
 
 import click
+from click.shell_completion import CompletionItem
 from rich.markup import escape
 
 from pipeline import __version__
+from pipeline.cli import completion, ending
 from pipeline.core.errors import ExitCode, PipelineError, of_system_call
 from pipeline.core.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
 VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "known-bad", "bench",
          "clean")  # fmt: skip
+
+#: verbs that are no session of nox
+BESIDES = ("completion",)
 
 #: Seconds within which several signals are one.
 SAME_MOMENT = 1.0
@@ -29,14 +34,19 @@ class _Verbs(click.Group):
     """Verbs are imported when called, so that one verb's dependencies do not slow another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(VERBS)
+        return [*VERBS, *BESIDES]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
-        if name not in VERBS:
+        if name not in (*VERBS, *BESIDES):
             return None
         command = import_module(f"pipeline.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
-        return command
+        return command if name in BESIDES else ending.with_option(name, command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs by their names: click would import each for its help."""
+        verbs = [CompletionItem(n) for n in self.list_commands(ctx) if n.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +70,22 @@ def main() -> None:
 
 def _outcome() -> int | None:
     """Runs the verb; its exit code."""
+    if completion.VARIABLE in os.environ:
+        cli.main(prog_name=completion.PROGRAM, complete_var=completion.VARIABLE)
+    run = ending.begin()
+    status, error = _ended()
+    try:
+        run.write(int(status or 0), error)
+    except (PipelineError, OSError) as e:
+        explain(e if isinstance(e, PipelineError) else of_system_call(e))
+        status = status or ExitCode.WORLD
+    return status
+
+
+def _ended() -> tuple[int | None, Exception | None]:
+    """Runs the verb and explains what it could not do; its exit code, and the error that ended it."""
     status: int | None
+    error: Exception | None = None
     try:
         status = cli.main(prog_name="pipeline", standalone_mode=False)
         if sys.stdout:  # None if it was closed before we began
@@ -69,21 +94,26 @@ def _outcome() -> int | None:
         console.print("[red]interrupted[/]: what was whole is kept; run the same command again to go on")
         status = ExitCode.INTERRUPTED
     except click.ClickException as e:
+        error = e
+        ending.current.not_parsed(sys.argv)
         e.show()
         status = ExitCode.WRONG_USE
     except PipelineError as e:
+        error = e
         explain(e)
         status = e.exit_code
     except OSError as e:
+        error = e
         status = _world_failed(e)
     except SystemExit:  # click's answer to a reader that has seen enough, with 1, which is a judgement
         status = ExitCode.WORLD
-    except Exception:  # noqa: BLE001  # Python's own exit code would be 1, and that is a judgement
+    except Exception as e:  # noqa: BLE001  # Python's own exit code would be 1, and that is a judgement
+        error = e
         console.print_exception()
         console.print("[bold red]error:[/] this is a bug of the pipeline, and nothing was judged")
         console.print("[bold]what to do:[/] report it with the lines above and the command you ran")
         status = ExitCode.MISSING
-    return status
+    return status, error
 
 
 def _once() -> Callable[[int, FrameType | None], None]:

@@ -12,6 +12,7 @@ from pipeline import source
 from pipeline.benchmark import builds, scan
 from pipeline.benchmark import page as pages
 from pipeline.build.builder import Builder, build_all
+from pipeline.cli import ending
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core import paths, store
 from pipeline.core.arch import host_arch
@@ -57,6 +58,7 @@ def command(only: str | None, page: Path | None, choice: Choice) -> int:
         if r.figures:
             say(f"{r.meaning}: " + ", ".join(f"{name} {value:.2f}" for name, value in r.figures.items()))
     record = pages.record(ratios)
+    ending.tell(ratios=[asdict(r) for r in ratios])
     store.write_atomically(paths.out() / "bench.json", json.dumps(record, indent=1) + "\n")
     if page:
         store.write_atomically(page, pages.page(ratios, record))

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from pipeline.build import variants
 from pipeline.build.builder import Builder, build_all
 from pipeline.build.variants import Variant
+from pipeline.cli import ending
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.outcome import Target
@@ -38,6 +39,13 @@ def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ..
         for releases in made.values()
         for b in releases.values()
     ]
+    ending.tell(
+        builds=[
+            {"target": str(b.target), "nvr": b.manifest.nvr, "mode": b.manifest.mode, "rpms": str(b.rpms)}
+            for releases in made.values()
+            for b in releases.values()
+        ]
+    )
     print(tabulate(rows, headers=["target", "package", "build", "took", "RPMs"], tablefmt="simple"))
     return ExitCode.PASS if not prove or proved(builder, wanted) else ExitCode.FAILED
 

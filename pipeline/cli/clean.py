@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli import ending
 from pipeline.core import paths
 from pipeline.core.errors import ExitCode
 from pipeline.core.progress import say
@@ -38,9 +39,12 @@ ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quaran
 @click.option("--all", "everything", is_flag=True, help="Also sources, kernels and the compiler cache.")
 def command(everything: bool) -> int:
     """Drop stored results (builds, roots, probes, logs); the next run makes them again."""
+    removed: list[str] = []
     for name in ALL if everything else CHEAP:
         directory = paths.state() / name
         if directory.exists():
             remove_tree(directory)
             say(f"removed {directory}")
+            removed.append(str(directory))
+    ending.tell(removed=removed)
     return ExitCode.PASS

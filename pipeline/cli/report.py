@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli import ending
 from pipeline.core import paths, store
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.progress import console, say, warn
@@ -88,6 +89,7 @@ def command(
     for waiver in evidence.waivers:
         if waiver.status == "applied" and waiver.expires < timestamp()[:10]:
             warn(f"the waiver of {waiver.check} {waiver.target} expired since, on {waiver.expires}")
+    ending.tell(verdict=evidence.verdict.name, release_grade=evidence.release_grade, report=str(reports.html))
     say(f"report: {reports.html}")
     if attesting:
         from pipeline.signoff import attest  # noqa: PLC0415  # cryptography is loaded only for those who sign

@@ -7,6 +7,7 @@ import os
 import click
 from tabulate import tabulate
 
+from pipeline.cli import ending
 from pipeline.cli.options import BESIDE, Choice, choice_options
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.progress import say
@@ -27,6 +28,7 @@ def command(dev: bool, no_image: bool, check: bool, choice: Choice) -> int:
         )
     groups = ["run", "host-build", "vm", *(["dev"] if dev else [])]
     lacking = hosttools.missing(groups)
+    ending.tell(missing=[{"tool": t.name, "why": t.why} for t in lacking])
     if check:
         rows = hosttools.table(groups)
         print(tabulate(rows, headers=["tool", "found", "package", "what for"], tablefmt="simple"))

@@ -16,6 +16,8 @@ from pipeline.build import rebuild as rebuilds
 from pipeline.build import supplied, workshop
 from pipeline.build.builder import build_all
 from pipeline.check import registry
+from pipeline.cli import ending
+from pipeline.cli.next_step import next_step
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option, of_release
 from pipeline.core import outputs, paths
 from pipeline.core.arch import Arch, arch, host_arch
@@ -120,7 +122,13 @@ def command(
         waivers=waivers,
     )
     written = report.write_all(evidence, outdir)
+    ending.tell(
+        verdict=evidence.verdict.name,
+        release_grade=evidence.release_grade,
+        reports={name: str(getattr(written, name)) for name in ("html", "evidence", "junit", "markdown")},
+    )
     say(f"report: {written.html}")
+    say(next_step(evidence))
     return evidence.verdict.exit_code
 
 

@@ -22,13 +22,14 @@ Group = Literal["run", "host-build", "vm", "dev"]
 
 
 class Tool(Frozen):
-    """One thing the host needs."""
+    """One thing the host needs; ``only``: in which families of packages, if not in all."""
 
     name: str
     probe: str
     group: Group
     apt: tuple[str, ...] = Field(default=())
     dnf: tuple[str, ...] = Field(default=())
+    only: tuple[Literal["apt", "dnf"], ...] = ()
     why: str
 
     def found(self) -> str:
@@ -91,7 +92,9 @@ INSTALLERS = (
 def tools(groups: Collection[str]) -> list[Tool]:
     """The tools of these groups, in the file's order."""
     data = tomlfile.read(paths.PACKAGE / "hosttools.toml")
-    return [t for t in map(Tool.model_validate, data["tool"]) if t.group in groups]
+    manager = installer()
+    listed = [t for t in map(Tool.model_validate, data["tool"]) if t.group in groups]
+    return [t for t in listed if not (t.only and manager and manager.field not in t.only)]
 
 
 def missing(groups: Collection[str]) -> list[Tool]:
