@@ -44,7 +44,7 @@ COSTLY = ("known-bad",)
 
 #: Sessions share an environment, so that a bare machine installs once and not once a session. nox makes
 #: one for each and has no option for this: all sessions have the backend "none", and `install` makes these.
-ENVIRONMENTS = {"verbs": "", "dev": "[dev]"}
+ENVIRONMENTS = {"verbs": "", "dev": "[dev]", "docs": "[docs]"}
 
 
 def install(session: nox.Session, name: str) -> Path | None:
@@ -170,6 +170,12 @@ QUICK = (
 def quick(session: nox.Session) -> None:
     """The tests that a commit hook has the time for."""
     run(session, install(session, "dev"), "pytest", "-q", "-m", "not integration", *QUICK, *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """The documents as a site in out/site; a link that leads nowhere is an error."""
+    run(session, install(session, "docs"), "mkdocs", "build", "--strict", "--quiet", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="none")

@@ -44,7 +44,7 @@ def test_every_verb_has_a_session_and_the_main_job_is_the_default() -> None:
                           text=True, timeout=60, check=True)  # fmt: skip
     sessions = {line.split()[1]: line[0] for line in done.stdout.splitlines() if line[:2] in ("* ", "- ")}
     assert {name for name, mark in sessions.items() if mark == "*"} == {"setup", "build", "verify"}
-    assert set(cli.VERBS) | {"tests", "quick", "lint", "typecheck"} == set(sessions)
+    assert set(cli.VERBS) | {"tests", "quick", "lint", "typecheck", "docs"} == set(sessions)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])

@@ -1,7 +1,4 @@
-"""Documents about the checks, made from their declarations by ``python -m pipeline.check.document``.
-
-README's table stands between two marks; ``docs/checks.md`` is made whole.
-"""
+"""``docs/checks.md``, made from the declarations of the checks by ``python -m pipeline.check.document``."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ from pipeline.check import registry
 from pipeline.core import paths, store
 from pipeline.core.declaration import Declaration
 
-BEGIN, END = "<!-- checks: python -m pipeline.check.document -->", "<!-- /checks -->"
-README = paths.REPO / "README.md"
 PAGE = paths.REPO / "docs" / "checks.md"
 
 _HEAD = """\
@@ -31,12 +26,6 @@ every architecture, to be release grade.
 """
 
 
-def table(checks: Sequence[Declaration]) -> str:
-    """Names and questions, as a Markdown table."""
-    rows = [f"| `{check.name}` | {check.question} |" for check in checks]
-    return "\n".join(["| check | question |", "|---|---|", *rows])
-
-
 def page(checks: Sequence[Declaration]) -> str:
     """``docs/checks.md``."""
     rows = []
@@ -50,19 +39,10 @@ def page(checks: Sequence[Declaration]) -> str:
     return _HEAD + "\n" + "\n".join([*head, *rows]) + "\n"
 
 
-def readme(text: str, checks: Sequence[Declaration]) -> str:
-    """README's text with the table of these checks. Raises ValueError if a mark is missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{table(checks)}\n{END}{after}"
-
-
 def documents() -> dict[Path, str]:
     """Each document with the text that it must have."""
     checks = registry.declarations()
-    return {README: readme(README.read_text(), checks), PAGE: page(checks)}
+    return {PAGE: page(checks)}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def command(only: str | None, page: Path | None, choice: Choice) -> int:
         if r.figures:
             say(f"{r.meaning}: " + ", ".join(f"{name} {value:.2f}" for name, value in r.figures.items()))
     record = pages.record(ratios)
-    ending.tell(ratios=[asdict(r) for r in ratios])
+    ending.tell(figures=record)
     store.write_atomically(paths.out() / "bench.json", json.dumps(record, indent=1) + "\n")
     if page:
         store.write_atomically(page, pages.page(ratios, record))

@@ -38,6 +38,13 @@ from pipeline.verify.sites import Sites
 @click.option(
     "--rpms", "rpm_dirs", multiple=True, metavar="[RELEASE=]DIR", help="Judge these RPMs as that release."
 )
+@click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="CHECK",
+    help="Ask only this check (repeatable); never release grade.",
+)
 @click.option("--fresh", is_flag=True, help="Watch programs again even if nothing changed.")
 @click.option(
     "--rebuild",
@@ -52,6 +59,7 @@ def command(
     out: Path | None,
     waivers_file: Path | None,
     rpm_dirs: tuple[str, ...],
+    only: tuple[str, ...],
     fresh: bool,
     rebuild: bool,
     distgits: tuple[str, ...],
@@ -66,6 +74,9 @@ def command(
             "which rpm writes into the source package",
             hint="leave it out",
         )
+    for name in only:
+        if name not in {c.name for c in (*registry.STATIC, *registry.WATCHED)}:
+            raise UsageError(f"there is no check {name!r}", hint="docs/checks.md lists them")
     outdir = out or paths.out()
     outputs.check_writable(outdir)
     profile, _ = choice.profile()
@@ -117,6 +128,7 @@ def command(
         watched=registry.WATCHED,
         command=same_again(sys.argv[2:]),
         fresh=fresh,
+        only=only,
         # so that several runners can share the work; packages from elsewhere are asked everything
         narrow=bool(choice.releases) and not theirs and not distgits,
         waivers=waivers,

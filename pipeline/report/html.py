@@ -1,8 +1,11 @@
-"""The sign-off as one HTML page: nothing is loaded, nothing runs, and a policy in its head says so."""
+"""The sign-off as one HTML page: nothing is loaded, one script filters, and a policy in its head says so."""
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +13,7 @@ from markupsafe import Markup
 
 from pipeline.core.outcome import Finding
 from pipeline.report import abi, figures, kernels, plot, view
+from pipeline.report.policy import Drawings, policy
 from pipeline.report.terminal import printable
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import cause_of
@@ -22,6 +26,17 @@ class Plot:
     ident: str
     group: figures.SpeedGroup
     svg: Markup
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A finding that is not green: its cause, what is known of its kernel, its link, how to ask it again."""
+
+    f: Finding
+    cause: str
+    kernel: str
+    link: str
+    again: str
 
 
 @dataclass(frozen=True)
@@ -45,16 +60,27 @@ def render(evidence: Evidence) -> str:
     )
     environment.filters |= {"number": figures.number, "size": size}
     alone = kernels.notes(evidence)
+    drawings = Drawings()
+    plots = _plots(evidence, drawings)
+    style = printable(_template("report.css") + drawings.css)
+    script = printable(_template("report.js"))
     page = environment.get_template("report.html.j2").render(
         e=evidence,
         summary=view.summary(evidence),
-        problems=[(f, cause_of(f), alone.get(f.key, "")) for f in evidence.problems],
+        policy=Markup(policy(style, script)),
+        style=Markup(style),
+        script=Markup(script),
+        problems=[
+            Problem(f, cause_of(f), alone.get(f.key, ""), permalink(f), again(evidence.command, f))
+            for f in evidence.problems
+        ],
         matrices=view.by_place(evidence),
         deltas=[(arch, list(group)) for arch, group in groupby(abi.deltas(evidence), lambda d: d.arch)],
         symbols=abi.symbol_counts(evidence),
-        launches=view.launches(evidence),
+        launches=(launches := view.launches(evidence)),
+        launches_red=any(c.css not in ("pass", "none") for m in launches for _, row in m.rows for c in row),
         steps=figures.steps(evidence),
-        plots=_plots(evidence),
+        plots=plots,
         inputs=_inputs(evidence),
         differences=view.differences(evidence),
         tools=_tools(evidence),
@@ -62,8 +88,31 @@ def render(evidence: Evidence) -> str:
         by_check=_by_check(evidence),
         titles={c: view.question_of(evidence, c) for c in view.checks_of(evidence)},
         series=figures.SERIES,
+        permalink=permalink,
+        release_of=view.release_of,
+        outcomes=[o.name for o in sorted({f.outcome for f in evidence.findings}, reverse=True)],
+        releases=view.releases_of(evidence),
+        arches=view.arches_of(evidence),
     )
     return printable(page)
+
+
+def permalink(finding: Finding) -> str:
+    """The name of a finding on every page that has it: of the question, not of the answer."""
+    return f"f-{hashlib.sha256(chr(0).join(finding.key).encode()).hexdigest()[:12]}"
+
+
+def again(command: str, finding: Finding) -> str:
+    """The command that asks only this check again, into a directory of its own."""
+    options = ["--only", finding.check]
+    if "--arch" not in command:
+        options += ["--arch", finding.target.arch]
+    joint = "" if " -- " in command else " --"
+    return f"{command}{joint} {shlex.join(options)} --fresh --out out/again"
+
+
+def _template(name: str) -> str:
+    return files("pipeline.report").joinpath("templates", name).read_text()
 
 
 def size(count: int) -> str:
@@ -77,11 +126,11 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-def _plots(evidence: Evidence) -> list[Plot]:
+def _plots(evidence: Evidence, drawings: Drawings) -> list[Plot]:
     made = []
     for i, group in enumerate(figures.speeds(evidence), 1):
         # drawn by matplotlib, which escapes the texts it is given
-        svg = Markup(plot.speed_svg(group, f"plot{i}"))
+        svg = Markup(drawings.without_styles(plot.speed_svg(group, f"plot{i}")))
         made.append(Plot(f"plot{i}", group, svg))
     return made
 

@@ -121,7 +121,7 @@ def test_nothing_is_requested_and_nothing_complains(browser: webdriver.Chrome, t
     entries = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [e for e in entries if not e.startswith("data:")] == []
     assert complaints(browser) == []
-    assert browser.execute_script("return document.scripts.length") == 0
+    assert browser.execute_script("return document.scripts.length") == 1
 
 
 def test_the_policy_forbids_what_the_page_does_not_do(browser: webdriver.Chrome, tmp_path: Path) -> None:
@@ -135,6 +135,96 @@ def test_the_policy_forbids_what_the_page_does_not_do(browser: webdriver.Chrome,
         """
     )
     assert blocked == "img-src"
+
+
+@pytest.mark.parametrize(
+    ("does", "directive"),
+    [
+        (
+            "const s = document.createElement('script'); s.textContent = '1'; document.body.append(s)",
+            "script-src",
+        ),
+        ("document.body.setAttribute('onclick', '1'); document.body.click()", "script-src"),
+        (
+            "const s = document.createElement('style'); s.textContent = 'p{}'; document.body.append(s)",
+            "style-src",
+        ),
+        ("document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')", "style-src"),
+    ],
+)
+def test_no_other_script_or_style_runs(
+    browser: webdriver.Chrome, tmp_path: Path, does: str, directive: str
+) -> None:
+    shown(browser, release_grade, tmp_path)
+    blocked = browser.execute_async_script(
+        "const done = arguments[0];"
+        "document.addEventListener('securitypolicyviolation', e => done(e.violatedDirective));"
+        "setTimeout(() => done('nothing'), 20000);" + does
+    )
+    complaints(browser)
+    assert blocked.startswith(directive)
+
+
+def rows(browser: webdriver.Chrome) -> list[str]:
+    """What is shown of the findings: check and outcome."""
+    return cast(
+        list[str],
+        browser.execute_script(
+            "return [...document.querySelectorAll('#findings tbody tr')].filter(r => r.checkVisibility())"
+            ".map(r => r.closest('details').dataset.check + ' ' + r.dataset.outcome)"
+        ),
+    )
+
+
+def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
+    browser.execute_script(
+        "const f = document.getElementById(arguments[0]); f.value = arguments[1];"
+        "f.dispatchEvent(new Event('change')); f.dispatchEvent(new Event('input'));",
+        name,
+        value,
+    )
+
+
+def test_findings_are_filtered_and_searched_without_a_server(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    shown(browser, red_draft, tmp_path)
+    evidence = red_draft().evidence()
+    choose(browser, "by-outcome", "FAIL")
+    assert rows(browser) == [f"{f.check} FAIL" for f in evidence.findings if f.outcome.name == "FAIL"]
+    choose(browser, "by-outcome", "")
+    newest, check = evidence.profile.releases[-1], evidence.findings[0].check
+    choose(browser, "by-check", check)
+    choose(browser, "by-release", newest)
+    wanted = [f for f in evidence.findings if f.check == check and f.target.release.endswith(newest)]
+    assert len(rows(browser)) == len(wanted) > 0
+    choose(browser, "by-text", "no such words anywhere")
+    assert rows(browser) == []
+    assert browser.find_element(By.ID, "shown").text.startswith("0 of ")
+    browser.find_element(By.ID, "clear").click()
+    assert browser.find_element(By.ID, "shown").text == f"{len(evidence.findings)} findings"
+
+
+def test_a_link_opens_its_finding(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    shown(browser, red_draft, tmp_path)
+    finding = red_draft().evidence().problems[0]
+    choose(browser, "by-outcome", "PASS")
+    browser.find_element(By.CSS_SELECTOR, f"#p-{html.permalink(finding)} a").click()
+    row = browser.find_element(By.ID, html.permalink(finding))
+    assert row.is_displayed()
+    assert finding.outcome.name in row.text
+    browser.get("about:blank")
+    browser.get(f"{(tmp_path / 'report.html').as_uri()}#{html.permalink(finding)}")
+    assert browser.find_element(By.ID, html.permalink(finding)).is_displayed()
+
+
+def test_without_scripts_the_filter_is_not_shown(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        shown(browser, red_draft, tmp_path)
+        assert not browser.find_element(By.ID, "filter").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_keyboard_reaches_the_verdict_and_every_wide_table(browser: webdriver.Chrome, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import xml.etree.ElementTree as ET
 from html import unescape
@@ -137,11 +139,49 @@ def test_empty_evidence_is_rendered_as_missing() -> None:
 def test_html_escapes_everything() -> None:
     text = html.render(hostile_draft().evidence())
     page = Page(text)
-    assert not [t for t, _ in page.tags if t in ("script", "iframe", "object", "embed", "base", "form")]
+    assert not [t for t, _ in page.tags if t in ("iframe", "object", "embed", "base", "form")]
+    assert [t for t, _ in page.tags].count("script") == 1  # the page's own, whose hash the policy names
     assert "alert('x')" in page.text
+    assert not [a for _, attrs in page.tags for a in attrs if a == "style"]
     assert "\x1b" not in text
     assert "\x00" not in text
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
+
+
+def test_the_policy_names_the_style_sheet_and_the_script_by_their_hashes() -> None:
+    text = html.render(hostile_draft().evidence())
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert "unsafe" not in policy
+    for element, directive in (("style", "style-src"), ("script", "script-src")):
+        (content,) = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+
+
+def test_each_finding_has_a_link_of_its_own_and_a_red_one_says_how_to_ask_it_again() -> None:
+    evidence = red_draft().evidence()
+    text = html.render(evidence)
+    names = [html.permalink(f) for f in evidence.findings]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert text.count(f'id="{name}"') == 1
+        assert text.count(f'href="#{name}"') >= 1
+    for finding in evidence.problems:
+        command = html.again(evidence.command, finding)
+        assert command.startswith("nox -s verify -- ")
+        assert f"--only {finding.check}" in command
+        assert command.endswith("--fresh --out out/again")
+
+
+def test_what_was_asked_alone_is_not_release_grade() -> None:
+    made = release_grade()
+    assert made.evidence().release_grade
+    asked = made.findings[0].check
+    made.findings = [f for f in made.findings if f.check == asked]
+    made.questions = [q for q in made.questions if q.check == asked]
+    made.not_judged = []
+    alone = made.evidence()
+    assert not alone.release_grade
 
 
 def test_markdown_escapes_tables_fences_and_html() -> None:
