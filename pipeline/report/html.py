@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from dataclasses import dataclass
 from importlib.resources import files
@@ -107,6 +108,7 @@ def again(command: str, finding: Finding) -> str:
     options = ["--only", finding.check]
     if "--arch" not in command:
         options += ["--arch", finding.target.arch]
+    command = re.sub(r"^nox -s [a-z -]*\bverify\b", "nox -s verify", command)  # others have no --only
     joint = "" if " -- " in command else " --"
     return f"{command}{joint} {shlex.join(options)} --fresh --out out/again"
 
