@@ -153,3 +153,24 @@ def test_an_architecture_without_packages_is_told_or_if_named_refused(
     assert "aarch64 is not judged" in capfd.readouterr().err
     with pytest.raises(EvidenceError, match="--arch aarch64: no directory of --rpms holds packages for it"):
         supplied.judged({"x86_64": {}}, both, named=True)
+
+
+def test_packages_without_an_architecture_and_of_32_bits(
+    tiny: Tiny, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = ARCHES["x86_64"]
+    own = write(directory, "glibc", machine=machine.name)
+    doc = rpmwriter.write(directory, "glibc-doc", version="2.36", release="7", arch="noarch")
+    other = rpmwriter.write(directory, "glibc", version="2.36", release="7", arch="i686")
+    rpmwriter.write(directory, "bash", version="5", release="7", arch="i686")  # no part of it
+    found = supplied.supplied(tiny.profile, "1.0", directory, machine)
+    assert found is not None
+    assert {r.file for r in found.manifest.rpms} == {own.name, doc.name}
+    assert [(r.file, r.sha256) for r in found.manifest.beside] == [(other.name, file_sha256(other))]
+    assert other.name in {r.file for r in found.manifest.files}, "a sign-off names it"
+    assert "i686 packages of glibc-2.36-7 are judged as packages" in capsys.readouterr().err
+    key = found.manifest.key
+    other.unlink()
+    again = supplied.supplied(tiny.profile, "1.0", directory, machine)
+    assert again is not None
+    assert (again.manifest.beside, again.manifest.key == key) == ((), False)

@@ -60,6 +60,8 @@ def judged(given: Mapping[str, object], asked: Sequence[str], *, named: bool) ->
 def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> Built | None:
     """The release whose RPMs for ``machine`` lie in ``directory``; None if there is none for it.
 
+    Packages without an architecture belong to it; those of `Arch.beside` are kept apart (`BuildManifest`).
+
     Every package is verified (a truncated or altered one raises `MalformedInput`). `EvidenceError`: there is
     no package glibc among them, or more than one.
     """
@@ -81,12 +83,19 @@ def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> 
         )
     nvr = own[0].nvr
     version = nvr.removeprefix("glibc-")
-    taken = [r.path for r in fitting if f"{r.version}-{r.release}" == version]
+    same = [r for r in read if f"{r.version}-{r.release}" == version and not r.is_source]
+    taken = [r.path for r in same if r.arch in (machine.name, "noarch")]
     records = tuple(file_record(p) for p in taken)
+    beside = tuple(file_record(r.path) for r in same if r.arch == machine.beside)
+    if beside:
+        warn(
+            f"{directory}: {machine.beside} packages of {nvr} are judged as packages that are installed "
+            f"beside those of {machine.name}, not as a release"
+        )
     source = next((r.path for r in read if r.is_source and r.nvr == nvr), None)
     manifest = BuildManifest(
         target=Target(profile=profile.name, release=release, arch=machine.name),
-        key=digest([r.sha256 for r in records])[:32],
+        key=digest([r.sha256 for r in (*records, *beside)])[:32],
         nvr=nvr,
         rpms=records,
         srpm=file_record(source) if source else None,
@@ -97,5 +106,6 @@ def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> 
         patches=(),
         image=None,
         seconds=0.0,
+        beside=beside,
     )
     return Built(manifest=manifest, rpms=directory, root=extract(taken, machine, judged=True))

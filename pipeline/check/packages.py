@@ -42,6 +42,11 @@ def make_inventory(rpms: Sequence[Path], origin: str) -> Inventory:
     return Inventory(inventory.of(rpm for rpm in read if is_wanted(rpm)), origin)
 
 
+def together(built: Built) -> list[rpmfile.Rpm]:
+    """`all_rpms`, and those of the 32-bit architecture that may be installed with them."""
+    return [*all_rpms(built), *(rpmfile.read(built.rpms / record.file) for record in built.manifest.beside)]
+
+
 def all_rpms(built: Built) -> list[rpmfile.Rpm]:
     """Every binary package of a release, those with debug information too. Raises `EvidenceError`."""
     found = [rpmfile.read(built.rpms / record.file) for record in built.manifest.rpms]
@@ -91,7 +96,7 @@ class Payload(EachRelease):
 
     def ask(self, bench: Bench, release: str) -> Answer:
         built = bench.built[release]
-        rpms = all_rpms(built)
+        rpms = together(built)
         faults = [f"{rpm.path.name}: {fault}" for rpm in rpms for fault in payload_faults(rpm.path)]
         files = sum(len(rpm.files) for rpm in rpms)
         seen = f"{len(rpms)} packages with {files} files, all as listed"
@@ -124,7 +129,7 @@ class Conflicts(EachRelease):
     expected = "one content, mode and owner for each path, whichever package it is taken from"
 
     def ask(self, bench: Bench, release: str) -> Answer:
-        rpms = all_rpms(bench.built[release])
+        rpms = together(bench.built[release])
         paths_ = {coherence.installed_path(f.path) for rpm in rpms for f in rpm.files}
         return judged(
             self.expected, f"{len(paths_)} paths, no conflict", coherence.conflicts(rpms),
@@ -143,7 +148,7 @@ class Install(EachRelease):
 
     def ask(self, bench: Bench, release: str) -> Answer:
         built = bench.built[release]
-        rpms = all_rpms(built)
+        rpms = together(built)
         light = [rpm.path for rpm in rpms if is_wanted(rpm)]
         done = transaction.installation([rpm.path for rpm in rpms], light, bench.arch)
         # all that a build made is here; of packages from elsewhere somebody may have brought a part
@@ -153,10 +158,14 @@ class Install(EachRelease):
 
 def _unmet_expected(bench: Bench, release: str, rpms: Sequence[rpmfile.Rpm]) -> tuple[frozenset[str], str]:
     """Names that the release may need from other packages, and who says so."""
+    wanted = [rpm for rpm in rpms if is_wanted(rpm)]
+    beside = inventory.of(rpm for rpm in wanted if rpm.arch == bench.arch.beside)
+    also = {f"{name}.{bench.arch.beside}": facts for name, facts in beside.items()}
     committed = _comparable(bench, release)
     if committed is not None:
-        return inventory.outside(committed.packages), "the committed inventory"
-    return inventory.outside(inventory.of(r for r in rpms if is_wanted(r))), "the packages themselves"
+        return inventory.outside({**committed.packages, **also}), "the committed inventory"
+    own = inventory.of(rpm for rpm in wanted if rpm.arch != bench.arch.beside)
+    return inventory.outside({**own, **also}), "the packages themselves"
 
 
 def judge_installation(

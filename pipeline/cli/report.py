@@ -169,9 +169,7 @@ def _at_hand(evidence: Evidence, rpms: Path) -> None:
     for path in sorted(rpms.rglob("*.rpm")):
         found.setdefault(path.name, []).append(path)
     for build in evidence.builds:
-        for rpm in (*build.rpms, build.srpm):
-            if rpm is None:
-                continue
+        for rpm in build.files:
             if rpm.file not in found:
                 raise UsageError(
                     f"{rpm.file} is not below {rpms}", hint="name the directory of the judged RPMs"

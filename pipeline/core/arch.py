@@ -15,7 +15,8 @@ class Arch:
     ``rseq_signature`` and ``rseq_syscall`` are from the kernel's user-space interface
     (``asm/unistd.h``; the signature is glibc's ``RSEQ_SIG``). ``loader`` is the soname of ld.so,
     ``interp`` the path programs name in PT_INTERP. ``largest_page`` is that of memory in bytes (the psABI's
-    maximum that linkers go by).
+    maximum that linkers go by). ``beside`` is rpm's name of the 32-bit architecture whose packages may be
+    installed with those of this one ("" for none).
     """
 
     name: str
@@ -28,13 +29,14 @@ class Arch:
     rseq_signature: int
     rseq_syscall: int
     largest_page: int
+    beside: str = ""
 
 
 ARCHES = {
     a.name: a
     for a in (
         Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
-             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334, 4096),
+             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334, 4096, "i686"),
         Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
              "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 293, 65536),
     )

@@ -111,6 +111,14 @@ class BuildManifest(Frozen):
     #: glibc's own tests, where they were run in the build: name -> PASS, FAIL, UNSUPPORTED ...
     own_tests: dict[str, str] | None = None
     ccache: dict[str, int] = Field(default_factory=dict)
+    #: supplied packages of the same build for `Arch.beside`: judged as packages installed with the others
+    beside: tuple[FileRecord, ...] = ()
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every package, the source package last."""
+        return (*self.rpms, *self.beside, *([self.srpm] if self.srpm else []))
+
     #: how it was made once more (``verify --rebuild``); None: it was not
     rebuild: RebuildRecord | None = None
 

@@ -163,7 +163,7 @@ def _spread(spread: figures.Spread | None) -> str:
 
 def _made_from(evidence: Evidence) -> list[str]:
     blocks = ["## What it was made from"]
-    files = [(str(b.target), r.file, r.sha256) for b in evidence.builds for r in (*b.rpms, b.srpm) if r]
+    files = [(str(b.target), r.file, r.sha256) for b in evidence.builds for r in b.files]
     blocks.append(
         table(
             ["target", "package", "sha256"],

@@ -160,21 +160,31 @@ def conflicts(rpms: Sequence[Rpm]) -> list[str]:
     """The paths at which packages have different things, a line each, sorted; [] if there are none.
 
     As rpm compares them: mode (of links only that both are links), owner, group, target of a link, size and
-    digest of a file, numbers of a device; a %ghost conflicts with nothing. Also within one package, where
+    digest of a file, numbers of a device; a %ghost conflicts with nothing, and a 32-bit ELF file not with a
+    64-bit one. Also within one package, where
     two listed paths are one on a merged /usr.
     """
     owners: dict[str, list[_Owned]] = {}
+    several = len({rpm.arch for rpm in rpms} - {"noarch"}) > 1
     for rpm in rpms:
+        name = f"{rpm.name}.{rpm.arch}" if several else rpm.name
         for entry in rpm.files:
             where = installed_path(entry.path)
-            owners.setdefault(where, []).append(_Owned(rpm.name, entry, rpm.file_hash))
+            owners.setdefault(where, []).append(_Owned(name, entry, rpm.file_hash))
     found = []
     for path, all_of_it in owners.items():
         there = [o for o in all_of_it if not o.entry.ghost]
         for other in there[1:]:
-            if what := _difference(there[0], other):
-                found.append(f"{path}: {what} in {there[0].package} and {other.package}")
+            first = next(o for o in there if not _apart(o, other))
+            if what := _difference(first, other):
+                found.append(f"{path}: {what} in {first.package} and {other.package}")
     return sorted(set(found))
+
+
+def _apart(one: _Owned, two: _Owned) -> bool:
+    """Whether one is a 32-bit ELF file and the other a 64-bit one: rpm installs the latter."""
+    colors = one.entry.color, two.entry.color
+    return all(colors) and colors[0] != colors[1]
 
 
 def _difference(one: _Owned, two: _Owned) -> str:

@@ -30,7 +30,7 @@ SIG_LONGSIZE, SIG_SHA256, SIG_SIZE, SIG_MD5 = 270, 273, 1000, 1004
 NAME, VERSION, RELEASE, EPOCH, ARCH, SOURCERPM = 1000, 1001, 1002, 1003, 1022, 1044
 FILEINODES = 1096
 FILESIZES, FILEMODES, FILEDIGESTS, FILELINKTOS, FILEFLAGS = 1028, 1030, 1035, 1036, 1037
-FILERDEVS, FILEUSERNAME, FILEGROUPNAME, FILEVERIFYFLAGS = 1033, 1039, 1040, 1045
+FILERDEVS, FILEUSERNAME, FILEGROUPNAME, FILEVERIFYFLAGS, FILECOLORS = 1033, 1039, 1040, 1045, 1140
 FILECAPS, FILEDIGESTALGO = 5010, 5011
 DIRINDEXES, BASENAMES, DIRNAMES, LONGFILESIZES = 1116, 1117, 1118, 5008
 PAYLOADFORMAT, PAYLOADCOMPRESSOR, PAYLOADDIGEST, PAYLOADDIGESTALGO = 1124, 1125, 5092, 5093
@@ -61,7 +61,8 @@ class FileEntry:
     """One file of the package's list: absolute path, mode (``st_mode``), size in bytes, hexadecimal digest
     ("" for what is no regular file), the target of a symbolic link, rpm's file flags, a number that hard
     links share (0: not known), owner and group by name, capabilities as text (``cap_net_raw=ep``), what
-    ``rpm -V`` looks at (all bits set: everything), and the numbers of a device."""
+    ``rpm -V`` looks at (all bits set: everything), the numbers of a device, and rpm's color (1: 32-bit ELF,
+    2: 64-bit ELF, 0: neither)."""
 
     path: str
     mode: int
@@ -75,6 +76,7 @@ class FileEntry:
     capabilities: str = ""
     verified: int = 0xFFFFFFFF
     device: int = 0
+    color: int = 0
 
     @property
     def is_regular(self) -> bool:
@@ -156,6 +158,7 @@ def _files(header: Header) -> tuple[FileEntry, ...]:
         header.strings(FILECAPS) or ("",) * len(names),
         header.numbers(FILEVERIFYFLAGS) or (0xFFFFFFFF,) * len(names),
         header.numbers(FILERDEVS) or (0,) * len(names),
+        header.numbers(FILECOLORS) or (0,) * len(names),
     )
     if any(len(c) != len(names) for c in (*columns, indexes)) or any(i >= len(dirs) for i in indexes):
         raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=REMEDY)

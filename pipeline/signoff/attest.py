@@ -267,7 +267,7 @@ def _decoded(text: object) -> bytes:
 
 def rpms_of(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord]]:
     """Every RPM that was judged, source RPMs among them, with its build."""
-    return [(b, r) for b in evidence.builds for r in (*b.rpms, b.srpm) if r is not None]
+    return [(b, r) for b in evidence.builds for r in b.files]
 
 
 def _stems(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord, str]]:

@@ -10,7 +10,7 @@ import pytest
 from pipeline.check.packages import Conflicts, Install, Payload, make_inventory
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
-from pipeline.core.records import Built
+from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
 from tests.check.rpm_bench import bench, built
 from tests.rpmwriter import REG, Item, cpio, write
@@ -168,3 +168,91 @@ def test_a_payload_that_rpm_would_not_unpack(tmp_path: Path) -> None:
                           compressor="none", tags={1021: "linux"})])  # fmt: skip
     assert "/usr/bin/tool: sha256" in ask(Payload(), lies).seen
     assert ask(Install(), lies).outcome is FAIL
+
+
+needs_x86 = pytest.mark.skipif(host_arch().beside == "", reason="no 32-bit packages beside this architecture")
+MULTILIB = r"""
+%global debug_package %{nil}
+%global __os_install_post %{nil}
+%global _build_id_links none
+Name: glibc
+Version: 2.36
+Release: 12.0
+Summary: One package of two word sizes
+License: LGPL-2.1-or-later
+Provides: /sbin/ldconfig
+%description
+Small.
+%build
+echo 'int answer (void) { return BITS; }' > answer.c
+gcc -m%{bits} -DBITS=%{bits} -shared -nostdlib -fPIC -Wl,-soname,libc.so.6 -o libc.so.6 answer.c
+gcc -m%{bits} -DBITS=%{bits} -static -nostdlib -Wl,-eanswer -o tool answer.c
+%install
+mkdir -p %{buildroot}%{libdir} %{buildroot}/usr/sbin %{buildroot}/usr/share
+install -m 755 libc.so.6 %{buildroot}%{libdir}
+install -m 755 tool %{buildroot}/usr/sbin
+echo '%{text}' > %{buildroot}/usr/share/text
+%files
+%{libdir}/libc.so.6
+/usr/sbin/tool
+/usr/share/text
+"""
+
+
+def multilib(directory: Path, text: str, needs: str = "") -> Built:
+    """The 64-bit package, and beside it the 32-bit one with ``text`` in the file that both have."""
+    machine = host_arch()
+    taken = directory / "rpms"
+    taken.mkdir(parents=True)
+    spec = directory / "glibc.spec"
+    for target, bits, libdir, words, more in (
+        (machine.name, 64, "/lib64", "shared", ""), (machine.beside, 32, "/lib", text, needs),
+    ):  # fmt: skip
+        spec.write_text(MULTILIB.replace("%description", f"{more}\n%description", 1))
+        values = {"bits": bits, "libdir": libdir, "text": words, "_topdir": directory / "top"}
+        defines = [x for k, v in values.items() for x in ("--define", f"{k} {v}")]
+        run(["rpmbuild", "-bb", "--target", f"{target}-linux", *defines, spec], env={"HOME": str(directory)})
+    for rpm in directory.glob("top/RPMS/*/*.rpm"):
+        rpm.rename(taken / rpm.name)
+    made = release([taken / f"glibc-2.36-12.0.{machine.name}.rpm"])
+    other = taken / f"glibc-2.36-12.0.{machine.beside}.rpm"
+    manifest = made.manifest.model_copy(update={"beside": (file_record(other),), "mode": "supplied"})
+    return made.model_copy(update={"manifest": manifest})
+
+
+@needs_x86
+def test_packages_of_two_word_sizes_are_installed_together(tmp_path: Path) -> None:
+    """rpm keeps the 64-bit program where both have one, and takes any other difference for a conflict."""
+    good = multilib(tmp_path / "good", "shared")
+    for check in (Payload(), Conflicts(), Install()):
+        finding = ask(check, good)
+        assert finding.outcome is PASS, finding.seen
+        assert finding.measures.get("packages", 2) == 2
+    bad = multilib(tmp_path / "bad", "of 32 bits")
+    conflict, refused = ask(Conflicts(), bad), ask(Install(), bad)
+    assert (conflict.outcome, refused.outcome) == (FAIL, FAIL)
+    assert conflict.seen.count("/usr") == 1
+    assert "/usr/share/text: different contents in glibc.x86_64 and glibc.i686" in conflict.seen
+    assert "file /usr/share/text" in refused.seen
+    assert "/usr/sbin/tool" not in conflict.seen + refused.seen
+
+
+@needs_x86
+def test_what_the_32_bit_package_needs_is_looked_for(tmp_path: Path) -> None:
+    needing = multilib(tmp_path / "a", "shared", "Requires: glibc-common = 9.9")
+    finding = ask(Install(), needing)
+    assert finding.outcome is PASS, "supplied packages may need others"
+    assert "glibc-common = 9.9" in finding.seen
+    conflicting = multilib(tmp_path / "b", "shared", "Conflicts: glibc(x86-64)")
+    assert ask(Install(), conflicting).outcome is FAIL
+
+
+@needs_x86
+def test_a_damaged_32_bit_package_is_named(tmp_path: Path) -> None:
+    made = multilib(tmp_path / "a", "shared")
+    (record,) = made.manifest.beside
+    rpm = made.rpms / record.file
+    rpm.write_bytes(rpm.read_bytes()[:-1] + b"x")
+    finding = ask(Payload(), made)
+    assert finding.outcome is FAIL
+    assert record.file in finding.seen
