@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.core import paths
+from pipeline.core.run import run
 from tests.command_kit import commands, ours, sessions, wrong_with
 
 DOCUMENTS = sorted([*paths.REPO.glob("*.md"), *(paths.REPO / "docs").glob("*.md"),
@@ -109,3 +111,13 @@ def test_how_commands_are_read() -> None:
         "ci/image save",
     ]  # fmt: skip
     assert {"setup", "build", "verify", "tests"} <= sessions()
+
+
+@pytest.mark.integration
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Strict: a link or an anchor that leads nowhere is an error. Skipped where mkdocs is not installed."""
+    pytest.importorskip("material", reason="the docs extra is not installed")
+    argv = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = run(argv, cwd=paths.REPO, env={"NO_MKDOCS_2_WARNING": "1"}, success_codes=None)
+    assert done.returncode == 0, done.text
+    assert (tmp_path / "index.html").is_file()

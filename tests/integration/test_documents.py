@@ -155,6 +155,7 @@ GATE = {
 ELSEWHERE = {
     "nox -s tests -- -m 'not integration'": ("tests/test_noxfile.py", "test_the_quick_half_of_the_tests"),
     "nox -s quick": ("tests/integration/test_precommit.py", "test_a_commit_is_checked"),
+    "nox -s docs": ("tests/test_docs.py", "test_the_site_is_built"),
     "ci/image save": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/image load": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/drift-issue": ("tests/test_drift_issue.py", "test_days_of_drift_are_one_issue"),
