@@ -45,6 +45,7 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
 
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1000.0)
     monkeypatch.setattr(builds, "make_all", make_all)
+    monkeypatch.setattr(paths, "PATCHES", tiny.patches)
     builder = tiny.builder()
     ratio = builds.build_ratio(tiny.profile, builder.source, Options(place="host"))
     assert ratio.holds
