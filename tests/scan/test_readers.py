@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline import profile as profiles
@@ -94,15 +93,26 @@ def test_readers_end_with_who_started_them() -> None:
     with subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"begun\n"
-        children: list[psutil.Process] = []
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        children: list[str] = []
         end = time.monotonic() + 60
         while len(children) < 2 and time.monotonic() < end:
-            children = psutil.Process(process.pid).children()
+            children = listed.read_text().split()
             time.sleep(0.05)
         assert children
         process.kill()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    end = time.monotonic() + 30
+    while (alive := [c for c in children if _running(c)]) and time.monotonic() < end:
+        time.sleep(0.05)
     assert alive == []
+
+
+def _running(pid: str) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_scan_of_one_file_loads_nothing_that_builds(plain: Path) -> None:
