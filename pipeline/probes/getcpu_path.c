@@ -2,9 +2,11 @@
 /* getcpu-path TUNABLE: where does sched_getcpu have its answer from?
 
    Numbers that no CPU has are written into the area's cpu_id, and sched_getcpu is called: one that reads
-   the area gives them back, whole: each of the 31 bits comes back as 1 and as 0.  (A preemption in between
-   makes the kernel put the true number back, so it is tried many times and counted.)  Before that, the words as glibc left them are shown: with rseq off the
-   area says -2, no CPU, and a right answer must have come from elsewhere.
+   the area gives back each of them, whole, and each of the 31 bits comes back as 1 and as 0.  A preemption in
+   between makes the kernel put the true number back.  That is seen: a number that is still in the area after
+   the call was there during it, so another answer came from elsewhere.  One that is gone is planted again.
+   Before that, the words as glibc left them are shown: with rseq off the area says -2, no CPU, and a right
+   answer must have come from elsewhere.
 
    A libc without public symbols, rseq being off, does not tell where its area is; the program then starts
    itself with the tunable on and asks the kernel there, for the place is the same in every process.
@@ -19,6 +21,7 @@
 #include "probe.h"
 
 #define TRIES 2000
+#define AGAIN 1000 /* times that a number is planted anew; a preemption hits one of some ten thousand */
 #define IMPOSSIBLE 0x100000U /* more than any machine has CPUs */
 #define MAX_CPUS 8192
 
@@ -93,34 +96,41 @@ look (void *name)
   int answer = sched_getcpu ();
   uint32_t after = area->cpu_id;
 
-  int planted = 0, other = 0;
+  int planted = 0, other = 0, passed = 0;
   uint32_t ones = 0, zeros = 0, wrote = 0, read = 0;
   for (int i = 0; i < TRIES; i++)
     {
-      uint32_t honest = area->cpu_id, number = impossible ();
-      area->cpu_id = number;
-      uint32_t got = (uint32_t) sched_getcpu ();
-      area->cpu_id = honest;
+      uint32_t honest = area->cpu_id, number = impossible (), got, left;
+      int again = AGAIN;
+      do
+        {
+          area->cpu_id = number;
+          got = (uint32_t) sched_getcpu ();
+          left = area->cpu_id;
+          area->cpu_id = honest;
+        }
+      while (got != number && left != number && got == (uint32_t) cpu && again-- > 0);
       if (got == number)
         {
           planted++;
           ones |= number;
           zeros |= ~number;
+          continue;
         }
-      else if (got != (uint32_t) cpu)
-        {
-          other++;
-          wrote = number;
-          read = got;
-        }
+      wrote = number;
+      read = got;
+      if (got != (uint32_t) cpu)
+        other++;
+      else if (left == number)
+        passed++;
     }
   if (pinned)
     sched_setaffinity (0, sizeof was, was);
   printf (",\"offset\":%td,\"offset_from\":\"%s\",\"at_kernel_pointer\":%s,\"before\":%u,\"after\":%u,"
           "\"cpu\":%d,\"answer\":%d,\"tries\":%d,\"planted\":%d,\"other\":%d,"
-          "\"ones\":%u,\"zeros\":%u,\"wrote\":%u,\"read\":%u}\n",
+          "\"passed\":%d,\"ones\":%u,\"zeros\":%u,\"wrote\":%u,\"read\":%u}\n",
           offset, from, word.pointer == (uintptr_t) area ? "true" : "false", before, after,
-          pinned ? cpu : -1, answer, TRIES, planted, other, ones, zeros & INT32_MAX, wrote, read);
+          pinned ? cpu : -1, answer, TRIES, planted, other, passed, ones, zeros & INT32_MAX, wrote, read);
   return NULL;
 }
 

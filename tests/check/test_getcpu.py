@@ -44,8 +44,8 @@ def test_migration_is_judged_under_user_mode_qemu_too() -> None:
 
 ON: dict[str, Any] = {
     "error": "0", "registered": True, "offset": 2336, "offset_from": "symbol", "at_kernel_pointer": True,
-    "before": 0, "after": 0, "cpu": 0, "answer": 0, "tries": 2000, "planted": 1998, "other": 0,
-    "ones": EVERY_BIT, "zeros": EVERY_BIT, "wrote": 0, "read": 0,
+    "before": 0, "after": 0, "cpu": 0, "answer": 0, "tries": 2000, "planted": 2000, "other": 0,
+    "passed": 0, "ones": EVERY_BIT, "zeros": EVERY_BIT, "wrote": 0, "read": 0,
 }  # fmt: skip
 OFF = ON | {
     "registered": False, "at_kernel_pointer": False, "before": 0xFFFFFFFE, "after": 0xFFFFFFFE,
@@ -68,7 +68,8 @@ def test_path_is_green_where_it_should_be() -> None:
     "wrong",
     [
         {"planted": 0},
-        {"planted": 999},
+        {"planted": 1999, "passed": 1},
+        {"planted": 1999},
         {"other": 1},
         {"ones": EVERY_BIT & ~1024},
         {"zeros": EVERY_BIT & ~1024},
