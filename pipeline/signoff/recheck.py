@@ -31,6 +31,8 @@ def recheck(evidence: Evidence, name: str) -> None:
         wrong = "its table of checks lacks one that every evidence has"
     elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
         wrong = "its findings do not answer the questions it says were planned"
+    elif elsewhere := _places_unknown(evidence):
+        wrong = f"programs ran at {elsewhere[0]}, of which it has no record"
     elif any(f.outcome is Outcome.WAIVED and cause_of(f) not in applied for f in evidence.findings):
         wrong = "a finding is WAIVED, but no waiver it records covers it"
     elif verdict(evidence.findings) is not evidence.verdict:
@@ -41,6 +43,15 @@ def recheck(evidence: Evidence, name: str) -> None:
             wrong = "its release grade does not follow from what it records"
     if wrong:
         raise MalformedInput(f"{name} was changed or cut: {wrong}", hint="make it anew with `nox -s verify`")
+
+
+def _places_unknown(evidence: Evidence) -> list[str]:
+    """Places that an answer came from and that the evidence does not describe."""
+    known = {(p.place, p.arch) for p in evidence.places}
+    came = {
+        (f.place, f.target.arch) for f in evidence.findings if f.place and f.outcome is not Outcome.MISSING
+    }
+    return sorted(f"{place} ({arch})" for place, arch in came - known)
 
 
 def _as_shipped(record: ProfileRecord) -> bool:
