@@ -10,7 +10,6 @@ file that is unsorted, cut short, unknown or missing is `MalformedInput`, never 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from pydantic import Field
 from pipeline import __version__
 from pipeline.abi import traits
 from pipeline.abi.files import elf_files
-from pipeline.abi.listing import Entry, Listing, listings, parse_entry, render
+from pipeline.abi.listing import Entry, Listing, listings, render
+from pipeline.abi.strict import REMEDY, read_bundle, read_listing, read_traits
 from pipeline.abi.traits import Blocks, of_files
 from pipeline.core import paths, tomlfile
 from pipeline.core.errors import MalformedInput
@@ -34,8 +34,6 @@ from pipeline.core.store import tree_sha256
 PROVENANCE = "provenance.toml"
 UPSTREAM = "upstream"
 SINGLE, BUNDLE = ".abilist", ".abilists"
-_SECTION = re.compile(r"\[([^\s\[\]]+)\]")
-_REMEDY = "make it again with `nox -s baseline` (see abi-baselines/README.md), or restore it from git"
 
 
 #: ``derived``: see `pipeline.abi.derived`; committed only until a build replaces it, with a note on how.
@@ -259,28 +257,28 @@ def load(directory: Path) -> Baseline | None:
         if file.name == PROVENANCE:
             continue
         if file.name in traits.FILES:
-            read[file.name] = _read_traits(file)
+            read[file.name] = read_traits(file)
             continue
         if file.suffix == SINGLE:
-            found[file.stem] = _read_entries(file, _lines(file), 1)
+            found[file.stem] = read_listing(file)
         elif file.suffix == BUNDLE:
-            found.update(_read_bundle(file))
+            found.update(read_bundle(file))
         else:
-            raise MalformedInput(f"{file}: not a file of a baseline", hint=f"remove it, or {_REMEDY}")
+            raise MalformedInput(f"{file}: not a file of a baseline", hint=f"remove it, or {REMEDY}")
     for name in sorted(found.keys() ^ provenance.dsos.keys()):
         where = "is not in it" if name in provenance.dsos else f"is not in {PROVENANCE}"
-        raise MalformedInput(f"{directory}: the listing of {name} {where}", hint=_REMEDY)
+        raise MalformedInput(f"{directory}: the listing of {name} {where}", hint=REMEDY)
     for name, record in provenance.dsos.items():
         if len(found[name]) != record.lines:
             raise MalformedInput(
                 f"{directory}: the listing of {name} has {len(found[name])} lines, {PROVENANCE} says "
                 f"{record.lines}",
-                hint=_REMEDY,
+                hint=REMEDY,
             )
     counts = {name: len(blocks) for name, blocks in read.items()}
     if counts != provenance.traits:
         raise MalformedInput(
-            f"{directory}: blocks of traits are {counts}, {PROVENANCE} says {provenance.traits}", hint=_REMEDY
+            f"{directory}: blocks of traits are {counts}, {PROVENANCE} says {provenance.traits}", hint=REMEDY
         )
     return Baseline(
         {
@@ -299,63 +297,14 @@ def load_target(target: Target) -> Baseline | None:
         p = baseline.provenance
         made_for = Target(profile=p.profile, release=p.release, arch=p.arch)
         if made_for != target:
-            raise MalformedInput(f"{directory_of(target)}: made for {made_for}", hint=_REMEDY)
+            raise MalformedInput(f"{directory_of(target)}: made for {made_for}", hint=REMEDY)
         if p.nodes:
             raise MalformedInput(
-                f"{directory_of(target)}: restricted to {', '.join(p.nodes)}, not complete", hint=_REMEDY
+                f"{directory_of(target)}: restricted to {', '.join(p.nodes)}, not complete", hint=REMEDY
             )
     return baseline
 
 
 def _read_provenance(file: Path) -> Provenance:
-    data = tomlfile.read(file, hint=_REMEDY, error=MalformedInput)
-    return tomlfile.checked(Provenance, data, file, hint=_REMEDY, error=MalformedInput)
-
-
-def _read_traits(file: Path) -> Blocks:
-    try:
-        return traits.parse(file.read_text())
-    except (OSError, ValueError) as e:  # a UnicodeDecodeError is one
-        raise MalformedInput(f"{file}: {e}", hint=_REMEDY) from None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as e:
-        raise MalformedInput(f"{file}: {e}", hint=_REMEDY) from None
-    if text and not text.endswith("\n"):
-        raise MalformedInput(f"{file}:{text.count(chr(10)) + 1}: the last line has no end", hint=_REMEDY)
-    return text.split("\n")[:-1]
-
-
-def _read_entries(file: Path, lines: list[str], first: int) -> frozenset[Entry]:
-    """The entries of ``lines``, of which the first is line ``first`` of the file."""
-    previous = b""
-    entries: set[Entry] = set()
-    for number, line in enumerate(lines, first):
-        try:
-            entries.add(parse_entry(line))
-        except ValueError as e:
-            raise MalformedInput(f"{file}:{number}: {e}", hint=_REMEDY) from None
-        raw = line.encode()
-        if raw <= previous:
-            raise MalformedInput(f"{file}:{number}: out of order, or twice: {line!r}", hint=_REMEDY)
-        previous = raw
-    return frozenset(entries)
-
-
-def _read_bundle(file: Path) -> dict[str, frozenset[Entry]]:
-    lines = _lines(file)
-    heads = [n for n, line in enumerate(lines) if line.startswith("[")]
-    if not heads or heads[0] != 0:
-        raise MalformedInput(f"{file}:1: expected '[{file.stem}/NAME]'", hint=_REMEDY)
-    found: dict[str, frozenset[Entry]] = {}
-    for at, end in zip(heads, [*heads[1:], len(lines)], strict=True):
-        match = _SECTION.fullmatch(lines[at])
-        if not match or match[1].partition("/")[0] != file.stem or match[1] in found:
-            raise MalformedInput(
-                f"{file}:{at + 1}: expected '[{file.stem}/NAME]', each once, not {lines[at]!r}", hint=_REMEDY
-            )
-        found[match[1]] = _read_entries(file, lines[at + 1 : end], at + 2)
-    return found
+    data = tomlfile.read(file, hint=REMEDY, error=MalformedInput)
+    return tomlfile.checked(Provenance, data, file, hint=REMEDY, error=MalformedInput)
