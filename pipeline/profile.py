@@ -2,7 +2,7 @@
 
 A release is built from a series, or it is published: never built here, its listing is that of another release
 and whole nodes of upstream. A profile all of whose releases are published has only an `Outline`.
-``@loader`` in a symbol line stands for the soname of ld.so of the architecture at hand.
+``@loader`` in a symbol line stands for the soname of the architecture's ld.so.
 """
 
 from __future__ import annotations
@@ -395,7 +395,7 @@ def load_outline(name: str) -> Outline:
 
 
 def _builds(data: dict[str, Any]) -> bool:
-    """Whether a profile has a release that is built, or is so wrong that its errors are best told as such."""
+    """Whether a profile has a release that is built, or is so wrong that its errors are reported as such."""
     releases = data.get("release")
     if not isinstance(releases, list) or not releases:
         return True

@@ -1,4 +1,4 @@
-"""Every command that the documents and the hints of our errors tell people to type is one that exists."""
+"""Every documented command, and every command in a hint of an error, exists."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.build import rpmbuild, stepwise
 from pipeline.build.builder import NO_PATCH, Builder, Options
-from pipeline.build.stepwise import Step
+from pipeline.build.stepwise import PatchStep
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import CommandFailed, SourceUnreachable, UsageError
@@ -47,7 +47,7 @@ def test_a_warning_is_its_file_and_words_wherever_it_stands() -> None:
     ],
 )
 def test_which_steps_are_wrong(patch: str, new: tuple[str, ...] | None, trouble: str, wrong: bool) -> None:
-    assert Step("1.0", patch, frozenset(), new, trouble).wrong is wrong
+    assert PatchStep("1.0", patch, frozenset(), new, trouble).wrong is wrong
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 def walk(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, said: dict[str, set[str] | Exception]
-) -> tuple[list[Step], list[str]]:
+) -> tuple[list[PatchStep], list[str]]:
     """The steps when builds say this, by patch; and which were built, in order."""
     built: list[str] = []
 

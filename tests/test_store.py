@@ -118,7 +118,7 @@ def test_threads_make_it_once() -> None:
         time.sleep(0.3)
         fill(directory)
 
-    entries: list[store.Entry] = []
+    entries: list[store.Stored] = []
     threads = [
         threading.Thread(target=lambda: entries.append(store.produce("kind", INPUTS, slowly)))
         for _ in range(6)

@@ -121,7 +121,7 @@ def listing_of(binary: Elf, name: str, path: str = "") -> Listing:
     private: set[Entry] = set()
     for bare, node, _, binding, kind, visibility, section, _, size in binary.defined:
         if binding == elf.STB_LOCAL or visibility in (elf.STV_HIDDEN, elf.STV_INTERNAL):
-            continue  # in the table, but nobody else can bind to it
+            continue  # in the table, but no other file can bind to it
         if section == elf.SHN_ABS:
             entry = Entry(node, bare, "A")
         elif kind not in _KINDS:

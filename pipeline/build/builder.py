@@ -24,7 +24,7 @@ from pipeline.core.lanes import Piece, lane_event, side_by_side
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
 from pipeline.core.records import BuildManifest, BuildMode, Built, PatchRecord, file_record
-from pipeline.core.store import Entry, file_sha256
+from pipeline.core.store import Stored, file_sha256
 from pipeline.host import image as images
 from pipeline.host.image import BuildImage
 from pipeline.profile import Profile
@@ -232,7 +232,7 @@ class Builder:
         """The built target with its root, built if need be; raises as `make`."""
         return built(self.make(target))
 
-    def make(self, target: Target, compiled: Callable[[], object] = lambda: None) -> Entry:
+    def make(self, target: Target, compiled: Callable[[], object] = lambda: None) -> Stored:
         """The stored result of a target, built if need be; ``compiled`` is called when all objects are there.
 
         Raises `CommandFailed` with the path of the full log if rpmbuild fails, `UsageError` for a patch that
@@ -408,7 +408,7 @@ def read_manifest(directory: Path) -> BuildManifest:
     return manifest.model_copy(update={"key": directory.name})
 
 
-def built(entry: Entry) -> Built:
+def built(entry: Stored) -> Built:
     """A stored build with its root extracted; every RPM and the source RPM is compared with its record first.
 
     Raises `EvidenceError` naming the RPM that is not what was built.
@@ -451,7 +451,7 @@ def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = 
         try:
             builder.make(target, event.set)
         finally:
-            event.set()  # built meanwhile by another, or broken: nobody need wait
+            event.set()  # built meanwhile by another, or failed: stop waiting
 
     order = sorted(missing, key=lambda t: t != first[t.arch])
     pieces = [Piece(partial(make, t), None if t == first[t.arch] else compiled[t.arch].is_set) for t in order]

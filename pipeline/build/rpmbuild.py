@@ -35,7 +35,7 @@ CCACHE = {
 #: Where an image's programs are.
 IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: What rpmbuild fills in a container and nobody reads after it.
+#: What rpmbuild fills in a container, not needed after the build.
 _SCRATCH = ("/build/BUILD", "/build/BUILDROOT")
 
 #: How rpmbuild announces a part of the spec: ``Executing(%install): …``.
@@ -133,7 +133,7 @@ def rpmbuild(
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
-    ``at`` is told what is under way, ``heard`` every line that is said.
+    ``at`` receives what is under way, ``heard`` every line of output.
     ``own_tests``: glibc's tests to run in the build (None: leave %check out); `read_own_tests` reads them.
     ``shared_cache``: ccache's settings of a remote storage (`pipeline.build.sharedcache`), for which the
     container gets a network.

@@ -1,6 +1,6 @@
 """Where a build's tree lies while it is built: in memory where there is room, else on disk.
 
-A build makes some 60,000 files that nobody reads afterwards. On a disk file system they cost a tenth of the
+A build makes some 60,000 files that are not read afterwards. On a disk file system they cost a tenth of the
 build's time; mock has the same in its tmpfs plugin, for the same reason.
 """
 

@@ -17,7 +17,7 @@ from pipeline.source import series
 
 
 @dataclass(frozen=True)
-class Step:
+class PatchStep:
     """One patch of a series built on those before it; ``patch`` is `NO_PATCH` for the source as it is.
 
     ``new``: warnings that the last step that built had not; None where there was none to compare with.
@@ -33,7 +33,7 @@ class Step:
 
     @property
     def wrong(self) -> bool:
-        """Whether a patch does not build or brings a warning; the source as it is is nobody's patch."""
+        """Whether a patch does not build or adds a warning. The unpatched source is never at fault."""
         return self.patch != NO_PATCH and bool(self.trouble or self.new)
 
 
@@ -55,14 +55,14 @@ def warnings_of(builder: Builder, target: Target) -> frozenset[str]:
     return frozenset(json.loads((entry.path / WARNINGS).read_text()))
 
 
-def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -> Iterator[Step]:
+def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -> Iterator[PatchStep]:
     """Build every release of the profile step by step, in order.
 
     A step that two releases have (the same patches so far) is built once, for nothing that is compiled
     depends on the release's name. A step after one that does not build is compared with the last that did.
     Raises what is no patch's fault: no engine, no source, no space.
     """
-    known: dict[tuple[str, ...], Step] = {}
+    known: dict[tuple[str, ...], PatchStep] = {}
     for release in releases:
         patches = series.load(builder.profile.name, release).patches_up_to(up_to or None)
         before: frozenset[str] | None = None
@@ -83,11 +83,11 @@ def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -
             yield step
 
 
-def _step(builder: Builder, target: Target, name: str) -> Step:
+def _step(builder: Builder, target: Target, name: str) -> PatchStep:
     try:
         found = warnings_of(builder.stopping_at(name), target)
     except (CommandFailed, UsageError) as e:
         if isinstance(e, CommandFailed) and e.returncode not in (1, 2):  # the engine's, not rpmbuild's
             raise
-        return Step(target.release, name, frozenset(), None, trouble=e.message)
-    return Step(target.release, name, found, None)
+        return PatchStep(target.release, name, frozenset(), None, trouble=e.message)
+    return PatchStep(target.release, name, found, None)

@@ -42,7 +42,7 @@ def gather(
 
 
 def judged(given: Mapping[str, object], asked: Sequence[str], *, named: bool) -> tuple[str, ...]:
-    """The architectures of ``asked`` that packages were supplied for; the others are told.
+    """The architectures of ``asked`` that packages were supplied for; a warning names the others.
 
     ``named``: the user named them, and one that has no packages raises `EvidenceError`.
     """

@@ -27,7 +27,7 @@ from pipeline.core.arch import arch
 from pipeline.core.errors import WorldError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
-from pipeline.core.store import Entry, file_sha256
+from pipeline.core.store import Stored, file_sha256
 from pipeline.source.patchfile import Patch
 
 HOOK = Path(__file__).with_name("hook.py")
@@ -69,7 +69,7 @@ def tree_inputs(builder: Builder, target: Target) -> dict[str, Any]:
     }
 
 
-def kept_tree(builder: Builder, like: Target) -> Entry:
+def kept_tree(builder: Builder, like: Target) -> Stored:
     """The kept tree for ``like``'s profile and architecture, made by a whole build of it if there is none.
 
     The packages of that build must be those of the plain build, bit by bit, if there is one. Raises as

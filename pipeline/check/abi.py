@@ -22,7 +22,7 @@ from pipeline.check.abi_facts import (
     remedy,
     shown,
 )
-from pipeline.check.abi_nodes import Layout, WholeNodes
+from pipeline.check.abi_nodes import RseqLayout, WholeNodes
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.profile import Step
@@ -139,4 +139,4 @@ def _measures(difference: Delta) -> dict[str, int | str]:
     }
 
 
-CHECKS: tuple[StaticCheck, ...] = (Baselines(), Steps(), WholeNodes(), Layout())
+CHECKS: tuple[StaticCheck, ...] = (Baselines(), Steps(), WholeNodes(), RseqLayout())

@@ -73,7 +73,7 @@ class EachRelease(StaticCheck, ABC):
 
 
 def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
-    """Symbol lines of the profile for the architecture at hand; raises `UsageError` naming a wrong one."""
+    """Symbol lines of the profile for one architecture; raises `UsageError` naming a wrong one."""
     try:
         return parse_changes(for_arch(list(lines), bench.arch))
     except ValueError as e:

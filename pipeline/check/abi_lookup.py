@@ -73,7 +73,7 @@ def version_faults(lookup: Lookup) -> Iterator[str]:
     yield from (f"the node {name} is defined {count} times" for name, count in names.items() if count > 1)
     for definition in lookup.definitions:
         right = elf_hash(definition.name.encode())
-        if definition.hash != right and not definition.base:  # nobody looks up the base
+        if definition.hash != right and not definition.base:  # the base version is never looked up
             yield f"vd_hash of {definition.name} is {definition.hash:#x}, not {right:#x}: nobody finds it"
         if definition.revision != 1:
             yield f"vd_version of {definition.name} is {definition.revision}, which ld.so refuses"

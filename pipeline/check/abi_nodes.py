@@ -144,8 +144,8 @@ def place_of(symbol: str) -> str:
     return PLACES[symbol][0] if symbol in PLACES else "data"
 
 
-class Layout(StaticCheck):
-    """The public rseq symbols are in ld.so alone, of the right size, where nobody can overwrite them.
+class RseqLayout(StaticCheck):
+    """The public rseq symbols are in ld.so alone, of the right size, in read-only memory.
 
     A release that does not export them has none of them at a public node of any DSO.
     """

@@ -21,7 +21,7 @@ Programs run with the tunable unset, 0 and 1, in an environment built from nothi
 ERROR > FAIL > MISSING > WAIVED > PASS, and the worst wins. A question without an answer is MISSING, and
 MISSING is never green. What a place cannot judge by its nature is listed as "not judged", by name.
 
-"Release grade" says whether a sign-off needs an answer of the check, for everything it is asked of and on
+"Release grade" says whether a sign-off needs an answer of the check, for everything in its scope and on
 every architecture, to be release grade.
 """
 
@@ -35,7 +35,7 @@ def page(checks: Sequence[Declaration]) -> str:
         asked += f"; if {check.when}" if check.when else ""
         grade = "yes" if check.release_grade else "no"
         rows.append(f"| `{check.name}` | {check.question} | {asked} | {needs} | {grade} |")
-    head = ["| check | question | asked of | needs | release grade |", "|---|---|---|---|---|"]
+    head = ["| check | question | scope | needs | release grade |", "|---|---|---|---|---|"]
     return _HEAD + "\n" + "\n".join([*head, *rows]) + "\n"
 
 

@@ -136,7 +136,7 @@ def starts(bench: Bench) -> Iterator[Start]:
                 yield Start(program, release, state)
 
 
-class Matrix(PlaceCheck):
+class LaunchMatrix(PlaceCheck):
     """Each program on each release: started with the right result, or refused for the right reason."""
 
     declared = Declaration(
@@ -305,4 +305,4 @@ def _json(value: object) -> str:
 
 
 STATIC_CHECKS = (Needs(),)
-CHECKS = (Matrix(),)
+CHECKS = (LaunchMatrix(),)

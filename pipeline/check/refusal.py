@@ -72,7 +72,7 @@ class Refused(Case):
 
     @property
     def offset(self) -> str:
-        """What the program is told of where its area lies."""
+        """The program's argument for where its area lies."""
         return IN_SYMBOL if self.release.exports_rseq else TO_BE_FOUND
 
 

@@ -58,7 +58,7 @@ class Ratio:
 
 
 def rules(case: Case, speed: Speed) -> list[Rule]:
-    """What is asked of each state of the tunable."""
+    """What each state of the tunable must show."""
     if case.state == 1:
         return [
             Rule("on", speed.max_over_direct_read, "direct"),

@@ -134,7 +134,7 @@ def _once() -> Callable[[int, FrameType | None], None]:
 
 
 def _world_failed(error: OSError) -> ExitCode:
-    """A system call that failed where nobody knew better."""
+    """A system call that failed and was not handled where it was made."""
     if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:

@@ -38,9 +38,9 @@ ATTESTATIONS = "attestations"
 @click.option("--out", "outdir", type=DIRECTORY, help="Where reports go (default: out).")
 @click.option("--attest", "attesting", is_flag=True, help="Write in-toto statements for every RPM.")
 @click.option("--sign-key", type=FILE, help="Private key (PEM: Ed25519 or ECDSA) to sign them with.")
-@click.option("--verify", "verifying", is_flag=True, help="Check signatures, evidence and the RPMs at hand.")
+@click.option("--verify", "verifying", is_flag=True, help="Check signatures, evidence and RPMs.")
 @click.option("--key", "public_key", type=FILE, help="Public key (PEM) for --verify.")
-@click.option("--rpms", type=DIRECTORY, help="The RPMs at hand, for --verify and --attest.")
+@click.option("--rpms", type=DIRECTORY, help="The RPMs, for --verify and --attest.")
 @click.option("--attestations", "where", type=DIRECTORY, help="Their directory (default: OUT/attestations).")
 @click.argument("files", nargs=-1, type=FILE)
 def command(

@@ -13,7 +13,7 @@ from pipeline import profile as profiles
 from pipeline import source
 from pipeline.build import stepwise
 from pipeline.build.builder import Builder, Options
-from pipeline.build.stepwise import Step
+from pipeline.build.stepwise import PatchStep
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import ExitCode, UsageError
@@ -94,7 +94,7 @@ def apply_each(
     options: Options | None = None,
     machines: tuple[str, ...] = (),
 ) -> ExitCode:
-    """Apply the series of each profile; one whose source is not at hand is MISSING unless it was asked for.
+    """Apply the series of each profile; one whose source is unavailable is MISSING unless it was named.
 
     With ``options`` what applies is also built so, patch by patch, for each of ``machines``. Asked for by
     name it raises what `pipeline.source.fetch` raises.
@@ -105,8 +105,8 @@ def apply_each(
     for profile in chosen:
         for name in releases:
             profile.get(name)
-        at_hand, why = (True, "") if asked else source.available(profile)
-        if not at_hand:
+        available, why = (True, "") if asked else source.available(profile)
+        if not available:
             warn(f"profile {profile.name} was not tried: {why}")
             missing = True
             continue
@@ -130,7 +130,7 @@ def apply_each(
 
 def build_each(
     builder: Builder, releases: tuple[str, ...], machines: tuple[str, ...], up_to: str
-) -> list[tuple[str, Step]]:
+) -> list[tuple[str, PatchStep]]:
     """(architecture, step) of every patch; what is wrong is said as soon as it is seen."""
     profile = builder.profile
     found = []
@@ -145,7 +145,7 @@ def build_each(
     return found
 
 
-def _row(profile: str, machine: str, step: Step) -> BuiltRow:
+def _row(profile: str, machine: str, step: PatchStep) -> BuiltRow:
     if step.trouble:
         new = ""
     elif step.new is None:

@@ -138,7 +138,7 @@ def reason(error: Exception) -> str:
 
 
 def of_system_call(error: OSError) -> WorldError:
-    """The error for a call that failed where nobody knew better: which file, why, and what may help."""
+    """The error for a system call that was not handled where it failed: file, reason, possible remedy."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         source, target, words = error.args[0][0]
         named, why = f"{source} -> {target}", re.sub(r"^\[Errno \d+\] ", "", str(words))

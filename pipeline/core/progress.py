@@ -18,7 +18,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 _live = False
 
 
-class Step:
+class Running:
     """One step under way; ``at()`` tells what it is doing now."""
 
     def __init__(self, title: str, status: Status | None) -> None:
@@ -54,12 +54,12 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def step(title: str) -> Iterator[Step]:
+def step(title: str) -> Iterator[Running]:
     """Show a step while the block runs, and how long it took when it ends."""
     global _live  # noqa: PLW0603  # rich shows one live line at a time: inner steps are printed only
     status = console.status(escape(title)) if console.is_terminal and not _live else None
     _live = _live or status is not None
-    current = Step(title, status)
+    current = Running(title, status)
     if status:
         status.start()
     try:

@@ -124,7 +124,7 @@ class BuildManifest(Frozen):
 
 
 class Built(Frozen):
-    """A built release at hand: its record, the directory of its RPMs and its extracted root.
+    """A built release on this machine: its record, the directory of its RPMs and its extracted root.
 
     ``root`` holds every package of the release extracted as one file system (runtime, devel, static),
     with empty ``/proc``, ``/dev``, ``/sys``, ``/tmp`` and ``/probes``.

@@ -122,7 +122,7 @@ def run(
         source: int | IO[bytes] = subprocess.DEVNULL
         if stdin is not None and sink is None:
             source = subprocess.PIPE
-        elif stdin is not None:  # nobody feeds a pipe while the log is followed
+        elif stdin is not None:  # no pipe is fed while the log is followed
             source = stack.enter_context(tempfile.TemporaryFile())
             source.write(stdin)
             source.seek(0)

@@ -120,7 +120,7 @@ def _whole(result: Path, kind: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Stored:
     """A whole result: its directory, its key, and whether it was there already."""
 
     path: Path
@@ -138,7 +138,7 @@ def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
     return digest({"format": FORMAT, "kind": kind, "inputs": dict(inputs)})[:32]
 
 
-def peek(kind: str, inputs: Mapping[str, Any]) -> Entry | None:
+def peek(kind: str, inputs: Mapping[str, Any]) -> Stored | None:
     """The result if it is there and as it was made (`SEALED`), without making it."""
     key = key_of(kind, inputs)
     final = paths.state() / kind / key
@@ -152,10 +152,10 @@ def peek(kind: str, inputs: Mapping[str, Any]) -> Entry | None:
         warn(f"{final} was changed since it was made, so it is not used; it is made anew")
         (final / INPUTS).unlink(missing_ok=True)  # without its record it is not whole
         return None
-    return Entry(final, key, True)
+    return Stored(final, key, True)
 
 
-def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Entry:
+def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Stored:
     """The result of ``kind`` for ``inputs``; ``make(directory)`` fills it if it is not there yet.
 
     If ``make`` raises, nothing appears and the error goes on. A full disk becomes `NoSpace`.
@@ -171,7 +171,7 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
             found = peek(kind, inputs)
             if found:
                 return found
-            for stale in base.glob(f".{key}.tmp-*"):  # we hold the lock: nobody works on these
+            for stale in base.glob(f".{key}.tmp-*"):  # we hold the lock: no process works on these
                 remove_tree(stale)
             work = Path(tempfile.mkdtemp(prefix=f".{key}.tmp-", dir=base))
             try:
@@ -186,14 +186,14 @@ def produce(kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) 
                 work.rename(final)
                 _looked_at.add(final)
             except BaseException:
-                with suppress(OSError):  # what stays has a name nobody takes for whole
+                with suppress(OSError):  # what stays has a name that is never taken for a whole result
                     remove_tree(work)
                 raise
     except OSError as e:
         if is_disk_full(e):
             raise NoSpace(f"no space left in {base} while making {kind}") from e
         raise
-    return Entry(base / key, key, False)
+    return Stored(base / key, key, False)
 
 
 def remove_tree(path: Path) -> None:

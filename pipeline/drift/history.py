@@ -59,7 +59,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Recorded:
     """A look as it was recorded, and the number of its snapshot (None: nothing was seen)."""
 
     record: LookRecord
@@ -101,13 +101,13 @@ class History:
         )
         return dict(rows.fetchall())
 
-    def looks(self, source: str = "", arch: str = "") -> list[Entry]:
+    def looks(self, source: str = "", arch: str = "") -> list[Recorded]:
         """All looks, oldest first, of one source and architecture if named."""
         rows = self._db.execute(
             "SELECT record, snapshot FROM look WHERE ? IN ('', source) AND ? IN ('', arch) ORDER BY id",
             (source, arch),
         )
-        return [Entry(LookRecord.model_validate_json(text), snapshot) for text, snapshot in rows]
+        return [Recorded(LookRecord.model_validate_json(text), snapshot) for text, snapshot in rows]
 
     def add(
         self, look: LookRecord, listings: Mapping[str, Listing] | None, owners: Mapping[str, str]

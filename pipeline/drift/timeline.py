@@ -19,7 +19,7 @@ from pipeline.abi.delta import Change, changes_of, delta
 from pipeline.abi.listing import Listing
 from pipeline.core import store
 from pipeline.core.errors import EvidenceError, UsageError
-from pipeline.drift.history import Entry, History
+from pipeline.drift.history import History, Recorded
 
 #: Rows a drawing has at most: beyond, the symbols of one node of one DSO share a row.
 MOST_ROWS = 60
@@ -60,13 +60,13 @@ class Track:
 
 def tracks(history: History, source: str = "", arch: str = "") -> list[Track]:
     """The history by source and architecture."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], list[Recorded]] = {}
     for entry in history.looks(source, arch):
         groups.setdefault((entry.record.source, entry.record.arch), []).append(entry)
     return [_track(history, entries) for _, entries in sorted(groups.items())]
 
 
-def _track(history: History, entries: Sequence[Entry]) -> Track:
+def _track(history: History, entries: Sequence[Recorded]) -> Track:
     events: list[Event] = []
     before: Mapping[str, Listing] | None = None
     known: int | None = None
@@ -93,7 +93,7 @@ def _track(history: History, entries: Sequence[Entry]) -> Track:
 
 
 def _events(
-    entry: Entry, before: Mapping[str, Listing], after: Mapping[str, Listing], owners: Mapping[str, str]
+    entry: Recorded, before: Mapping[str, Listing], after: Mapping[str, Listing], owners: Mapping[str, str]
 ) -> list[Event]:
     difference = delta(before, after)
     look = entry.record

@@ -31,7 +31,7 @@ from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.profile import Profile
 
-#: What the image's root leaves out: nobody reads manuals in a build image.
+#: What the image's root leaves out: manuals are not needed in a build image.
 DPKG_OPTIONS = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/doc/*",
@@ -53,7 +53,7 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class BuildImage:
-    """An image at hand and the way to run it; ``record.id`` is the engine's image id."""
+    """An image that the engine has, and the way to run it; ``record.id`` is the engine's image id."""
 
     engine: Engine
     name: str

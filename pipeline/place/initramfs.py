@@ -133,7 +133,7 @@ class CpioWriter:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RootLayout:
     """What the machine finds where: see ``pipeline/probes/init.c`` for the fixed names."""
 
     init: Path
@@ -147,7 +147,7 @@ class Layout:
     overlays: Mapping[str, Path]
 
 
-def write(path: Path, layout: Layout) -> int:
+def write(path: Path, layout: RootLayout) -> int:
     """Write the archive and return its size in bytes."""
     with path.open("wb") as out:
         cpio = CpioWriter(out)

@@ -53,7 +53,7 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Acceleration:
-    """``kind`` is what QEMU is told; ``reason`` says why it is not KVM ("" if it is)."""
+    """``kind`` is QEMU's option; ``reason`` says why it is not KVM ("" if it is)."""
 
     kind: Literal["kvm", "tcg"]
     reason: str = ""
@@ -152,7 +152,7 @@ def command(
 ) -> list[str]:
     """QEMU's command line; ``options`` are added to the kernel's, whose pages have ``page_kib`` KiB (0: any).
 
-    ``panic=-1`` and ``-no-reboot`` make a panic end QEMU at once. The kernel is not told to be quiet: its
+    ``panic=-1`` and ``-no-reboot`` make a panic end QEMU at once. The kernel is not made quiet: its
     messages cost a second of an emulated boot and are what one needs when it hangs.
     """
     m = MACHINES[guest.name]

@@ -30,7 +30,7 @@ from pipeline.place.batch import decode_results, encode_jobs, longest
 from pipeline.place.watch import Watch, kept
 
 PROBES = "/probes"
-#: What every connection is told: never ask, notice a dead line within 15 s, compress.
+#: Options of every connection: never ask, notice a dead line within 15 s, compress.
 ALWAYS = (
     "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5",
     "-o", "ServerAliveCountMax=3", "-o", "Compression=yes", "-o", "ForwardAgent=no", "-o", "ForwardX11=no",
@@ -173,7 +173,12 @@ class _There:
         )
 
     def run_jobs(
-        self, overlays: Sequence[str], jobs: Sequence[Job], results: Path, errors: Path, step: progress.Step
+        self,
+        overlays: Sequence[str],
+        jobs: Sequence[Job],
+        results: Path,
+        errors: Path,
+        step: progress.Running,
     ) -> str:
         """Run them, what they give going to ``results``; returns what went wrong, or ""."""
         runner = [

@@ -118,7 +118,7 @@ class VmPlace:
         files: machine.Files,
         errors: Path,
         jobs: Sequence[Job],
-        step: progress.Step,
+        step: progress.Running,
     ) -> str:
         """Start QEMU and wait for its end; returns what went wrong, or ""."""
         argv = machine.command(
@@ -162,7 +162,7 @@ class VmPlace:
 
     def _layout(
         self, roots: Mapping[str, Path], overlay: Mapping[str, Path], jobs: Sequence[Job]
-    ) -> initramfs.Layout:
+    ) -> initramfs.RootLayout:
         programs = overlay.get(PROBES)
         for name in ("init", "runner"):
             if programs is None or not (programs / name).is_file():
@@ -180,7 +180,7 @@ class VmPlace:
         ]
         for path, directory in where.items():
             command += ["--overlay", f"{path}=/{directory}"]
-        return initramfs.Layout(
+        return initramfs.RootLayout(
             init=programs / "init",
             command=tuple(command),
             files={"pipeline/jobs": encode_jobs(jobs)},

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.progress import Step
+from pipeline.core.progress import Running
 from pipeline.place import Job
 
 #: Seconds beyond a job's own limit without a result that count as a hang.
@@ -55,7 +55,7 @@ class Watch:
     total_limit: float | None = None
     silence: float = SILENCE
 
-    def until_end(self, process: subprocess.Popen[bytes], step: Step) -> str:
+    def until_end(self, process: subprocess.Popen[bytes], step: Running) -> str:
         """Returns "" when ``process`` ends by itself, else why it was not waited for any longer."""
         start = since = time.monotonic()
         seen = 0

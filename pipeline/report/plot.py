@@ -178,7 +178,7 @@ def _names(axis: Axes, positions: Mapping[tuple[str, str], float]) -> None:
 
 
 def _drawable(text: str) -> str:
-    """Names hold ASCII; what does not is shown as such rather than left to the font at hand."""
+    """Names hold ASCII; what does not is shown as such rather than left to the installed font."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 

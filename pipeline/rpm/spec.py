@@ -233,7 +233,7 @@ def _of_patch(options: list[str], piped: str) -> Application | None:
 
 
 def _of_git(options: list[str], piped: str) -> Application | None:
-    """git takes no fuzz, and one level off unless told otherwise."""
+    """git takes no fuzz, and strips one level by default."""
     file = piped or next((o for o in options if not o.startswith("-")), "")
     level = next((o for o in options if re.match(r"^-p\d+$", o)), "-p1")
     return Application(PurePosixPath(file).name, (level, "--fuzz=0", "-s")) if file else None

@@ -2,7 +2,7 @@
 
 - A required version node that the DSO named with it does not define refuses the program, unless the
   requirement itself is marked weak (VER_FLG_WEAK in vna_flags; whether references are weak is not asked). A
-  DSO without any versions refuses nobody.
+  DSO without any versions refuses no program.
 - A requirement of a DSO that nothing loads stops ld.so at an assertion.
 - Packed relative relocations (DT_RELR) ask for ``GLIBC_ABI_DT_RELR``: a loader that knows them refuses a file
   without, and one that does not leaves them out.

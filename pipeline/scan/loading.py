@@ -132,7 +132,7 @@ class Scene:
         return self._exports[number]
 
     def read_exports(self) -> None:
-        """Read what `exports` will be asked of, on all processors if it is much."""
+        """Read the files that `exports` will need, on all processors if there are many."""
         wanted: dict[int, None] = {}
         for number, item in enumerate(self.items):
             if item.facts is not None:

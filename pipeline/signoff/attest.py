@@ -6,7 +6,7 @@ builds made an RPM of one name (the source RPM of two architectures) it is ``NAM
 Formats: in-toto attestation framework v1 (statement, test-result v0.1), SLSA v1.0, DSSE v1.0.0.
 
 Verification trusts nothing but the public key: signatures first, then what was signed is compared with the
-RPMs and the evidence at hand. Files are compared with their canonical form, so that no byte is free to
+given RPMs and evidence. Files are compared with their canonical form, so that no byte is free to
 change, not even one that a lenient reader of base64 or JSON would overlook.
 """
 

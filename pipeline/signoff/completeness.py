@@ -59,7 +59,7 @@ def complete(
 
     Unanswered: a MISSING finding in the question's name. Declined (`NotJudged`) by a place that can judge
     it: MISSING likewise. Answered twice or without having been asked: an ERROR of `OWN_CHECK`. A check
-    that every place declined (but for time) is MISSING once more for its target, for nobody has judged it.
+    that every place declined (but for time) is MISSING once more for its target: it was not judged.
     A figure that is none (NaN, infinite, absurd) makes its finding an ERROR, and so does an answer of a check
     that is not among ``checks``. A place that had trouble is MISSING (`PLACES`) for every release that was
     asked there, whatever came back from it. Applied to its own result it changes nothing.

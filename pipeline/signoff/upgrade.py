@@ -1,6 +1,6 @@
 """Evidence of schema version 1, read as version 2.
 
-Version 1 had no table of checks, said nothing of who judged but a version number, and told a negative control
+Version 1 had no table of checks, named the judge by a version number alone, and marked a negative control
 by the words of what was expected. What it lacked is filled in from what its writer knew; what it never asked
 stays unasked, so it is never release grade here.
 """

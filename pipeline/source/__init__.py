@@ -31,7 +31,7 @@ FORMS = "tarball:FILE-or-URL[#sha256=HEX], git:REPOSITORY@REF, dir:PATH"
 
 @dataclass(frozen=True)
 class FetchedSource:
-    """A verified source at hand.
+    """A verified source on this machine.
 
     ``record`` is what a sign-off says of it; ``identity`` (JSON) is what a store key needs: equal
     identities are equal trees. ``unpacker`` makes the tree below a directory.
@@ -180,7 +180,7 @@ def _tarball_url(profile: Profile, url: str, expected: str) -> FetchedSource:
         part = paths.state() / "sources" / "partial" / f"{expected or 'unknown'}-{file}"
         hint = f"check the address and the network (http_proxy, https_proxy), or write another of: {FORMS}"
         with cache.alone(expected or "unknown"):
-            if not expected:  # what is left of another download could not be told from this one's
+            if not expected:  # what is left of another download could not be distinguished from this one's
                 part.unlink(missing_ok=True)
             download.download([url], part, title=f"fetch {file}", sha256=expected, hint=hint)
             sha256 = expected or file_sha256(part)

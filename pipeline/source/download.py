@@ -13,7 +13,7 @@ import requests
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from pipeline.core.errors import HashMismatch, NoMirror
-from pipeline.core.progress import Step, step, warn
+from pipeline.core.progress import Running, step, warn
 from pipeline.core.store import file_sha256
 from pipeline.source import cache
 
@@ -87,7 +87,7 @@ def download(
         raise NoMirror(message, hint=hint, troubles=troubles)
 
 
-def _from_one(url: str, part: Path, size: int, current: Step) -> None:
+def _from_one(url: str, part: Path, size: int, current: Running) -> None:
     """All bytes of ``url`` in ``part``, however often the connection breaks. Raises `_Hopeless`."""
     try:
         for attempt in Retrying(
@@ -101,7 +101,7 @@ def _from_one(url: str, part: Path, size: int, current: Step) -> None:
         raise _Hopeless(f"{e.last_attempt.exception()} ({ATTEMPTS} attempts)") from None
 
 
-def _transfer(url: str, part: Path, size: int, current: Step) -> None:
+def _transfer(url: str, part: Path, size: int, current: Running) -> None:
     """One request, from where ``part`` ends."""
     have = part.stat().st_size if part.exists() else 0
     headers = {**HEADERS, **({"Range": f"bytes={have}-"} if have else {})}
@@ -146,7 +146,7 @@ def _total(answer: requests.Response, have: int, part: Path) -> int | None:
     return int(length) if length.isdigit() else 0
 
 
-def _write(answer: requests.Response, part: Path, start: int, size: int, current: Step) -> None:
+def _write(answer: requests.Response, part: Path, start: int, size: int, current: Running) -> None:
     """The body behind the first ``start`` bytes of ``part``; at most one chunk more than ``size`` bytes."""
     got = start
     with part.open("r+b" if start else "wb") as f:

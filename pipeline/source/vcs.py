@@ -121,7 +121,7 @@ def _local(repository: str) -> Path | None:
 def _fetch(store: Path, repository: str, ref: str) -> str:
     local = _local(repository)
     source = str(local) if local else repository
-    # of a repository that is at hand git itself can say which commit an abbreviation or another name means
+    # of a local repository git itself can say which commit an abbreviation or another name means
     wanted = (_have(local, ref) if local else "") or ref
     done = git(store, "fetch", "--quiet", "--depth=1", "--no-tags", source, wanted, success_codes=None)
     if done.returncode == 0:

@@ -70,7 +70,7 @@ def verify(
 
     ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
     architecture and ``sites`` says where its programs are watched. ``fresh``: watch again what was watched.
-    ``narrow``: ask only what is asked of ``targets`` and of the steps that end in one of them, so that the
+    ``narrow``: ask only the questions about ``targets`` and of the steps that end in one of them, so that the
     runs of several targets share no question and together ask all of them (`pipeline.signoff.merge`).
     ``only``: names of the checks that are asked; all are declared in the evidence, so the grade says what was
     not.

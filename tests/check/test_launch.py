@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.check import Bench, PlaceCheck, StaticCheck
-from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, Matrix, Needs, starts
+from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, LaunchMatrix, Needs, starts
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.run import run
 from pipeline.place import BatchResult, JobResult
@@ -81,7 +81,7 @@ def right(bench: Bench) -> BatchResult:
 
 
 def judged(bench: Bench, batch: BatchResult) -> Answer:
-    answers = probe_kit.judge(Matrix(), bench, batch)
+    answers = probe_kit.judge(LaunchMatrix(), bench, batch)
     return {key: probe_kit.outcome(a) for key, a in answers.items()}
 
 
@@ -105,7 +105,7 @@ def prints(**changes: Any) -> Callable[[JobResult], JobResult]:
 
 
 def test_the_checks_are_checks() -> None:
-    watched: PlaceCheck = Matrix()
+    watched: PlaceCheck = LaunchMatrix()
     static: StaticCheck = Needs()
     assert (watched.name, static.name) == ("launch.matrix", "launch.needs")
 
@@ -118,8 +118,8 @@ def test_right_releases_pass(linked: Path) -> None:
     assert f"12.0/{CONTROL}" in answers
     assert "12.0/rseq on 12.0, tunable=1" in answers
     assert "12.1/cxx on 12.1" in answers
-    assert {j.id for j in Matrix().jobs(bench)} == set(right(bench).results)
-    for job in Matrix().jobs(bench):
+    assert {j.id for j in LaunchMatrix().jobs(bench)} == set(right(bench).results)
+    for job in LaunchMatrix().jobs(bench):
         assert job.id.startswith("launch.matrix/")
         assert dict(job.env) in ({}, {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"},
                                  {"GLIBC_TUNABLES": "glibc.pthread.rseq=1"})  # fmt: skip
@@ -292,7 +292,7 @@ def test_a_control_that_does_not_need_the_node_is_no_control(programs: Path) -> 
 
 def test_no_control_is_planned_where_every_release_exports(linked: Path) -> None:
     bench = probe_kit.bench(["12.0.z", "12.1"], programs=linked)
-    assert not [q for q in Matrix().questions(bench, "host") if q.case == CONTROL]
+    assert not [q for q in LaunchMatrix().questions(bench, "host") if q.case == CONTROL]
 
 
 # -- launch.needs --------------------------------------------------------------------------------------------

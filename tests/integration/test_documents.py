@@ -1,4 +1,4 @@
-"""Every command that a document tells is run, as a new user would from the page alone.
+"""Every documented command is run, as a new user would from the page alone.
 
 `RUN` has each command of this project with what it must come to. Commands are run as they are written, in the
 world of tests/small_world.py: its profiles have the names of the real ones and take seconds. Where a word

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench
-from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, Matrix, Needs
+from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, LaunchMatrix, Needs
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.outcome import Outcome
@@ -98,11 +98,11 @@ def workbench(machine: Arch, programs_at: Path, directory: Path, size: int) -> B
 
 def observe(bench: Bench, place: Place) -> BatchResult:
     roots = {name: b.root for name, b in bench.built.items()}
-    return place.run_batch(roots, {"/probes": bench.programs}, Matrix().jobs(bench))
+    return place.run_batch(roots, {"/probes": bench.programs}, LaunchMatrix().jobs(bench))
 
 
 def judged(bench: Bench, batch: BatchResult) -> dict[str, Outcome]:
-    answers = probe_kit.judge(Matrix(), bench, batch)
+    answers = probe_kit.judge(LaunchMatrix(), bench, batch)
     return {key: probe_kit.outcome(answer) for key, answer in answers.items()}
 
 
@@ -184,7 +184,7 @@ def test_a_program_that_crashes_lies_or_hangs(
     bench = workbench(host_arch(), probes, tmp_path, kit.size_when_on())
 
     outcome = MISSING if "for" in body else FAIL
-    jobs = [replace(j, timeout=2.0 if program in j.id else j.timeout) for j in Matrix().jobs(bench)]
+    jobs = [replace(j, timeout=2.0 if program in j.id else j.timeout) for j in LaunchMatrix().jobs(bench)]
     batch = HostPlace(probes / "runner").run_batch(
         {n: b.root for n, b in bench.built.items()}, {"/probes": probes}, jobs
     )

@@ -64,13 +64,13 @@ def release(root: Path) -> Path:
     return root
 
 
-def layout(tmp_path: Path, **roots: Path) -> initramfs.Layout:
+def layout(tmp_path: Path, **roots: Path) -> initramfs.RootLayout:
     probes = tmp_path / "probes"
     probes.mkdir(exist_ok=True)
     for name in ("init", "hello", "empty.a"):
         (probes / name).write_bytes(name.encode())
         (probes / name).chmod(0o755)
-    return initramfs.Layout(
+    return initramfs.RootLayout(
         init=probes / "init",
         command=("/runner", "--out", "fd:1"),
         files={"pipeline/jobs": b"jobs 1\nend 0\n"},
