@@ -24,6 +24,7 @@ from pipeline.signoff.completeness import OWN, OWN_CHECK, complete, may_decline
 from pipeline.signoff.document import SCHEMA_FILE, read, write
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence, PlaceRecord, ProfileRecord
+from pipeline.signoff.verdict import not_covered
 from tests.report.factory import CLEAN, Draft, draft, place, release_grade, with_builds
 
 DECLARED = by_name((*registry.declarations(), *OWN))
@@ -583,3 +584,15 @@ def test_a_finding_is_an_answer() -> None:
     )
     q = Question(check=f.check, target=f.target, case=f.case, place=f.place)
     assert complete([q], [f], [], checks=DECLARED)[0] == [f]
+
+
+def test_what_is_asked_on_request_is_needed_for_a_release_and_not_for_a_whole_merge() -> None:
+    made = release_grade()
+    made.questions = [q for q in made.questions if q.check != "build.rebuild"]
+    made.findings = [f for f in made.findings if f.check != "build.rebuild"]
+    evidence = made.evidence()
+    assert [r for r in evidence.grade_reasons if "build.rebuild" in r]
+    assert not_covered(evidence, on_request=False) == []
+    made.questions = [q for q in made.questions if q.check != "build.paths" or q.target.arch == "x86_64"]
+    made.findings = [f for f in made.findings if f.check != "build.paths" or f.target.arch == "x86_64"]
+    assert not_covered(made.evidence(), on_request=False) == ["not asked for aarch64: build.paths"]

@@ -104,8 +104,8 @@ def command(
 
 
 def _unjudged(evidence: Evidence) -> list[str]:
-    """What of the profile no runner judged: architectures, releases, checks of a release."""
-    return not_covered(evidence)
+    """What of the profile no runner judged: architectures, releases, checks that every runner is asked."""
+    return not_covered(evidence, on_request=False)
 
 
 def _fit(

@@ -43,11 +43,13 @@ def grade_reasons(evidence: Evidence) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reasons))
 
 
-def not_covered(evidence: Evidence) -> list[str]:
+def not_covered(evidence: Evidence, *, on_request: bool = True) -> list[str]:
     """What of the profile was not judged: architectures, releases, and checks, release by release.
 
-    A check counts where it was answered by a finding. What only declined it has not judged it.
+    A check counts where it was answered by a finding. What only declined it has not judged it. Without
+    ``on_request`` a check with a condition (`Declaration.when`) that no runner was asked is not among them.
     """
+    asked = {question.check for question in evidence.questions}
     profile, findings, not_judged = evidence.profile, evidence.findings, evidence.not_judged
     reasons = []
     built = {(b.target.release, b.target.arch) for b in evidence.builds}
@@ -67,7 +69,7 @@ def not_covered(evidence: Evidence) -> list[str]:
         unasked: dict[tuple[str, ...], list[str]] = {}
         nowhere: list[str] = []
         for check in evidence.checks:
-            if not check.release_grade:
+            if not check.release_grade or (not on_request and check.when and check.name not in asked):
                 continue
             # of a release that is absent nothing can be asked, and that was said above
             whole = profile.asked(check.scope)
