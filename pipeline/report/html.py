@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
@@ -61,6 +62,7 @@ def render(evidence: Evidence) -> str:
     )
     environment.filters |= {"number": figures.number, "size": size}
     alone = kernels.notes(evidence)
+    links = _links(evidence)
     drawings = Drawings()
     plots = _plots(evidence, drawings)
     style = printable(_template("report.css") + drawings.css)
@@ -72,7 +74,7 @@ def render(evidence: Evidence) -> str:
         style=Markup(style),
         script=Markup(script),
         problems=[
-            Problem(f, cause_of(f), alone.get(f.key, ""), permalink(f), again(evidence.command, f))
+            Problem(f, cause_of(f), alone.get(f.key, ""), links[id(f)], again(evidence.command, f))
             for f in evidence.problems
         ],
         matrices=view.by_place(evidence),
@@ -89,7 +91,7 @@ def render(evidence: Evidence) -> str:
         by_check=_by_check(evidence),
         titles={c: view.question_of(evidence, c) for c in view.checks_of(evidence)},
         series=figures.SERIES,
-        permalink=permalink,
+        permalink=lambda f: links[id(f)],
         release_of=view.release_of,
         outcomes=[o.name for o in sorted({f.outcome for f in evidence.findings}, reverse=True)],
         releases=view.releases_of(evidence),
@@ -101,6 +103,17 @@ def render(evidence: Evidence) -> str:
 def permalink(finding: Finding) -> str:
     """The name of a finding on every page that has it: of the question, not of the answer."""
     return f"f-{hashlib.sha256(chr(0).join(finding.key).encode()).hexdigest()[:12]}"
+
+
+def _links(evidence: Evidence) -> dict[int, str]:
+    """The name of each finding by its identity: two answers to one question (an ERROR) have two names."""
+    names: dict[int, str] = {}
+    seen: Counter[str] = Counter()
+    for finding in evidence.findings:
+        name = permalink(finding)
+        seen[name] += 1
+        names[id(finding)] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return names
 
 
 def again(command: str, finding: Finding) -> str:
