@@ -14,6 +14,7 @@ from tabulate import tabulate
 from pipeline.benchmark.builds import Ratio
 from pipeline.core.identity import identity
 from pipeline.core.records import timestamp
+from pipeline.host import processor
 
 HEADERS = ("what", "theirs", "ours", "ratio", "wanted", "holds")
 
@@ -35,15 +36,12 @@ def rows(ratios: Sequence[Ratio]) -> list[tuple[str, ...]]:
 
 def record(ratios: Sequence[Ratio]) -> dict[str, Any]:
     """All of it as JSON has it; ``memory`` in bytes, ``load`` the average of the last minute."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     return {
         "at": timestamp(),
         "pipeline": identity().text,
         "machine": {
-            "processor": names[0] if names else platform.machine(),
+            "processor": processor.name() or platform.machine(),
             "cpus": len(os.sched_getaffinity(0)),
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "os": release.get("PRETTY_NAME", platform.system()),

@@ -415,7 +415,7 @@ def built(entry: Stored) -> Built:
     """
     manifest = read_manifest(entry.path)
     directory = entry.path / "RPMS"
-    for record in (*manifest.rpms, *([manifest.srpm] if manifest.srpm else [])):
+    for record in manifest.files:
         rpm = directory / record.file
         if not rpm.is_file():
             raise EvidenceError(

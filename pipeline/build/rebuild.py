@@ -1,4 +1,4 @@
-"""A release made once more from nothing, in another directory, at another time, by another user.
+"""A release made once more from nothing, at another time, on another host, by another user.
 
 The same packages must come out, bit by bit: else what was judged cannot be made again, and a difference
 between two releases may be one of their builds. No compiler cache has a part in it.
@@ -21,6 +21,7 @@ from pipeline.core.progress import say, warn
 from pipeline.core.records import Built, RebuildDifference, RebuildRecord, timestamp
 from pipeline.core.run import run
 from pipeline.core.store import file_sha256
+from pipeline.host import processor
 from pipeline.rpm.difference import first_difference
 
 KIND = "rebuild"
@@ -36,7 +37,7 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
     manifest = built.manifest
     inputs = {
         "build": manifest.key,
-        "packages": sorted(r.sha256 for r in (*manifest.rpms, *([manifest.srpm] if manifest.srpm else []))),
+        "packages": sorted(r.sha256 for r in manifest.files),
         "conditions": [file_sha256(Path(conditions.__file__)), file_sha256(conditions.SHIM)],
     }
 
@@ -66,8 +67,7 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
 def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
     start = time.monotonic()
     seen = builder.again(built.target, work, conditions.OTHERS)
-    manifest = built.manifest
-    first = {r.file: r.sha256 for r in (*manifest.rpms, *([manifest.srpm] if manifest.srpm else []))}
+    first = {r.file: r.sha256 for r in built.manifest.files}
     second = {p.name: file_sha256(p) for p in (work / "RPMS").glob("*.rpm")}
     names = sorted({*first, *second})
     differences = []
@@ -86,22 +86,12 @@ def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
     return RebuildRecord(
         at=timestamp(),
         machine=f"{getpass.getuser()} on {platform.node()}",
-        processor=processor(),
+        processor=processor.name() or platform.machine(),
         conditions=seen,
         compared=tuple(names),
         differences=tuple(differences),
         seconds=round(time.monotonic() - start, 1),
     )
-
-
-def processor() -> str:
-    """What the kernel calls this machine's processor; its architecture where it has no name for it."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else []:
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
 
 
 def _explain(built: Built, record: RebuildRecord, into: Path) -> None:

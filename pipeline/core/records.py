@@ -114,13 +114,13 @@ class BuildManifest(Frozen):
     #: supplied packages of the same build for `Arch.beside`: judged as packages installed with the others
     beside: tuple[FileRecord, ...] = ()
 
+    #: how it was made once more (``verify --rebuild``); None: it was not
+    rebuild: RebuildRecord | None = None
+
     @property
     def files(self) -> tuple[FileRecord, ...]:
         """Every package, the source package last."""
         return (*self.rpms, *self.beside, *([self.srpm] if self.srpm else []))
-
-    #: how it was made once more (``verify --rebuild``); None: it was not
-    rebuild: RebuildRecord | None = None
 
 
 class Built(Frozen):

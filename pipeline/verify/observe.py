@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.check import Bench
 from pipeline.core import store
 from pipeline.core.records import timestamp
+from pipeline.host import processor
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import encode_jobs
 from pipeline.rpm.sysroot import content_sha256
@@ -55,15 +56,10 @@ class Observation:
 
 def host_identity() -> dict[str, Any]:
     """The running kernel and processor, for places that use them."""
-    cpu = ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return {
         "kernel": platform.release(),
         "version": platform.version(),
-        "cpu": cpu,
+        "cpu": processor.name(),
         "cpus": len(os.sched_getaffinity(0)),
         "seccomp": _status("Seccomp", "Seccomp_filters"),
     }
