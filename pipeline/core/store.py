@@ -35,7 +35,7 @@ SEAL = "content.sha256"
 SEALED = frozenset(
     {
         "sysroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
-        "rpm-installation",
+        "rpm-installation", "rebuild",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.
