@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build.builder import read_manifest
+from pipeline.build.stored import read_manifest
 from pipeline.core import paths
 from pipeline.core.outcome import Outcome
 from pipeline.core.run import run

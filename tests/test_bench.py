@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.abi.listing import Listing
 from pipeline.benchmark import builds
-from pipeline.build.builder import Builder, Options
+from pipeline.build.builder import Builder
+from pipeline.build.options import Options
 from pipeline.core import paths
 from pipeline.core.errors import CommandFailed
 from pipeline.core.lanes import Piece, side_by_side

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.build.builder import Builder, ForeignBuild, Options, build_all, source_archive
+from pipeline.build.builder import Builder, source_archive
+from pipeline.build.every import build_all
+from pipeline.build.options import ForeignBuild, Options
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, Arch, host_arch

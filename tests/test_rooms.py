@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core import paths
 
-#: From the ground up. ``profile`` is one module, the others are directories.
+#: From the ground up. Each is a directory.
 ROOMS = (
     "core", "profile", "elf", "debian", "rpm", "abi", "source", "host", "place", "build", "check", "signoff",
     "verify", "scan", "drift", "report", "knownbad", "benchmark", "cli", "__main__",

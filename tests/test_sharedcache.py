@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import sharedcache
-from pipeline.build.builder import Options
+from pipeline.build.options import Options
 from pipeline.build.sharedcache import SharedCache, parse, setting, usable
 from pipeline.build.workplace import Workplace
 from pipeline.cli import cli

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import rpmbuild, stepwise
-from pipeline.build.builder import NO_PATCH, Builder, Options
+from pipeline.build.builder import Builder
+from pipeline.build.options import NO_PATCH, Options
 from pipeline.build.stepwise import PatchStep
 from pipeline.core import paths
 from pipeline.core.arch import host_arch

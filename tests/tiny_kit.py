@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import source
-from pipeline.build.builder import Builder, Options
+from pipeline.build.builder import Builder
+from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Target
@@ -131,7 +132,7 @@ class Tiny:
         profile = self.profile
         builder = Builder(profile, source.fetch(profile, f"dir:{tree}"), options or Options(place="host"))
         if image is not None:
-            builder._workplaces["native"] = Workplace(image, "native")
+            builder.workplaces.use(Workplace(image, "native"))
         return builder
 
     def target(self, release: str) -> Target:

@@ -18,7 +18,9 @@ from pathlib import Path
 from pipeline.abi.delta import delta
 from pipeline.abi.listing import Listing, listings
 from pipeline.build import rpmbuild
-from pipeline.build.builder import Builder, Options, make_all
+from pipeline.build.builder import Builder
+from pipeline.build.every import make_all
+from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths, store
 from pipeline.core.arch import host_arch

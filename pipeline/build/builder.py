@@ -3,65 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.build import distgit, estimate, rpmbuild, scratch, sharedcache, tarball
+from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
 from pipeline.build.checkout import Checkout
 from pipeline.build.conditions import Conditions
 from pipeline.build.distgit import DistGit
+from pipeline.build.options import NO_PATCH, Options
 from pipeline.build.rpmbuild import Ingredients
+from pipeline.build.stored import MANIFEST, WARNINGS, built, log_of, read_manifest
 from pipeline.build.workplace import Workplace
+from pipeline.build.workplaces import Workplaces
 from pipeline.core import paths, store
-from pipeline.core.arch import Arch, arch, host_arch
-from pipeline.core.errors import CommandFailed, EvidenceError, PrepFailed, UsageError, reason
-from pipeline.core.lanes import Piece, lane_event, side_by_side
+from pipeline.core.arch import Arch, arch
+from pipeline.core.errors import CommandFailed, PrepFailed
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
 from pipeline.core.records import BuildManifest, BuildMode, Built, PatchRecord, file_record
-from pipeline.core.store import Stored, file_sha256
-from pipeline.host import image as images
-from pipeline.host.image import BuildImage
+from pipeline.core.store import Stored
 from pipeline.profile import Profile
 from pipeline.rpm import SOURCE_DATE_EPOCH, package
-from pipeline.rpm.sysroot import extract
 from pipeline.source import FetchedSource, series
 from pipeline.source.patchfile import Patch
 
-#: ``auto``: with a cross compiler where there is one, else emulated
-ForeignBuild = Literal["auto", "cross", "emulated"]
-MANIFEST = "manifest.json"
-#: what the compiler warned of in the build: a sorted list of ``FILE: WORDS``
-WARNINGS = "warnings.json"
 #: for each patch how the source shows that it has it, "" if it has not
 PRESENT = "present.json"
-#: ``Options.up_to`` for the source as it is, with no patch at all
-NO_PATCH = "(none)"
 CHECK_INC = paths.SPECS / "check.inc"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user chose about a build.
-
-    ``place``: ``container``, or ``host`` for machines without an engine (recorded as not hermetic).
-    ``foreign``: how a target of another architecture is built. ``image``: another base than the profile's.
-    ``up_to``: the series stops after this patch (with dist-gits theirs stop, ours are whole; `NO_PATCH`: ours
-    has not begun). ``check``: run glibc's own rseq tests in the build.
-    ``shared_cache``: address of ccache's remote storage (`pipeline.build.sharedcache`), "" for none.
-    """
-
-    place: Literal["container", "host"] = "container"
-    foreign: ForeignBuild = "auto"
-    image: str = ""
-    up_to: str = ""
-    check: bool = False
-    shared_cache: str = ""
 
 
 class Builder:
@@ -83,8 +55,7 @@ class Builder:
         self.distgits = dict(distgits or {})
         self._source = source
         self._read: dict[tuple[str, str], DistGit] = {}
-        self._workplaces: dict[BuildMode, Workplace] = {}
-        self._modes: dict[str, BuildMode] = {}
+        self.workplaces = Workplaces(profile, options)
 
     @cached_property
     def source(self) -> FetchedSource:
@@ -136,53 +107,12 @@ class Builder:
         )
 
     def workplace(self, machine: Arch) -> Workplace:
-        """Where targets of ``machine`` are built."""
-        mode = self.mode(machine)
-        if mode not in self._workplaces:
-            image: BuildImage | None = None
-            if self.options.place == "container":
-                runs_on = machine if mode == "emulated" else host_arch()
-                image = images.ensure(self.profile, reference=self.options.image, machine=runs_on)
-            elif mode == "emulated":
-                raise UsageError(
-                    "an emulated build needs a container of that architecture",
-                    hint="use `--aarch64-build cross` with `--place host`",
-                )
-            self._workplaces[mode] = Workplace(image, mode)
-        return self._workplaces[mode]
+        """Where targets of ``machine`` are built; raises as `Workplaces.of`."""
+        return self.workplaces.of(machine)
 
     def mode(self, machine: Arch) -> BuildMode:
-        """How targets of ``machine`` are built; the workplace says whether it has a cross compiler.
-
-        Raises `UsageError` where a cross build was asked for by name and there is no compiler for it.
-        """
-        if machine.name not in self._modes:
-            self._modes[machine.name] = self._mode(machine)
-        return self._modes[machine.name]
-
-    def _mode(self, machine: Arch) -> BuildMode:
-        if machine == host_arch():
-            return "native"
-        if self.options.foreign == "emulated":
-            return "emulated"
-        host = self.workplace(host_arch())
-        if host.cross_compiler(machine):
-            return "cross"
-        where = f"build image ({host.image.record.base})" if host.image else "host"
-        lacks = f"the {where} has no compiler for {machine.name} ({machine.triplet}-gcc)"
-        if self.options.foreign == "cross" or not host.image:
-            raise UsageError(
-                f"{lacks}, so nothing can be cross-built there",
-                hint="leave --aarch64-build out or say `--aarch64-build emulated` (hours, in a container), "
-                f"or `--image bookworm` (has one), or build on a machine of {machine.name}",
-            )
-        say(
-            f"{lacks}: {machine.name} is built emulated by QEMU, which takes hours for each release (2 h "
-            "47 min were seen on two cores, less where the compiler cache has objects). Alternatives: "
-            f"--image bookworm (cross-built in minutes), --arch {host_arch().name}, or a machine of "
-            f"{machine.name} for its part and `nox -s report -- --merge`"
-        )
-        return "emulated"
+        """How targets of ``machine`` are built; raises as `Workplaces.mode`."""
+        return self.workplaces.mode(machine)
 
     def inputs(self, target: Target) -> dict[str, Any]:
         """Everything that decides what the build of ``target`` makes."""
@@ -212,7 +142,7 @@ class Builder:
     def stopping_at(self, patch: str) -> Builder:
         """A builder of the same in the same workplaces whose series stop after ``patch``."""
         other = Builder(self.profile, self.source, replace(self.options, up_to=patch), self.distgits)
-        other._workplaces, other._modes = self._workplaces, self._modes
+        other.workplaces = self.workplaces
         return other
 
     def again(self, target: Target, into: Path, conditions: Conditions | None = None) -> dict[str, str]:
@@ -349,22 +279,6 @@ class Builder:
         return seen
 
 
-def log_of(target: Target, into: Path) -> Path:
-    """Where rpmbuild's full output goes: builds of one target at the same time have different directories.
-
-    ``build-TARGET.log`` beside it is a link to the log that was begun last.
-    """
-    stem = f"build-{target.profile}-{target.release}-{target.arch}"
-    log = paths.logs() / f"{stem}-{into.name.strip('.').partition('.')[0]}.log"
-    latest = log.with_name(f"{stem}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    new = log.with_name(f".{log.name}.link")
-    new.unlink(missing_ok=True)
-    new.symlink_to(log.name)
-    new.rename(latest)
-    return log
-
-
 def _what_else_prep_does(target: Target, commands: Sequence[str]) -> str:
     """One line on the commands of a dist-git's %prep that our spec does not run; all of them in a log."""
     log = paths.logs() / f"prep-{target.profile}-{target.release}-{target.arch}.log"
@@ -394,74 +308,3 @@ def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
     packed = into / "source" / f"{tree.name}.tar"
     tarball.pack(tree, packed, tree.name)
     return packed, tree.name
-
-
-def read_manifest(directory: Path) -> BuildManifest:
-    """The record of a stored build; its key is the directory's name. Raises `EvidenceError`."""
-    try:
-        manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
-    except (OSError, ValueError) as e:
-        raise EvidenceError(
-            f"{directory / MANIFEST} cannot be read: {reason(e)}",
-            hint=f"remove {directory} and run `nox -s build` again",
-        ) from None
-    return manifest.model_copy(update={"key": directory.name})
-
-
-def built(entry: Stored) -> Built:
-    """A stored build with its root extracted; every RPM and the source RPM is compared with its record first.
-
-    Raises `EvidenceError` naming the RPM that is not what was built.
-    """
-    manifest = read_manifest(entry.path)
-    directory = entry.path / "RPMS"
-    for record in manifest.files:
-        rpm = directory / record.file
-        if not rpm.is_file():
-            raise EvidenceError(
-                f"{rpm} is gone since it was built", hint=f"remove {entry.path} and run `nox -s build` again"
-            )
-        if rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
-            raise EvidenceError(
-                f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
-                hint=f"remove {entry.path} and run `nox -s build` again",
-            )
-    root = extract([directory / r.file for r in manifest.rpms], judged=True)
-    return Built(manifest=manifest, rpms=directory, root=root)
-
-
-def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = None) -> None:
-    """Build what is not built yet, side by side in ``lanes`` (default: two where there are two processors).
-
-    The others of an architecture begin when its first has compiled everything (it installs and packs on one
-    processor), and find its objects in the compiler cache. Raises as `Builder.make`.
-    """
-    if lanes is None:
-        lanes = min(2, len(os.sched_getaffinity(0)))
-    missing = [t for t in wanted if store.peek("build", builder.inputs(t)) is None]  # makes the images, too
-    say(estimate.plan(wanted, missing, len(os.sched_getaffinity(0))))
-    first = {t.arch: t for t in reversed(missing)}
-    compiled = {name: lane_event() for name in first}
-
-    def make(target: Target) -> None:
-        event = compiled[target.arch]
-        if target != first[target.arch]:
-            builder.make(target)
-            return
-        try:
-            builder.make(target, event.set)
-        finally:
-            event.set()  # built meanwhile by another, or failed: stop waiting
-
-    order = sorted(missing, key=lambda t: t != first[t.arch])
-    pieces = [Piece(partial(make, t), None if t == first[t.arch] else compiled[t.arch].is_set) for t in order]
-    side_by_side(pieces, lanes=lanes)
-
-
-def build_all(builder: Builder, wanted: Sequence[Target]) -> Mapping[str, dict[str, Built]]:
-    """Build all targets: architecture -> release -> built, in the order asked for."""
-    make_all(builder, wanted)
-    result: dict[str, dict[str, Built]] = {}
-    for target in wanted:
-        result.setdefault(target.arch, {})[target.release] = builder.build(target)
-    return result

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.build.builder import NO_PATCH, WARNINGS, Builder
+from pipeline.build.builder import Builder
+from pipeline.build.options import NO_PATCH
+from pipeline.build.stored import WARNINGS
 from pipeline.core import paths, store
 from pipeline.core.errors import CommandFailed, UsageError
 from pipeline.core.outcome import Target

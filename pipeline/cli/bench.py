@@ -11,7 +11,8 @@ from tabulate import tabulate
 from pipeline import source
 from pipeline.benchmark import builds, scan
 from pipeline.benchmark import page as pages
-from pipeline.build.builder import Builder, build_all
+from pipeline.build.builder import Builder
+from pipeline.build.every import build_all
 from pipeline.cli import ending
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core import paths, store

@@ -9,7 +9,8 @@ import click
 from tabulate import tabulate
 
 from pipeline.build import variants
-from pipeline.build.builder import Builder, build_all
+from pipeline.build.builder import Builder
+from pipeline.build.every import build_all
 from pipeline.build.variants import Variant
 from pipeline.cli import ending
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option

@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 from tabulate import tabulate
 
-from pipeline.build.builder import build_all
+from pipeline.build.every import build_all
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import ExitCode, UsageError

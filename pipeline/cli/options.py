@@ -16,8 +16,9 @@ from click.core import ParameterSource
 from pipeline import profile as profiles
 from pipeline import source as sources
 from pipeline.build import checkout, sharedcache
-from pipeline.build.builder import Builder, ForeignBuild, Options
+from pipeline.build.builder import Builder
 from pipeline.build.checkout import Checkout
+from pipeline.build.options import ForeignBuild, Options
 from pipeline.core import paths
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target

@@ -12,7 +12,8 @@ from tabulate import tabulate
 from pipeline import profile as profiles
 from pipeline import source
 from pipeline.build import stepwise
-from pipeline.build.builder import Builder, Options
+from pipeline.build.builder import Builder
+from pipeline.build.options import Options
 from pipeline.build.stepwise import PatchStep
 from pipeline.core import paths
 from pipeline.core.arch import host_arch

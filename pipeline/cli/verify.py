@@ -14,7 +14,7 @@ import click
 from pipeline import report
 from pipeline.build import rebuild as rebuilds
 from pipeline.build import supplied, workshop
-from pipeline.build.builder import build_all
+from pipeline.build.every import build_all
 from pipeline.check import registry
 from pipeline.cli import ending
 from pipeline.cli.next_step import next_step

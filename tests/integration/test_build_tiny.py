@@ -16,9 +16,10 @@ import pytest
 
 from pipeline import profile as profiles
 from pipeline.abi.listing import listings
-from pipeline.build import builder as build
 from pipeline.build import rpmbuild
-from pipeline.build.builder import Options
+from pipeline.build.every import build_all
+from pipeline.build.options import Options
+from pipeline.build.stored import MANIFEST
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import CommandFailed, EvidenceError, ExitCode, UsageError
@@ -59,7 +60,7 @@ def rseq_symbols(built: Built) -> set[str]:
 def test_two_releases_from_source_to_root(tiny: Tiny, state: Path, capfd: pytest.CaptureFixture[str]) -> None:
     builder = tiny.builder()
     assert builder.find(tiny.target("1.0")) is None
-    made = build.build_all(builder, [tiny.target("1.0"), tiny.target("1.1")])[MACHINE]
+    made = build_all(builder, [tiny.target("1.0"), tiny.target("1.1")])[MACHINE]
     old, new = made["1.0"], made["1.1"]
     assert names(old) == names(new) == PACKAGES
     assert rseq_symbols(old) == set()
@@ -306,7 +307,7 @@ def test_a_damaged_rpm_in_the_store_is_noticed(tiny: Tiny, which: str, harm: str
 
 def test_a_damaged_record_is_noticed(tiny: Tiny) -> None:
     entry = tiny.builder().make(tiny.target("1.1"))
-    (entry.path / build.MANIFEST).write_text('{"target"')
+    (entry.path / MANIFEST).write_text('{"target"')
     with pytest.raises(EvidenceError, match=r"manifest\.json cannot be read"):
         tiny.builder().build(tiny.target("1.1"))
 

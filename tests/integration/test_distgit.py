@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.abi.listing import listings
 from pipeline.build import checkout, distgit
-from pipeline.build.builder import Builder, Options
+from pipeline.build.builder import Builder
 from pipeline.build.distgit import DistGit
+from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
 from pipeline.core.arch import host_arch

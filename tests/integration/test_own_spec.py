@@ -18,7 +18,8 @@ import pytest
 
 from pipeline.abi.listing import listings
 from pipeline.build import checkout, distgit, supplied
-from pipeline.build.builder import Builder, Options
+from pipeline.build.builder import Builder
+from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
 from pipeline.check import Bench, registry
 from pipeline.core import paths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build.builder import Options
+from pipeline.build.options import Options
 from pipeline.core import paths
 from pipeline.core.records import BuildManifest
 from pipeline.core.run import run

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import stepwise
-from pipeline.build.builder import NO_PATCH, WARNINGS
+from pipeline.build.options import NO_PATCH
+from pipeline.build.stored import WARNINGS
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import ExitCode

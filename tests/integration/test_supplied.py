@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.abi.listing import listings
 from pipeline.build import supplied
-from pipeline.build.builder import read_manifest
+from pipeline.build.stored import read_manifest
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import ExitCode

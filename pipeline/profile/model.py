@@ -1,36 +1,23 @@
-"""Profiles: what is built, what it must export and default to. Data (TOML), not code, says it.
-
-A release is built from a series, or it is published: never built here, its listing is that of another release
-and whole nodes of upstream. A profile all of whose releases are published has only an `Outline`.
-``@loader`` in a symbol line stands for the soname of the architecture's ld.so.
-"""
+"""The models of a profile: every key of its file, with what it means and what it must be."""
 
 from __future__ import annotations
 
 import re
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     model_validator,
 )
 
-from pipeline.core import paths, tomlfile
 from pipeline.core.arch import ARCHES, Arch, arch
 from pipeline.core.errors import UsageError
-from pipeline.core.outcome import Target
+from pipeline.profile.origin import Image, Kernel, Keys, Source
 
-#: The profile that this project is for; it needs a source only where something is built.
-MISSION = "el9"
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
 SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")
 
@@ -50,71 +37,7 @@ IsaLevel = Literal["x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 OwnTest = Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]
 
 
-class _Model(BaseModel):
-    # cached_property needs a place to write, so the model is not frozen by pydantic
-    model_config = ConfigDict(extra="forbid")
-
-
-class AptSource(_Model):
-    """A file of a source package of a Debian suite; apt verifies the archive's signature."""
-
-    #: the file comes through apt
-    kind: Literal["apt"]
-    #: the Debian suite, as apt names it
-    suite: str
-    #: name of the source package
-    package: str
-    #: the source package's file that is used
-    file: str
-    #: of that file
-    sha256: Sha256
-    #: the directory that the archive unpacks to
-    topdir: str
-
-
-class TarballSource(_Model):
-    """A tarball at any of several addresses."""
-
-    #: the file comes from an address
-    kind: Literal["tarball"]
-    #: addresses, tried in order
-    urls: Annotated[list[str], Field(min_length=1)]
-    #: name of the file
-    file: str
-    #: of that file
-    sha256: Sha256
-    #: bytes of that file
-    size: Annotated[int, Field(gt=0)]
-    #: the directory that the archive unpacks to
-    topdir: str
-
-
-KINDS = ("apt", "tarball")
-Source = Annotated[AptSource | TarballSource, Field(discriminator="kind")]
-
-
-class Image(_Model):
-    """How the build image's base is had: ``mmdebstrap`` (suite) or ``registry`` (pinned reference)."""
-
-    #: how the base is made: by mmdebstrap, or pulled
-    base: Literal["mmdebstrap", "registry"]
-    #: mmdebstrap: the Debian suite
-    suite: str = ""
-    #: registry: the image, pinned by digest
-    reference: str = ""
-    #: directory below containers/, holding Containerfile and packages.txt
-    directory: str
-
-    @model_validator(mode="after")
-    def _base_is_named(self) -> Image:
-        if self.base == "mmdebstrap" and not self.suite:
-            raise ValueError("base = 'mmdebstrap' needs a suite")
-        if self.base == "registry" and not self.reference:
-            raise ValueError("base = 'registry' needs a reference")
-        return self
-
-
-class Release(_Model):
+class Release(Keys):
     """One release: a patch series on the base and what comes of it."""
 
     #: begins with a digit
@@ -131,7 +54,7 @@ class Release(_Model):
     rseq_default: Literal[0, 1]
 
 
-class Published(_Model):
+class Published(Keys):
     """A release that others built and published; here only its ABI is known."""
 
     #: begins with a digit
@@ -144,17 +67,17 @@ class Published(_Model):
     nodes: list[Annotated[str, Field(pattern=r"^\S+ GLIBC_\S+$")]] = []
 
 
-def _which_release(value: Any) -> str:
+def kind_of_release(value: Any) -> str:
     published = isinstance(value, Published) or (isinstance(value, dict) and "derived_from" in value)
     return "published" if published else "built"
 
 
 AnyRelease = Annotated[
-    Annotated[Release, Tag("built")] | Annotated[Published, Tag("published")], Discriminator(_which_release)
+    Annotated[Release, Tag("built")] | Annotated[Published, Tag("published")], Discriminator(kind_of_release)
 ]
 
 
-class Step(_Model):
+class Step(Keys):
     """From one release to another, the public ABI gains exactly ``added`` and loses nothing."""
 
     #: a release that is built
@@ -165,7 +88,7 @@ class Step(_Model):
     added: list[SymbolLine]
 
 
-class Rseq(_Model):
+class Rseq(Keys):
     """What the rseq checks expect."""
 
     #: full name of the tunable
@@ -182,7 +105,7 @@ class Rseq(_Model):
     headers: list[str] = ["bits/rseq.h", "sys/rseq.h"]
 
 
-class Speed(_Model):
+class Speed(Keys):
     """Verdicts on the ratio of two times per call; judged only on real hardware."""
 
     #: sched_getcpu with rseq on may cost at most this many times a function that only reads the area (on an
@@ -192,20 +115,7 @@ class Speed(_Model):
     max_on_over_off: float = 1.25
 
 
-class Kernel(_Model):
-    """A kernel for virtual machines: a package of a suite, per architecture."""
-
-    #: what `--kernel` calls it
-    name: str
-    #: the Debian suite it comes from
-    suite: str
-    #: architecture name -> package name (a metapackage is followed to the real one)
-    packages: dict[str, str]
-    #: whether it is booted unless the user names kernels
-    usual: bool = True
-
-
-class ArchOptions(_Model):
+class ArchOptions(Keys):
     """What one architecture is built with beyond the profile's options."""
 
     #: further options of glibc's configure
@@ -214,7 +124,7 @@ class ArchOptions(_Model):
     cflags: list[str] = []
 
 
-class Outline(_Model):
+class Outline(Keys):
     """What is known of every profile: which releases there are, in what order, on which architectures."""
 
     #: version of this form
@@ -363,88 +273,3 @@ class Profile(Outline):
 def for_arch(lines: list[str], machine: Arch) -> list[str]:
     """Symbol lines with ``@loader`` replaced."""
     return [line.replace("@loader", machine.loader) for line in lines]
-
-
-Kind = TypeVar("Kind", bound=Outline)
-#: pydantic puts the kind of a source or release between the table and its key; the file has no such level.
-_LEVELS = {*(("source", 1, kind) for kind in KINDS), *(("release", 2, k) for k in ("built", "published"))}
-
-
-def _in_the_file(location: tomlfile.Location) -> tomlfile.Location:
-    return tuple(p for n, p in enumerate(location) if (location[0], n, p) not in _LEVELS)
-
-
-def load_file(file: Path) -> Profile:
-    """Read one profile; raises `UsageError` naming file, key and what was expected."""
-    data = _read(file)
-    if not _builds(data):
-        raise UsageError(
-            f"nothing of profile {data.get('name', file.stem)} is built: all its releases are published",
-            hint="`scan` and `drift` answer for them; name another profile",
-        )
-    return _valid(Profile, data, file)
-
-
-def load_outline(name: str) -> Outline:
-    """What is known of the releases of a profile (or of the file ``name``), built or not; `UsageError`."""
-    file = Path(name) if name.endswith(".toml") else paths.PROFILES / f"{name}.toml"
-    if file.parent == paths.PROFILES and file.stem not in outlines():
-        raise UsageError(f"there is no profile {name!r}", hint=f"there are: auto, {', '.join(outlines())}")
-    data = _read(file)
-    return _valid(Profile if _builds(data) else Outline, data, file)
-
-
-def _builds(data: dict[str, Any]) -> bool:
-    """Whether a profile has a release that is built, or is so wrong that its errors are reported as such."""
-    releases = data.get("release")
-    if not isinstance(releases, list) or not releases:
-        return True
-    return any(_which_release(r) == "built" for r in releases)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        raise UsageError(f"{file} does not exist", hint=f"name a file, or one of: {', '.join(available())}")
-    return tomlfile.read(file)
-
-
-def _valid(kind: type[Kind], data: dict[str, Any], file: Path) -> Kind:
-    hint = "fix the keys named above; CONTRIBUTING.md has the schema"
-    return tomlfile.checked(kind, data, file, hint=hint, location=_in_the_file)
-
-
-def available() -> list[str]:
-    """Names of the profiles that come with the pipeline and are built."""
-    return [n for n in outlines() if _builds(_read(paths.PROFILES / f"{n}.toml"))]
-
-
-def outlines() -> list[str]:
-    """Names of all profiles that come with the pipeline, also of those that are published only."""
-    return sorted(p.stem for p in paths.PROFILES.glob("*.toml"))
-
-
-def load(name: str) -> Profile:
-    """The profile called ``name`` (or the one in the file ``name``); raises `UsageError`."""
-    if name.endswith(".toml"):
-        return load_file(Path(name))
-    if name not in outlines():
-        raise UsageError(f"there is no profile {name!r}", hint=f"there are: auto, {', '.join(available())}")
-    return load_file(paths.PROFILES / f"{name}.toml")
-
-
-def targets(profile: Profile, releases: tuple[str, ...] = (), arches: tuple[str, ...] = ()) -> list[Target]:
-    """The chosen targets in the profile's order; all of them if nothing is chosen. Raises `UsageError`."""
-    for name in releases:
-        profile.get(name)
-    for name in arches:
-        arch(name)
-        if name not in profile.arches:
-            raise UsageError(
-                f"profile {profile.name} is not built for {name}", hint=", ".join(profile.arches)
-            )
-    return [
-        Target(profile=profile.name, release=r.name, arch=a)
-        for a in profile.arches
-        for r in profile.release
-        if (not releases or r.name in releases) and (not arches or a in arches)
-    ]

@@ -1,0 +1,67 @@
+"""A stored build read again, and the log a build writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.errors import EvidenceError, reason
+from pipeline.core.outcome import Target
+from pipeline.core.records import BuildManifest, Built
+from pipeline.core.store import Stored, file_sha256
+from pipeline.rpm.sysroot import extract
+
+#: in the directory of a stored build: its record
+MANIFEST = "manifest.json"
+#: what the compiler warned of in the build: a sorted list of ``FILE: WORDS``
+WARNINGS = "warnings.json"
+
+
+def read_manifest(directory: Path) -> BuildManifest:
+    """The record of a stored build; its key is the directory's name. Raises `EvidenceError`."""
+    try:
+        manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
+    except (OSError, ValueError) as e:
+        raise EvidenceError(
+            f"{directory / MANIFEST} cannot be read: {reason(e)}",
+            hint=f"remove {directory} and run `nox -s build` again",
+        ) from None
+    return manifest.model_copy(update={"key": directory.name})
+
+
+def built(entry: Stored) -> Built:
+    """A stored build with its root extracted; every RPM and the source RPM is compared with its record first.
+
+    Raises `EvidenceError` naming the RPM that is not what was built.
+    """
+    manifest = read_manifest(entry.path)
+    directory = entry.path / "RPMS"
+    for record in manifest.files:
+        rpm = directory / record.file
+        if not rpm.is_file():
+            raise EvidenceError(
+                f"{rpm} is gone since it was built", hint=f"remove {entry.path} and run `nox -s build` again"
+            )
+        if rpm.stat().st_size != record.size or file_sha256(rpm) != record.sha256:
+            raise EvidenceError(
+                f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
+                hint=f"remove {entry.path} and run `nox -s build` again",
+            )
+    root = extract([directory / r.file for r in manifest.rpms], judged=True)
+    return Built(manifest=manifest, rpms=directory, root=root)
+
+
+def log_of(target: Target, into: Path) -> Path:
+    """Where rpmbuild's full output goes: builds of one target at the same time have different directories.
+
+    ``build-TARGET.log`` beside it is a link to the log that was begun last.
+    """
+    stem = f"build-{target.profile}-{target.release}-{target.arch}"
+    log = paths.logs() / f"{stem}-{into.name.strip('.').partition('.')[0]}.log"
+    latest = log.with_name(f"{stem}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    new = log.with_name(f".{log.name}.link")
+    new.unlink(missing_ok=True)
+    new.symlink_to(log.name)
+    new.rename(latest)
+    return log
