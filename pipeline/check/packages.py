@@ -153,36 +153,50 @@ class Install(EachRelease):
         done = transaction.installation([rpm.path for rpm in rpms], light, bench.arch)
         # all that a build made is here; of packages from elsewhere somebody may have brought a part
         own = "" if built.manifest.mode == "supplied" else built.manifest.nvr.removeprefix("glibc-")
-        return judge_installation(done, self.expected, *_unmet_expected(bench, release, rpms), own=own)
+        answer = judge_installation(done, self.expected, *_unmet_expected(bench, release, rpms), own=own)
+        if answer.outcome is not Outcome.MISSING:
+            return answer
+        file = _shown_path(_path_for(bench, release))
+        words = f"{answer.seen}: {file} does not say it; {remedy(bench.target(release))}"
+        return Answer(answer.outcome, answer.expected, words, measures=answer.measures)
 
 
-def _unmet_expected(bench: Bench, release: str, rpms: Sequence[rpmfile.Rpm]) -> tuple[frozenset[str], str]:
-    """Names that the release may need from other packages, and who says so."""
+def _unmet_expected(
+    bench: Bench, release: str, rpms: Sequence[rpmfile.Rpm]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that other packages provide as the committed inventory says, and as only the packages say."""
     wanted = [rpm for rpm in rpms if is_wanted(rpm)]
+    committed = _comparable(bench, release)
+    says = frozenset[str]() if committed is None else inventory.outside(committed.packages)
+    own = inventory.of(rpm for rpm in wanted if rpm.arch != bench.arch.beside)
     beside = inventory.of(rpm for rpm in wanted if rpm.arch == bench.arch.beside)
     also = {f"{name}.{bench.arch.beside}": facts for name, facts in beside.items()}
-    committed = _comparable(bench, release)
-    if committed is not None:
-        return inventory.outside({**committed.packages, **also}), "the committed inventory"
-    own = inventory.of(rpm for rpm in wanted if rpm.arch != bench.arch.beside)
-    return inventory.outside({**own, **also}), "the packages themselves"
+    return says, inventory.outside({**own, **also})
 
 
 def judge_installation(
-    done: transaction.Installation, expected: str, outside: frozenset[str], says: str, *, own: str = ""
+    done: transaction.Installation,
+    expected: str,
+    committed: frozenset[str],
+    claimed: frozenset[str] = frozenset(),
+    *,
+    own: str = "",
 ) -> Answer:
-    """Faults of one transaction; ``outside``: what other packages are to provide, as ``says`` has it.
+    """Faults of one transaction; what no package here provides must be ``committed`` as from elsewhere.
 
+    MISSING if only the packages claim so (``claimed``): a wrong package requires what nothing provides, too.
     ``own``: version and release of the build. What is required at just that nobody else can provide.
     """
     faults: list[str] = []
     allowed: list[str] = []
+    unsaid: list[str] = []
     for unmet in done.tested.unmet:
         name = unmet.partition(" is needed by ")[0]
-        known = name in outside or name.split(" ")[0] in outside
+        names = {name, name.split(" ")[0]}
         if own and name.endswith(f" = {own}"):
-            known = False
-        (allowed if known else faults).append(unmet)
+            names = set()
+        found = allowed if names & committed else unsaid if names & claimed else faults
+        found.append(unmet)
     faults += done.tested.other.splitlines()
     if not done.tested.accepted and not done.tested.unmet and not done.tested.other:
         faults.append(f"refused: {done.tested.said}")
@@ -190,11 +204,18 @@ def judge_installation(
         faults += [line for line in done.installed.said.splitlines() if line not in faults]
         faults = faults or ["refused without a word"]
     faults += [f"rpm -Va: {line}" for line in done.verified]
+    measures = {"unmet": len(done.tested.unmet), "differ": len(done.verified)}
+    if unsaid and not faults:
+        words = f"nothing here provides {_names(unsaid)}, and whether other packages do is not known"
+        return Answer(Outcome.MISSING, expected, words, measures=measures)
     seen = "accepted and verified"
     if allowed:
-        seen += f"; from other packages, as {says} say{'s' if says.startswith('the c') else ''}: "
-        seen += ", ".join(sorted({u.partition(" is needed by ")[0] for u in allowed}))
-    return judged(expected, seen, faults, {"unmet": len(done.tested.unmet), "differ": len(done.verified)})
+        seen += f"; from other packages, as the committed inventory says: {_names(allowed)}"
+    return judged(expected, seen, faults, measures)
+
+
+def _names(unmet: Sequence[str]) -> str:
+    return ", ".join(sorted({u.partition(" is needed by ")[0] for u in unmet}))
 
 
 def _path_for(bench: Bench, release: str) -> Path:

@@ -12,7 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.rpm import package
 from pipeline.rpm import payload as rpmpayload
@@ -161,19 +161,26 @@ def conflicts(rpms: Sequence[Rpm]) -> list[str]:
 
     As rpm compares them: mode (of links only that both are links), owner, group, target of a link, size and
     digest of a file, numbers of a device; a %ghost conflicts with nothing, and a 32-bit ELF file not with a
-    64-bit one. Also within one package, where
-    two listed paths are one on a merged /usr.
+    64-bit one. Also within one package, where two listed paths are one on a merged /usr; and a file where
+    another path has a directory on its way, which rpm finds out only when it cannot unpack.
     """
     owners: dict[str, list[_Owned]] = {}
+    below: dict[str, tuple[str, str]] = {}  # directory on the way -> a path below it and its package
     several = len({rpm.arch for rpm in rpms} - {"noarch"}) > 1
     for rpm in rpms:
         name = f"{rpm.name}.{rpm.arch}" if several else rpm.name
         for entry in rpm.files:
             where = installed_path(entry.path)
             owners.setdefault(where, []).append(_Owned(name, entry, rpm.file_hash))
+            if not entry.ghost:
+                below |= {str(up): (where, name) for up in PurePosixPath(where).parents}
     found = []
     for path, all_of_it in owners.items():
         there = [o for o in all_of_it if not o.entry.ghost]
+        for one in there:
+            if path in below and stat.S_IFMT(one.entry.mode) not in (stat.S_IFDIR, stat.S_IFLNK):
+                other_path, package_ = below[path]
+                found.append(f"{path}: a file in {one.package}, a directory for {other_path} in {package_}")
         for other in there[1:]:
             first = next(o for o in there if not _apart(o, other))
             if what := _difference(first, other):

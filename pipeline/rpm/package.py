@@ -284,14 +284,16 @@ def payload(path: Path, name: str = "") -> Iterator[Iterator[Member]]:
             yield rpmpayload.members(stream, where, listed)
 
 
-def extract(path: Path, destination: Path) -> None:
+def extract(path: Path, destination: Path, *, first_stays: bool = False) -> None:
     """Unpack a package's files below ``destination`` (an existing directory), which acts as its ``/``.
 
     Nothing is written outside: names with ``..`` are refused, and symbolic links on the way are followed
     as if ``destination`` were the root. Ownership is not kept (root is not needed), modes are. No script
-    of the package is run. Raises `MalformedInput`, `UsageError` if ``destination`` is no directory.
+    of the package is run. ``first_stays``: a file that would take the place of a directory, or a directory
+    that of a file, is left out; otherwise it is refused. Raises `MalformedInput`, `UsageError` if
+    ``destination`` is no directory.
     """
     if not destination.is_dir():
         raise UsageError(f"{destination} is not a directory")
     with payload(path) as found:
-        rpmpayload.unpack(found, destination, str(path))
+        rpmpayload.unpack(found, destination, str(path), first_stays=first_stays)

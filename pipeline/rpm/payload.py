@@ -226,6 +226,10 @@ def inside(root: Path, path: str, *, follow_last: bool = True) -> Path:
     return root.joinpath(*here)
 
 
+class _Clash(MalformedInput):
+    """A file where a directory is, or the other way round: what is there came first."""
+
+
 class _Unpacker:
     def __init__(self, root: Path, where: str) -> None:
         self.root = root
@@ -239,6 +243,9 @@ class _Unpacker:
     def wrong(self, member: Member, why: str) -> MalformedInput:
         return MalformedInput(f"{self.where}: member {member.name!r} {why}", hint=_REMEDY)
 
+    def clash(self, member: Member, why: str) -> _Clash:
+        return _Clash(f"{self.where}: member {member.name!r} {why}", hint=_REMEDY)
+
     def place(self, member: Member) -> None:
         parts = parts_of(member.name, self.where)
         if not parts:
@@ -251,7 +258,7 @@ class _Unpacker:
                 parent.mkdir(parents=True, exist_ok=True)
                 self.parents[above] = parent
         except (FileExistsError, NotADirectoryError):
-            raise self.wrong(member, "lies below something that is no directory") from None
+            raise self.clash(member, "lies below something that is no directory") from None
         except OSError as e:
             if e.errno == 40:
                 raise self.wrong(member, "lies below a loop of links") from None
@@ -263,12 +270,12 @@ class _Unpacker:
         if kind == stat.S_IFDIR:
             real = inside(self.root, path.relative_to(self.root).as_posix())
             if real.exists() and not real.is_dir():
-                raise self.wrong(member, "is a directory where a file is")
+                raise self.clash(member, "is a directory where a file is")
             real.mkdir(parents=True, exist_ok=True)
             self.directories.append((real, stat.S_IMODE(member.mode)))
             return
         if path.is_dir() and not path.is_symlink():
-            raise self.wrong(member, "would replace a directory")
+            raise self.clash(member, "would replace a directory")
         if path.is_symlink():
             self.parents.clear()
         path.unlink(missing_ok=True)
@@ -311,9 +318,13 @@ class _Unpacker:
             path.chmod(mode | stat.S_IRWXU)
 
 
-def unpack(found: Iterator[Member], root: Path, where: str) -> None:
+def unpack(found: Iterator[Member], root: Path, where: str, *, first_stays: bool = False) -> None:
     """Write members below ``root``; see `pipeline.rpm.package.extract`. Raises `MalformedInput`."""
     unpacker = _Unpacker(root, where)
     for member in found:
-        unpacker.place(member)
+        try:
+            unpacker.place(member)
+        except _Clash:
+            if not first_stays:
+                raise
     unpacker.finish()

@@ -100,7 +100,7 @@ def extract(rpms: Sequence[Path], machine: Arch | None = None, *, judged: bool =
         root = directory / "root"
         root.mkdir(mode=0o755)
         for rpm in wanted:
-            package.extract(rpm.path, root)
+            package.extract(rpm.path, root, first_stays=judged)
         _complete(root)
         _check_loader(root, name)
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check.packages import Conflicts, Install, Payload, make_inventory
+from pipeline.check.packages import Conflicts, Install, Payload, inventory_path, make_inventory
+from pipeline.core import paths
 from pipeline.core.arch import host_arch
+from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
+from pipeline.rpm import inventory, package
 from tests.check.rpm_bench import bench, built
 from tests.rpmwriter import REG, Item, cpio, write
 
@@ -143,6 +146,38 @@ def test_two_packages_at_one_path(tmp_path: Path, install: str, files: str, rpm_
         assert "/usr/bin/tool: " in ask(Conflicts(), mixed).seen
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("first", ["glibc", "glibc-common"])
+def test_a_file_and_a_directory_at_one_path(tmp_path: Path, first: str, whole: bool) -> None:
+    """A path is a file in one package and a directory in another, listed or only on the way to a file."""
+    file = {"INSTALL": "echo x > %{buildroot}/usr/share/thing"}
+    directory = {"INSTALL": "mkdir %{buildroot}/usr/share/thing; echo y > %{buildroot}/usr/share/thing/y"}
+    names = {"file": "/usr/share/thing", "directory": f"/usr/share/thing{'' if whole else '/y'}"}
+    mine, theirs = ("file", "directory") if first == "glibc" else ("directory", "file")
+    parts = {"file": file, "directory": directory}
+    made = packages(tmp_path / "a", FILES=names[mine], **parts[mine])
+    other = packages(tmp_path / "b", COMMON_FILES=names[theirs], **parts[theirs])
+    both = tmp_path / "both"
+    both.mkdir()
+    chosen = [
+        next(made.rpms.glob("glibc-2*")).rename(both / "glibc.rpm"),
+        next(other.rpms.glob("glibc-common*")).rename(both / "common.rpm"),
+    ]
+    mixed = release(chosen)
+    said = ask(Conflicts(), mixed)
+    assert said.outcome is FAIL
+    assert "/usr/share/thing" in said.seen
+    installed = ask(Install(), mixed)
+    assert installed.outcome is FAIL, installed.seen
+    root = tmp_path / "root"
+    root.mkdir()
+    for rpm in chosen:  # what is judged is still unpacked, for all other checks
+        package.extract(rpm, root, first_stays=True)
+    assert (root / "usr/share/thing").is_dir() is (mine == "directory")
+    with pytest.raises(MalformedInput, match="director"):
+        package.extract(chosen[1], root)
+
+
 def test_a_release_that_cannot_be_installed(tmp_path: Path) -> None:
     version = packages(tmp_path / "a", MAIN=f"{PROVIDES_SHELL}\nRequires: glibc-common = 9.9")
     finding = ask(Install(), version)
@@ -154,8 +189,18 @@ def test_a_release_that_cannot_be_installed(tmp_path: Path) -> None:
     assert "conflicts with" in finding.seen
 
 
-def test_what_other_packages_provide_is_said(tmp_path: Path) -> None:
-    finding = ask(Install(), packages(tmp_path / "a", MAIN=f"{PROVIDES_SHELL}\nRequires: kernel-headers"))
+def test_what_other_packages_provide_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "BASELINES", tmp_path / "abi-baselines")
+    made = packages(tmp_path / "a", MAIN=f"{PROVIDES_SHELL}\nRequires: kernel-headers")
+    finding = ask(Install(), made)  # whether there is such a package is known to nobody here
+    assert finding.outcome is Outcome.MISSING
+    assert "nothing here provides kernel-headers, and whether other packages do is not known" in finding.seen
+    assert "nox -s baseline" in finding.seen
+    written = make_inventory([made.rpms / r.file for r in made.manifest.rpms], "x")
+    path = inventory_path(made.manifest.target)
+    path.parent.mkdir(parents=True)
+    path.write_text(inventory.render(written))
+    finding = ask(Install(), made)
     assert finding.outcome is PASS
     assert "kernel-headers" in finding.seen
 
@@ -180,7 +225,7 @@ Version: 2.36
 Release: 12.0
 Summary: One package of two word sizes
 License: LGPL-2.1-or-later
-Provides: /sbin/ldconfig
+Provides: /sbin/ldconfig, rtld(GNU_HASH)
 %description
 Small.
 %build
@@ -241,7 +286,7 @@ def test_packages_of_two_word_sizes_are_installed_together(tmp_path: Path) -> No
 def test_what_the_32_bit_package_needs_is_looked_for(tmp_path: Path) -> None:
     needing = multilib(tmp_path / "a", "shared", "Requires: glibc-common = 9.9")
     finding = ask(Install(), needing)
-    assert finding.outcome is PASS, "supplied packages may need others"
+    assert finding.outcome is Outcome.MISSING, "supplied packages may need others, and which is not committed"
     assert "glibc-common = 9.9" in finding.seen
     conflicting = multilib(tmp_path / "b", "shared", "Conflicts: glibc(x86-64)")
     assert ask(Install(), conflicting).outcome is FAIL
