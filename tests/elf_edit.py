@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline import elf
-from pipeline.elf import Elf
+from pipeline.elf import Elf, versions
 from pipeline.elf.image import DT_GNU_HASH, DT_SYMTAB, DT_VERDEF, DT_VERNEED, DT_VERSYM
 from pipeline.elf.lookup import Lookup, gnu_hash
 
@@ -137,7 +137,7 @@ def verneed_hash(node: str) -> Edit:
 
 
 def verneed_weak(node: str) -> Edit:
-    return lambda data, binary: _put(data, "H", _requirement_at(binary, node) + 4, elf.VER_FLG_WEAK)
+    return lambda data, binary: _put(data, "H", _requirement_at(binary, node) + 4, versions.VER_FLG_WEAK)
 
 
 def hidden_version(name: str) -> Edit:

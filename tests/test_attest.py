@@ -19,7 +19,7 @@ from pipeline.core import store
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import BuildManifest, file_record
-from pipeline.signoff import attest
+from pipeline.signoff import attest, envelope, statements
 from pipeline.signoff.document import write
 from pipeline.signoff.records import Evidence
 from tests.report.factory import draft
@@ -34,7 +34,7 @@ class Signed:
     evidence: Evidence
     out: Path
     rpms: Path
-    key: attest.PrivateKey
+    key: envelope.PrivateKey
 
     @property
     def evidence_file(self) -> Path:
@@ -73,7 +73,7 @@ def make_rpms(build: BuildManifest, directory: Path) -> BuildManifest:
     )
 
 
-KEYS: dict[str, Callable[[], attest.PrivateKey]] = {
+KEYS: dict[str, Callable[[], envelope.PrivateKey]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
     "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
 }
@@ -201,10 +201,10 @@ def test_keys_name_swapped_in_does_not_help(signed: Signed) -> None:
     theirs = ed25519.Ed25519PrivateKey.generate()
     lines = []
     for line in raw.splitlines():
-        envelope = json.loads(line)
-        statement = json.loads(base64.b64decode(envelope["payload"]))
-        forged = attest.sign(statement, theirs)
-        forged["signatures"][0]["keyid"] = envelope["signatures"][0]["keyid"]
+        there = json.loads(line)
+        statement = json.loads(base64.b64decode(there["payload"]))
+        forged = envelope.sign(statement, theirs)
+        forged["signatures"][0]["keyid"] = there["signatures"][0]["keyid"]
         lines.append(json.dumps(forged, sort_keys=True, separators=(",", ":")))
     signed.bundle.write_text("\n".join(lines) + "\n")
     assert [(p.kind, p.file) for p in signed.verify()] == [("changed", signed.bundle.name)]
@@ -261,7 +261,7 @@ def test_statements_of_another_sign_off_are_found(signed: Signed) -> None:
 
 def test_statements_say_what_was_made_from_what(signed: Signed) -> None:
     build = signed.evidence.builds[1]
-    made = attest.provenance(signed.evidence, build, build.rpms[0])
+    made = statements.provenance(signed.evidence, build, build.rpms[0])
     assert made["_type"] == "https://in-toto.io/Statement/v1"
     assert made["predicateType"] == "https://slsa.dev/provenance/v1"
     assert made["subject"] == [{"name": build.rpms[0].file, "digest": {"sha256": build.rpms[0].sha256}}]
@@ -284,7 +284,7 @@ def test_only_green_is_passed(outcome: Outcome, result: str) -> None:
     made = draft(("x86_64",))
     made.spoil("abi.delta", outcome)
     evidence = made.evidence()
-    said = attest.test_result(evidence, evidence.builds[0], evidence.builds[0].rpms[0])
+    said = statements.test_result(evidence, evidence.builds[0], evidence.builds[0].rpms[0])
     assert said["predicate"]["result"] == result
     assert bool(said["predicate"]["failedTests"]) == (result == "FAILED")
     assert said["predicate"]["configuration"][0]["digest"]["sha256"] == evidence.sha256
@@ -293,13 +293,13 @@ def test_only_green_is_passed(outcome: Outcome, result: str) -> None:
 # --- command line ----------------------------------------------------------------------------------------
 
 
-def pem(key: attest.PrivateKey, path: Path, password: bytes = b"") -> Path:
+def pem(key: envelope.PrivateKey, path: Path, password: bytes = b"") -> Path:
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     path.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, encryption))
     return path
 
 
-def pub(key: attest.PrivateKey, path: Path) -> Path:
+def pub(key: envelope.PrivateKey, path: Path) -> Path:
     path.write_bytes(key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     return path
 
@@ -372,10 +372,10 @@ def test_wrong_keys_are_wrong_use(tmp_path: Path) -> None:
         rsa_key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     with pytest.raises(UsageError, match="neither an Ed25519 nor an ECDSA key"):
-        attest.load_private(path, str)
+        envelope.load_private(path, str)
     with pytest.raises(UsageError, match="neither an Ed25519 nor an ECDSA key"):
-        attest.load_public(public)
+        envelope.load_public(public)
     with pytest.raises(UsageError, match="is not a public key"):
-        attest.load_public(path)
+        envelope.load_public(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        attest.load_public(tmp_path / "none.pem")
+        envelope.load_public(tmp_path / "none.pem")

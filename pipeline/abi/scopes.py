@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.abi.files import ElfFile
-from pipeline.elf import UNVERSIONED
+from pipeline.elf.versions import UNVERSIONED
 
 
 @dataclass

@@ -22,9 +22,10 @@ from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE, listing_of
 from pipeline.abi.scopes import Scopes, unresolved
 from pipeline.core.arch import ARCHES
-from pipeline.elf import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
+from pipeline.elf import versions
 from pipeline.elf.hardening import traits as file_traits
 from pipeline.elf.lookup import STB_GNU_UNIQUE
+from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
 
 #: The one line of a DSO that has nothing else to say: a block is never empty.
 PLAIN = "plain"
@@ -82,10 +83,10 @@ def _details(file: ElfFile) -> Iterator[str]:
             continue  # the soname is part of the listing
         flags = [
             word
-            for bit, word in ((elf.VER_FLG_BASE, "base"), (VER_FLG_WEAK, "weak"), (VER_FLG_INFO, "info"))
+            for bit, word in ((versions.VER_FLG_BASE, "base"), (VER_FLG_WEAK, "weak"), (VER_FLG_INFO, "info"))
             if definition.flags & bit
         ]
-        rest = definition.flags & ~(elf.VER_FLG_BASE | VER_FLG_WEAK | VER_FLG_INFO)
+        rest = definition.flags & ~(versions.VER_FLG_BASE | VER_FLG_WEAK | VER_FLG_INFO)
         words = [definition.name, *flags, *([f"{rest:#x}"] if rest else [])]
         nodes.append(f"node {' '.join(words)} < {' '.join(definition.parents) or 'nothing'}")
     yield from sorted(nodes)

@@ -16,9 +16,10 @@ from pipeline.check.abi_facts import Answer, EachRelease, built_files, shown
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
-from pipeline.elf import BASE, LOCAL, UNVERSIONED, Symbol, layout
+from pipeline.elf import Symbol, layout, versions
 from pipeline.elf.image import DT_GNU_HASH, DT_VERDEFNUM, DT_VERNEEDNUM
 from pipeline.elf.lookup import Lookup, elf_hash
+from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED
 
 _STYLES = {DT_GNU_HASH: "the GNU hash table"}
 
@@ -85,7 +86,7 @@ def version_faults(lookup: Lookup) -> Iterator[str]:
             yield f"vna_hash of {need.name} of {need.file} is {need.hash:#x}, not {right:#x}: refused"
         if need.revision != 1:
             yield f"vn_version of {need.file} is {need.revision}, which ld.so refuses"
-        bare = need.number & elf.MAX_VERSIONS
+        bare = need.number & versions.MAX_VERSIONS
         if bare in indexes:
             yield f"{need.name} of {need.file} and {indexes[bare]} have the same version index {bare}"
         indexes[bare] = need.name

@@ -20,7 +20,7 @@ from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.core.words import several
-from pipeline.elf import UNVERSIONED, VER_FLG_WEAK
+from pipeline.elf.versions import UNVERSIONED, VER_FLG_WEAK
 
 #: Names of PRIVATE that a finding shows, each way.
 _NAMED = 12

@@ -20,7 +20,7 @@ from pipeline.signoff.records import Evidence
 from pipeline.signoff.verdict import not_covered
 
 if TYPE_CHECKING:
-    from pipeline.signoff.attest import PrivateKey
+    from pipeline.signoff.envelope import PrivateKey
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -147,7 +147,7 @@ def _fit(
 
 
 def _private(path: Path) -> PrivateKey:
-    from pipeline.signoff import attest  # noqa: PLC0415
+    from pipeline.signoff import envelope  # noqa: PLC0415
 
     def password() -> str:
         try:
@@ -160,7 +160,7 @@ def _private(path: Path) -> PrivateKey:
                 hint="run it on a terminal, give the password on standard input, or name another key",
             ) from None
 
-    return attest.load_private(path, password)
+    return envelope.load_private(path, password)
 
 
 def _at_hand(evidence: Evidence, rpms: Path) -> None:
@@ -181,9 +181,9 @@ def _at_hand(evidence: Evidence, rpms: Path) -> None:
 
 
 def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Path) -> ExitCode:
-    from pipeline.signoff import attest  # noqa: PLC0415
+    from pipeline.signoff import attest, envelope  # noqa: PLC0415
 
-    problems = attest.verify(evidence_file, attestations, rpms, attest.load_public(public_key))
+    problems = attest.verify(evidence_file, attestations, rpms, envelope.load_public(public_key))
     for problem in problems:
         console.print(f"{problem.kind}: {problem}", style="red", markup=False)
     if problems:

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from pipeline.elf import (
-    MAX_VERSIONS,
     SHN_ABS,
     SHN_UNDEF,
     STB_GLOBAL,
@@ -27,35 +26,27 @@ from pipeline.elf import (
     STT_TLS,
     STV_HIDDEN,
     STV_INTERNAL,
-    VER_FLG_BASE,
     Elf,
 )
 from pipeline.elf.image import (
     DT_GNU_HASH,
     DT_HASH,
     DT_SYMTAB,
-    DT_VERDEF,
-    DT_VERNEED,
-    DT_VERSYM,
     text,
 )
+from pipeline.elf.versions import MAX_VERSIONS
+from pipeline.elf.walk import HIDDEN_BIT, Walked
 
 STB_GNU_UNIQUE = 10
 #: Types that ld.so accepts (ALLOWED_STT), and bindings: others are not found.
 _TYPES = frozenset({STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_COMMON, STT_TLS, STT_GNU_IFUNC})
 _BINDINGS = frozenset({STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE})
 _LOCAL = frozenset({STV_HIDDEN, STV_INTERNAL})
-_HIDDEN_BIT = 0x8000
 
 _SYM = struct.Struct("<IBBHQQ")
-_HALF = struct.Struct("<H")
 _WORD = struct.Struct("<I")
 _HASH = struct.Struct("<2I")
 _GNU_HASH = struct.Struct("<4I")
-_VERDEF = struct.Struct("<HHHHIII")
-_VERDAUX = struct.Struct("<II")
-_VERNEED = struct.Struct("<HHIII")
-_VERNAUX = struct.Struct("<IHHII")
 
 
 def gnu_hash(name: bytes) -> int:
@@ -76,33 +67,6 @@ def elf_hash(name: bytes) -> int:
     return value
 
 
-class Definition(NamedTuple):
-    """A version node the file defines: ``revision`` is vd_version, ``parents`` the names after its own."""
-
-    name: str
-    parents: tuple[str, ...]
-    flags: int
-    number: int
-    hash: int
-    revision: int
-
-    @property
-    def base(self) -> bool:
-        """Whether it is the file's own name and not a node."""
-        return bool(self.flags & VER_FLG_BASE)
-
-
-class Requirement(NamedTuple):
-    """A version node the file wants of the DSO ``file``: ``revision`` is vn_version (1)."""
-
-    file: str
-    name: str
-    flags: int
-    number: int
-    hash: int
-    revision: int
-
-
 class Raw(NamedTuple):
     """A symbol table entry: ``other`` is st_other whole, ``section`` st_shndx."""
 
@@ -115,88 +79,13 @@ class Raw(NamedTuple):
     size: int
 
 
-class Lookup:
+class Lookup(Walked):
     """One file's symbols, as ld.so finds them. Tables raise `MalformedInput` when they are first used."""
 
     def __init__(self, binary: Elf) -> None:
-        self.binary = binary
+        super().__init__(binary)
         self._symtab = binary.window(binary.tags[DT_SYMTAB], "the symbol table") if binary.dynamic else (0, 0)
-        self._versym = (
-            binary.window(binary.tags[DT_VERSYM], "the symbol versions") if DT_VERSYM in binary.tags else None
-        )
         self._seen: dict[int, Raw] = {}
-
-    # -- versions ---------------------------------------------------------------------------------------
-
-    @cached_property
-    def definitions(self) -> tuple[Definition, ...]:
-        """DT_VERDEF along vd_next; its DT_VERDEFNUM is not asked."""
-        binary = self.binary
-        found: list[Definition] = []
-        if DT_VERDEF not in binary.tags:
-            return ()
-        at, end = binary.window(binary.tags[DT_VERDEF], "the version definitions")
-        while len(found) <= MAX_VERSIONS:
-            revision, flags, index, count, value, aux, step = binary.record(
-                _VERDEF, at, end, "a version definition"
-            )
-            names = []
-            aux += at
-            for _ in range(count):
-                name, link = binary.record(_VERDAUX, aux, end, "a version's name")
-                names.append(binary.string(name))
-                if not link:
-                    break
-                aux += link
-            if not names:
-                raise binary.malformed("a version definition without a name")
-            found.append(Definition(names[0], tuple(names[1:]), flags, index & MAX_VERSIONS, value, revision))
-            if not step:
-                return tuple(found)
-            at += step
-        raise binary.malformed(f"more than {MAX_VERSIONS} version definitions")
-
-    @cached_property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """DT_VERNEED along vn_next and vna_next."""
-        binary = self.binary
-        found: list[Requirement] = []
-        if DT_VERNEED not in binary.tags:
-            return ()
-        at, end = binary.window(binary.tags[DT_VERNEED], "the version requirements")
-        while len(found) <= MAX_VERSIONS:
-            revision, _, file, aux, step = binary.record(_VERNEED, at, end, "a version requirement")
-            aux += at
-            while len(found) <= MAX_VERSIONS:
-                value, flags, other, name, link = binary.record(_VERNAUX, aux, end, "a required version")
-                found.append(
-                    Requirement(binary.string(file), binary.string(name), flags, other, value, revision)
-                )
-                if not link:
-                    break
-                aux += link
-            if not step:
-                return tuple(found)
-            at += step
-        raise binary.malformed(f"more than {MAX_VERSIONS} required versions")
-
-    @cached_property
-    def _versions(self) -> dict[int, tuple[int, str]]:
-        """ld.so's l_versions: index -> hash and name. A base definition has neither."""
-        found = {r.number & MAX_VERSIONS: (r.hash, r.name) for r in self.requirements}
-        found.update({d.number: (d.hash, d.name) for d in self.definitions if not d.base})
-        return found
-
-    def version_of(self, index: int) -> tuple[str, bool]:
-        """Node of the symbol at ``index`` ("" for the base or without versions), and its hidden bit."""
-        bits = self._bits(index)
-        return self._versions.get(bits & MAX_VERSIONS, (0, ""))[1], bits >= _HIDDEN_BIT
-
-    def _bits(self, index: int) -> int:
-        if self._versym is None:
-            return 0
-        at, end = self._versym
-        return self.binary.record(_HALF, at + 2 * index, end, "the symbol versions")[0]
 
     # -- symbols ----------------------------------------------------------------------------------------
 
@@ -329,13 +218,13 @@ class Lookup:
             symbol = self.symbol(index)
             if not _eligible(symbol) or symbol.name != name:
                 continue
-            bits = self._bits(index)
-            if version is not None and self._versym is not None:
-                there = self._versions.get(bits & MAX_VERSIONS, (0, ""))
-                if there != version and (there[0] or bits >= _HIDDEN_BIT):
+            bits = self.bits(index)
+            if version is not None and self.versym is not None:
+                there = self.versions.get(bits & MAX_VERSIONS, (0, ""))
+                if there != version and (there[0] or bits >= HIDDEN_BIT):
                     continue
-            elif version is None and self._versym is not None and bits & MAX_VERSIONS >= 2:
-                if bits < _HIDDEN_BIT:
+            elif version is None and self.versym is not None and bits & MAX_VERSIONS >= 2:
+                if bits < HIDDEN_BIT:
                     defaults.append(index)
                 continue
             return index if _bindable(symbol) else None
@@ -352,9 +241,9 @@ class Lookup:
         for index in self._led_to() if gnu else self.hashed(DT_HASH) if self.styles else ():
             symbol = self.symbol(index)
             if _eligible(symbol) and _bindable(symbol):
-                bits = self._bits(index)
-                node = self._versions.get(bits & MAX_VERSIONS, (0, ""))[1]
-                yield text(symbol.name), bits & MAX_VERSIONS, node, bits >= _HIDDEN_BIT
+                bits = self.bits(index)
+                node = self.versions.get(bits & MAX_VERSIONS, (0, ""))[1]
+                yield text(symbol.name), bits & MAX_VERSIONS, node, bits >= HIDDEN_BIT
 
     def _led_to(self) -> Iterator[int]:
         """Symbols that DT_GNU_HASH leads to by their names: bucket, chain and Bloom filter fit."""
@@ -375,13 +264,6 @@ class Lookup:
                 ):
                     seen.add(index)
                     yield index
-
-    def defines(self, requirement: Requirement) -> bool:
-        """Whether this file satisfies the node; one without version definitions satisfies all."""
-        if DT_VERDEF not in self.binary.tags:
-            return True
-        wanted = (requirement.hash, requirement.name)
-        return any((d.hash, d.name) == wanted for d in self.definitions)
 
 
 def _eligible(symbol: Raw) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from pipeline.core.arch import ARCHES
-from pipeline.elf import BASE, UNVERSIONED, VER_FLG_WEAK, Elf, Import, Need
+from pipeline.elf import Elf, Import
 from pipeline.elf.image import (
     DF_1_PIE,
     DT_FLAGS_1,
@@ -22,6 +22,7 @@ from pipeline.elf.image import (
     ET_EXEC,
 )
 from pipeline.elf.lookup import Lookup, elf_hash
+from pipeline.elf.versions import BASE, UNVERSIONED, VER_FLG_WEAK, Need
 from pipeline.scan.remarks import remarks_of
 
 #: e_type of what is no program and no DSO (gABI chapter 4)

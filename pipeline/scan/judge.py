@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from pipeline.abi.listing import PRIVATE, SIZED, Listing
-from pipeline.elf import BASE, UNVERSIONED
+from pipeline.elf.versions import BASE, UNVERSIONED
 from pipeline.scan.facts import Exports, Facts, Kind
 from pipeline.scan.loading import ELSEWHERE, LIBC, SYSTEM
 

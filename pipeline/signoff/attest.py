@@ -12,42 +12,24 @@ change, not even one that a lenient reader of base64 or JSON would overlook.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-
-from pipeline.core import jsontext, store
-from pipeline.core.errors import ExitCode, MalformedInput, UsageError
-from pipeline.core.outcome import Finding, Outcome, worst
+from pipeline.core import store
+from pipeline.core.errors import ExitCode, MalformedInput
 from pipeline.core.records import BuildManifest, FileRecord
 from pipeline.signoff.document import FILE, read
+from pipeline.signoff.envelope import PrivateKey, PublicKey, canonical, opened, sign
 from pipeline.signoff.records import Evidence
+from pipeline.signoff.statements import PROVENANCE, TEST_RESULT, provenance, test_result
 
-STATEMENT = "https://in-toto.io/Statement/v1"
-PROVENANCE = "https://slsa.dev/provenance/v1"
-TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
-PAYLOAD = "application/vnd.in-toto+json"
-BUILD_TYPE = "urn:glibc-backport-pipeline:rpmbuild:v1"
-BUILDER = "urn:glibc-backport-pipeline"
 SUFFIX = ".intoto.jsonl"
-#: What test-result calls a verdict; nothing but PASS and WAIVED is anything but FAILED.
-RESULTS = {Outcome.PASS: "PASSED", Outcome.WAIVED: "WARNED"}
 
 #: What reading a file that is no attestation may raise.
 WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
-
-PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
-PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,202 +49,6 @@ def exit_code(problems: Sequence[Problem]) -> ExitCode:
     if any(p.kind == "changed" for p in problems):
         return ExitCode.FAILED
     return ExitCode.MISSING if problems else ExitCode.PASS
-
-
-# --- statements ------------------------------------------------------------------------------------------
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _descriptor(name: str, sha256: str, **more: object) -> Json:
-    """An in-toto resource descriptor."""
-    return {"name": name, "digest": {"sha256": sha256.removeprefix("sha256:")}, **more}
-
-
-def _statement(rpm: FileRecord, predicate_type: str, predicate: Json) -> Json:
-    return {
-        "_type": STATEMENT,
-        "subject": [_descriptor(rpm.file, rpm.sha256)],
-        "predicateType": predicate_type,
-        "predicate": predicate,
-    }
-
-
-def provenance(evidence: Evidence, build: BuildManifest, rpm: FileRecord) -> Json:
-    """How the RPM was made: SLSA provenance v1."""
-    materials = [_descriptor(f"profile {evidence.profile.name}", evidence.profile.sha256)]
-    if build.source:
-        materials.append(_descriptor(build.source.origin, build.source.sha256))
-    materials += [_descriptor(p.file, p.sha256) for p in build.patches]
-    if build.image:
-        materials.append(_descriptor(f"build image on {build.image.base}", build.image.id))
-    predicate = {
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": {"command": evidence.command, "target": str(build.target)},
-            "internalParameters": {
-                "mode": build.mode,
-                "place": build.place,
-                "hermetic": build.hermetic,
-                "tools": build.image.tools if build.image else {},
-            },
-            "resolvedDependencies": materials,
-        },
-        "runDetails": {
-            "builder": {"id": BUILDER, "version": {"glibc-backport-pipeline": evidence.tool}},
-            "metadata": {"invocationId": build.key},
-        },
-    }
-    return _statement(rpm, PROVENANCE, predicate)
-
-
-def test_result(evidence: Evidence, build: BuildManifest, rpm: FileRecord) -> Json:
-    """What the evidence says: in-toto test result v0.1, for the whole sign-off the RPM is part of."""
-    tests: dict[str, list[Finding]] = {}
-    for finding in evidence.findings:
-        tests.setdefault(f"{finding.check} {finding.target}", []).append(finding)
-    outcomes = {name: worst(f.outcome for f in found) for name, found in sorted(tests.items())}
-
-    def named(result: str) -> list[str]:
-        return [name for name, outcome in outcomes.items() if RESULTS.get(outcome, "FAILED") == result]
-
-    predicate = {
-        "result": RESULTS.get(evidence.verdict, "FAILED"),
-        "configuration": [
-            _descriptor(
-                FILE,
-                evidence.sha256,
-                annotations={
-                    "verdict": evidence.verdict.name,
-                    "release-grade": "yes" if evidence.release_grade else "no",
-                    "target": str(build.target),
-                    "created": evidence.created,
-                },
-            )
-        ],
-        "passedTests": named("PASSED"),
-        "warnedTests": named("WARNED"),
-        "failedTests": named("FAILED"),
-    }
-    return _statement(rpm, TEST_RESULT, predicate)
-
-
-# --- keys ------------------------------------------------------------------------------------------------
-
-
-def load_private(path: Path, password: Callable[[], str]) -> PrivateKey:
-    """An Ed25519 or ECDSA key from a PEM file; ``password`` is asked only if it is encrypted.
-
-    Raises `UsageError`.
-    """
-    raw = _key_bytes(path)
-    try:
-        try:
-            key = serialization.load_pem_private_key(raw, None)
-        except TypeError:  # encrypted
-            key = serialization.load_pem_private_key(raw, password().encode())
-    except (ValueError, UnsupportedAlgorithm) as e:
-        raise UsageError(f"{path} is not a private key in PEM that opens: {e}", hint=_HOW_TO) from None
-    if not isinstance(key, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
-        raise UsageError(f"{path} is neither an Ed25519 nor an ECDSA key", hint=_HOW_TO)
-    return key
-
-
-def load_public(path: Path) -> PublicKey:
-    """An Ed25519 or ECDSA public key from a PEM file; raises `UsageError`."""
-    try:
-        key = serialization.load_pem_public_key(_key_bytes(path))
-    except (ValueError, UnsupportedAlgorithm) as e:
-        raise UsageError(f"{path} is not a public key in PEM: {e}", hint=_HOW_TO) from None
-    if not isinstance(key, (ed25519.Ed25519PublicKey, ec.EllipticCurvePublicKey)):
-        raise UsageError(f"{path} is neither an Ed25519 nor an ECDSA key", hint=_HOW_TO)
-    return key
-
-
-_HOW_TO = (
-    "`openssl genpkey -algorithm ed25519 -out key.pem` makes one, "
-    "`openssl pkey -in key.pem -pubout -out pub.pem` its public half"
-)
-
-
-def _key_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise UsageError(f"the key {path} cannot be read: {e.strerror}", hint=_HOW_TO) from None
-
-
-def _key_id(key: PublicKey) -> str:
-    """sha256 of the key's SubjectPublicKeyInfo."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
-
-
-# --- envelopes -------------------------------------------------------------------------------------------
-
-
-def _encoded(payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding of a payload."""
-    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD), PAYLOAD.encode(), len(payload), payload)
-
-
-def sign(statement: Json, key: PrivateKey) -> Json:
-    """A DSSE envelope around a statement."""
-    payload = _canonical(statement)
-    message = _encoded(payload)
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        signature = key.sign(message)
-    else:
-        signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
-    return {
-        "payload": base64.b64encode(payload).decode(),
-        "payloadType": PAYLOAD,
-        "signatures": [{"keyid": _key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
-    }
-
-
-def opened(line: bytes, key: PublicKey) -> Json:
-    """The statement in a line that holds an envelope signed with ``key``.
-
-    Raises ValueError saying what is wrong; a line that is not in canonical form is wrong too.
-    """
-    envelope = jsontext.loads(line)
-    if not isinstance(envelope, dict) or _canonical(envelope) != line:
-        raise ValueError("not an envelope as it was written")
-    if envelope.keys() != {"payload", "payloadType", "signatures"} or envelope["payloadType"] != PAYLOAD:
-        raise ValueError(f"not a DSSE envelope of {PAYLOAD}")
-    payload = _decoded(envelope["payload"])
-    signatures = envelope["signatures"]
-    if not isinstance(signatures, list) or len(signatures) != 1 or signatures[0].keys() != {"keyid", "sig"}:
-        raise ValueError("it must have exactly one signature")
-    if signatures[0]["keyid"] != _key_id(key):
-        raise ValueError(f"signed with another key ({str(signatures[0]['keyid'])[:16]}…)")
-    signature = _decoded(signatures[0]["sig"])
-    try:
-        if isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(signature, _encoded(payload))
-        else:
-            key.verify(signature, _encoded(payload), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise ValueError("the signature does not fit: it was changed after signing") from None
-    statement = jsontext.loads(payload)
-    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT:
-        raise ValueError("what was signed is not an in-toto statement")
-    return statement
-
-
-def _decoded(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError("not base64")  # noqa: TRY004  # callers take ValueError for all that is wrong
-    raw = base64.b64decode(text, validate=True)
-    if base64.b64encode(raw).decode() != text:
-        raise ValueError("not base64 in its only form")
-    return raw
-
-
-# --- writing and verifying -------------------------------------------------------------------------------
 
 
 def rpms_of(evidence: Evidence) -> list[tuple[BuildManifest, FileRecord]]:
@@ -292,7 +78,7 @@ def write(evidence: Evidence, directory: Path, key: PrivateKey | None) -> list[P
     written = []
     for build, rpm, stem in _stems(evidence):
         statements = [provenance(evidence, build, rpm), test_result(evidence, build, rpm)]
-        lines = [_canonical(s if key is None else sign(s, key)) for s in statements]
+        lines = [canonical(s if key is None else sign(s, key)) for s in statements]
         path = directory / f"{stem}{'.statements.jsonl' if key is None else SUFFIX}"
         store.write_atomically(path, b"\n".join(lines) + b"\n")
         written.append(path)

@@ -12,6 +12,7 @@ import pytest
 from pipeline import elf
 from pipeline.abi.listing import PRIVATE
 from pipeline.core.run import run
+from pipeline.elf import versions
 from pipeline.elf.image import DT_STRSZ, DT_STRTAB, DT_VERNEED, PT_GNU_STACK, PT_LOAD
 from pipeline.scan.facts import facts_of
 from pipeline.scan.judge import Answer, Judgement, Release, Setting, judge
@@ -224,7 +225,7 @@ def test_the_requirements_own_flag_decides_not_the_references(tmp_path: Path) ->
     edits.edit(file, verneed_flags(kit.NODE, 0x10))  # a flag that means nothing
     assert answers(file) == [FAILS, STARTS, STARTS]
     assert words(the_one(file)) == [f"the version {kit.NODE} itself in libc.so.6"]
-    edits.edit(file, verneed_flags(kit.NODE, elf.VER_FLG_WEAK))
+    edits.edit(file, verneed_flags(kit.NODE, versions.VER_FLG_WEAK))
     assert answers(file) == [STARTS] * 3
 
 
