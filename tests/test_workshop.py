@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ import pytest
 from pipeline.build import workshop
 from pipeline.build.workplace import Workplace
 from pipeline.build.workshop import Program, compile_programs, compiler, programs
+from pipeline.check import Bench
+from pipeline.check.devel import Compile
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, Arch, host_arch
 from pipeline.core.errors import CommandFailed, NoSpace, UsageError, WorldError
+from pipeline.core.outcome import Outcome
 from pipeline.core.records import Built
 from pipeline.profile import load
 from tests.check.rpm_bench import built
@@ -179,12 +183,14 @@ _Static_assert (sizeof __rseq_offset == sizeof (void *), "offset");
 """
 
 
-def with_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, source: str) -> Path:
+def with_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, source: str, flags: Sequence[str] = ("-c",)
+) -> Path:
     """A program compiled against a release that has this header and no other."""
     probes = tmp_path / "probes"
     probes.mkdir()
     (probes / "programs.toml").write_text(
-        '[[program]]\nname = "t"\nsource = "t.c"\nagainst = "newest"\nflags = ["-c"]\n'
+        f'[[program]]\nname = "t"\nsource = "t.c"\nagainst = "newest"\nflags = {json.dumps(list(flags))}\n'
     )
     (probes / "t.c").write_text(source)
     monkeypatch.setattr(paths, "PROBES", probes)
@@ -213,7 +219,7 @@ def test_a_header_that_is_wrong_is_the_packages_fault(
 ) -> None:
     out = with_header(tmp_path, monkeypatch, header, USES_IT)
     (fault,) = workshop.faults(out).values()
-    assert (fault.program, fault.release, fault.absent) == ("t", "12.1", False)
+    assert (fault.program, fault.release, fault.absent) == ("t", "12.1", "")
     assert words in fault.words
     assert not (out / "t").exists()
 
@@ -223,6 +229,24 @@ def test_a_header_that_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     out = with_header(tmp_path, monkeypatch, RSEQ, USES_IT)
     assert workshop.faults(out) == {}
     assert (out / "t").is_file()
+
+
+@pytest.mark.integration
+def test_a_static_program_without_libc_a_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was left out without a word, and what every program compiles with stayed green."""
+    out = with_header(tmp_path, monkeypatch, RSEQ, USES_IT, flags=("-static",))
+    assert not (out / "t").exists()
+    (fault,) = workshop.faults(out).values()
+    assert (fault.absent, fault.words) == ("glibc-static", workshop.NO_ARCHIVE)
+    made = releases(tmp_path)
+    programs = out
+    for mode, outcome in (("native", Outcome.FAIL), ("supplied", Outcome.MISSING)):
+        manifest = made["12.1"].manifest.model_copy(update={"mode": mode})
+        built = {**made, "12.1": made["12.1"].model_copy(update={"manifest": manifest})}
+        on = Bench(load("bookworm"), host_arch(), built, programs, workshop.faults(out))
+        said = {f.target.release: f for f in Compile().run(on)}
+        assert said["12.1"].outcome is outcome
+        assert "libc.a" in said["12.1"].seen or "glibc-static" in said["12.1"].seen
 
 
 @pytest.mark.integration

@@ -26,7 +26,7 @@ KIND = "devel"
 OBJECT, DEFINITIONS, INCLUDED, LEFT_OUT, WORDS = "types.o", "macros.txt", "included", "left-out", "words"
 FACTS = "facts.json"
 #: Raised when `pipeline.elf.types` or `pipeline.build.headers` read more, or otherwise.
-READER = 1
+READER = 2
 #: Headers that are only for others to include. `#error` in most of them says so.
 PRIVATE = "^bits/"
 #: More headers than this that do not go together are no C library's.

@@ -25,6 +25,8 @@ from pipeline.rpm.payload import inside
 DIRECTORIES = ("usr/lib64", "usr/lib", "lib64")
 #: Archives that go into every program; larger ones hold the library itself.
 SMALL = 64 << 10
+#: The fact about a symbol of a large archive.
+DEFINED = "defined"
 #: Macros whose value becomes part of a program's data.
 INITIALIZER = re.compile(r"INITIALIZER|_INIT$")
 #: Macros that name the release, or the compiler that reads them.
@@ -34,7 +36,10 @@ Facts = Mapping[str, str]
 
 
 def linking(root: Path) -> dict[str, str]:
-    """Linker scripts with their text, start files and small archives with their symbols."""
+    """Linker scripts with their text, start files and archives with their symbols.
+
+    Of the members of large archives only what they define for others, as the archive's index has it.
+    """
     found: dict[str, str] = {}
     for directory in DIRECTORIES:
         base = inside(root, directory)
@@ -49,7 +54,9 @@ def linking(root: Path) -> dict[str, str]:
                 if len(data) <= SMALL:
                     for member, content in members(data, name):
                         found[f"{name}({member})"] = symbols(content, f"{name}({member})")
-                    found.setdefault(name, "archive")
+                else:
+                    found |= {f"{name}: {s}": DEFINED for s in ar.index(io.BytesIO(data), name)}
+                found[name] = "archive"
             elif not data.startswith(b"\x7fELF"):
                 text = re.sub(r"/\*.*?\*/", " ", data.decode(errors="replace"), flags=re.DOTALL)
                 found[name] = "script " + " ".join(text.split())
@@ -131,12 +138,20 @@ def all_facts(layouts: Facts, definitions: Facts, left_out: list[str], links: Fa
 def committed_facts(layouts: Facts, definitions: Facts, left_out: list[str], links: Facts) -> list[str]:
     """The lines that are committed: layouts as size and digest, initialisers and scripts as they are.
 
-    What objects need of others is the compiler's choice, and is not committed.
+    What objects need of others is the compiler's choice, and is not committed. Of the symbols of a large
+    archive (libc.a has some 4,500) the number and a digest.
     """
     lines = [f"{key}: {digested(text)}" for key, text in layouts.items()]
     lines += [f"{k.replace(': ', ': macro ', 1)}: {v}" for k, v in initializers(definitions).items()]
     lines += [f"{header}: does not compile with the others" for header in left_out]
-    lines += [f"{key}: {text.partition('; needs ')[0]}" for key, text in links.items()]
+    large: dict[str, list[str]] = {}
+    for key, text in links.items():
+        if text == DEFINED:
+            archive, _, symbol = key.partition(": ")
+            large.setdefault(archive, []).append(symbol)
+        else:
+            lines.append(f"{key}: {text.partition('; needs ')[0]}")
+    lines += [f"{k}: {len(s)} symbols {digested(' '.join(sorted(s)))}" for k, s in large.items()]
     return sorted(lines)
 
 

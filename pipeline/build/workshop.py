@@ -80,13 +80,14 @@ def compiler(machine: Arch, *, cxx: bool) -> str:
 class Fault(Frozen):
     """A program that the packages of ``release`` do not let compile or link, with the compiler's ``words``.
 
-    ``absent``: the release has no headers at all, so packages are missing rather than wrong.
+    ``absent``: the package that holds what the release has nothing of (all headers, or libc.a), so that in
+    packages from elsewhere it is missing rather than wrong; "" if there is no such.
     """
 
     program: str
     release: str
     words: str
-    absent: bool = False
+    absent: Literal["", "glibc-devel", "glibc-static"] = ""
 
 
 def description(programs: Path, release: str) -> Path:
@@ -94,6 +95,8 @@ def description(programs: Path, release: str) -> Path:
     return programs.parent / described.KIND / release
 
 
+#: Said of a static program where the release has nothing to link it with.
+NO_ARCHIVE = "error: there is no libc.a"
 FAULTS = "faults.json"
 _FAULTS = TypeAdapter(tuple[Fault, ...])
 
@@ -160,7 +163,8 @@ def script(
             f"{{ rm -f {target}; cat {said}; }}; }} || {{ cat {said} >&2; exit 1; }}; }}"
         )
         if program.static:  # packages from elsewhere may come without glibc-static
-            judged = f"if [ -f {shlex.quote(f'{root}/usr/lib64/libc.a')} ]; then {judged}; fi"
+            archive = shlex.quote(f"{root}/usr/lib64/libc.a")
+            judged = f"if [ -f {archive} ]; then {judged}; else echo {shlex.quote(NO_ARCHIVE)} > {said}; fi"
         lines.append(judged)
     return "\n".join(lines) + "\n"
 
@@ -250,7 +254,8 @@ def _fault(one: Made, file: Path, built: Mapping[str, Built]) -> Fault:
             f"the compiler did not end by itself while it made {one.name}: {words[-300:]}",
             hint="see `dmesg` for why (memory may have been short), then run the same command again",
         )
-    absent = not (built[one.release].root / "usr" / "include" / "stdio.h").is_file()
+    headers = (built[one.release].root / "usr" / "include" / "stdio.h").is_file()
+    absent = "glibc-devel" if not headers else "glibc-static" if words == NO_ARCHIVE else ""
     first = [line for line in words.splitlines() if re.search(r"error|undefined|cannot find", line)]
     return Fault(
         program=one.name, release=one.release, absent=absent,

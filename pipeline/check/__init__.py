@@ -55,6 +55,8 @@ class Bench:
     programs: Path
     #: the programs that the packages of a release do not let compile
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    #: the releases that are asked about, None for all; the others are there to be compared with
+    asked: frozenset[str] | None = None
     _listings: dict[str, dict[str, Listing]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -76,25 +78,35 @@ class Bench:
     def not_compiled(self, *programs: str) -> tuple[Outcome, str] | None:
         """Outcome and words for what needs ``programs`` if one of them could not be compiled, else None.
 
-        FAIL: the packages are at fault. MISSING: they came without headers. Names may be paths in a place.
+        FAIL: the packages are at fault. MISSING: they came from elsewhere without the package that has
+        headers, or libc.a. Names may be paths in a place.
         """
         for name in programs:
             fault = self.faults.get(name.rpartition("/")[2])
             if fault is None:
                 continue
             if fault.absent and self.built[fault.release].manifest.mode == "supplied":
-                words = "was not compiled: its packages have no headers (package glibc-devel)"
-                return Outcome.MISSING, f"{fault.program} {words}: {fault.release}"
+                words = f"was not compiled: {fault.absent} is not among the packages of {fault.release}"
+                return Outcome.MISSING, f"{fault.program} {words}"
             words = f"does not compile or link against the packages of {fault.release}: {fault.words}"
             return Outcome.FAIL, f"{fault.program} {words}"
         return None
+
+    def asks(self, release: str) -> bool:
+        """Whether checks are to answer about a release."""
+        return self.asked is None or release in self.asked
+
+    def each(self, check: str) -> list[Question]:
+        """A check's question about each release that is asked about."""
+        return [Question(check=check, target=self.target(r)) for r in self.built if self.asks(r)]
 
     def steps(self, check: str, *, both: bool = True) -> list[tuple[Step, Question]]:
         """The profile's steps with built releases (not ``both``: the later one), with a check's question."""
         return [
             (step, Question(check=check, target=self.target(f"{step.before} -> {step.after}")))
             for step in self.profile.step
-            if step.after in self.built and (not both or step.before in self.built)
+            if step.after in self.built and self.asks(step.after)
+            if not both or step.before in self.built
         ]
 
     def lacks(self, program: str) -> bool:

@@ -63,7 +63,7 @@ class EachRelease(StaticCheck, ABC):
         """The answer; raises as `answered` says."""
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+        return bench.each(self.name)
 
     def run(self, bench: Bench) -> list[Finding]:
         return [

@@ -35,11 +35,7 @@ class WholeNodes(StaticCheck):
 
     def questions(self, bench: Bench) -> list[Question]:
         first = bench.profile.release[0].name
-        return [
-            Question(check=self.name, target=bench.target(release))
-            for release in bench.built
-            if release != first
-        ]
+        return [q for q in bench.each(self.name) if q.target.release != first]
 
     def run(self, bench: Bench) -> list[Finding]:
         return [
@@ -156,7 +152,7 @@ class RseqLayout(StaticCheck):
     )
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+        return bench.each(self.name)
 
     def run(self, bench: Bench) -> list[Finding]:
         return [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.abi import baseline
 from pipeline.build import described, workshop
+from pipeline.build.headers import DEFINED
 from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Answer, answered, remedy
 from pipeline.check.packages import COMMITTED, EachRelease, foreign_without, judged
@@ -142,11 +143,15 @@ class Delta(StaticCheck):
         assert not isinstance(after, Answer)
         brings = bool(step.added) and not bench.profile.get(step.before).exports_rseq
         theirs = tuple(f"{header}: " for header in bench.profile.rseq.headers) if brings else ()
+        symbols = brought(bench, step, after) if brings else frozenset[str]()
         faults = []
         for key in sorted(before.keys() | after.keys()):
             old, new = before.get(key), after.get(key)
-            if old == new or (old is None and key.startswith(theirs)):
+            if old == new or (old is None and (key.startswith(theirs) or key in symbols)):
                 continue
+            archive, _, symbol = key.partition(": ")
+            if symbol and DEFINED in (old, new) and not (archive in before and archive in after):
+                continue  # the whole archive came or went, which is said once
             faults += [f"- {key}: {old}"] if old is not None else []
             faults += [f"+ {key}: {new}"] if new is not None else []
         added = sorted(k for k in after.keys() - before.keys() if theirs and k.startswith(theirs))
@@ -157,6 +162,22 @@ class Delta(StaticCheck):
             expected or "no difference", f"{len(after)} facts; new: {', '.join(added) or 'nothing'}", faults,
             {"facts": len(after), "new": len(added)},
         )  # fmt: skip
+
+
+def brought(bench: Bench, step: Step, after: Mapping[str, str]) -> frozenset[str]:
+    """Facts of symbols that a step may bring into archives: those it adds, and glibc's own names around them.
+
+    No version script hides what is glibc's own in an archive. Its names are reserved and name the mechanism,
+    as the tunable's last word does (``_dl_rseq_size``).
+    """
+    public = {line.split()[2] for line in step.added}
+    word = bench.profile.rseq.tunable.rpartition(".")[2]
+    found = []
+    for key, text in after.items():
+        symbol = key.partition(": ")[2]
+        if text == DEFINED and (symbol in public or (symbol.startswith("_") and word in symbol)):
+            found.append(key)
+    return frozenset(found)
 
 
 CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), Delta())

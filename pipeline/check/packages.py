@@ -59,7 +59,7 @@ class EachRelease(StaticCheck):
     """One question for each release."""
 
     def questions(self, bench: Bench) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(release)) for release in bench.built]
+        return bench.each(self.name)
 
     def run(self, bench: Bench) -> list[Finding]:
         return [

@@ -193,6 +193,7 @@ class Transaction(StaticCheck):
         return [
             Question(check=self.name, target=bench.target(release), case=case)
             for release in bench.built
+            if bench.asks(release)
             for case in ("glibc", RSEQ, PLAIN)
         ]
 

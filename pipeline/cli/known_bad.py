@@ -106,9 +106,7 @@ def table(seen: Sequence[Judgement]) -> str:
     rows = []
     for j in seen:
         verdict = "yes" if j.holds else "NO"
-        remarks = [f"missed: {c}" for c in j.missed]
-        remarks += [f"more: {c}: {j.seen[c]}"[:160] for c in j.more]
-        remarks += [words for words in (j.trouble, j.note) if words]
+        remarks = [*j.remarks, *([j.note] if j.note else [])]
         rows.append((j.name, ", ".join(j.expected) or "(green)", ", ".join(j.seen) or "(green)",
                      f"{j.seconds:.0f}", verdict, "\n".join(remarks)))  # fmt: skip
     return tabulate(

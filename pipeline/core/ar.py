@@ -53,6 +53,29 @@ def members(file: BinaryIO, where: str) -> Iterator[Member]:
         at += size + size % 2
 
 
+def index(file: BinaryIO, where: str) -> frozenset[str]:
+    """The symbols that the archive's index has, by which a linker finds members; empty if it has no index.
+
+    The index is its first member: a number of entries, as many offsets (of 4 bytes, in ``/SYM64/`` of 8, big
+    endian), as many names that end in a zero byte. Raises `MalformedInput` if it is damaged, or if an offset
+    is that of no member.
+    """
+    starts = {m.at - _HEAD for m in members(file, where)}
+    file.seek(len(MAGIC))
+    head = file.read(_HEAD)
+    width = {"/": 4, "/SYM64/": 8}.get(head[:16].rstrip().decode(errors="replace"))
+    if width is None:
+        return frozenset()
+    data = file.read(int(head[48:58]))
+    count = int.from_bytes(data[:width], "big")
+    end = width * (count + 1)
+    offsets = {int.from_bytes(data[at : at + width], "big") for at in range(width, end, width)}
+    names = data[end:].split(b"\0")[:-1]
+    if end > len(data) or len(names) < count or not offsets <= starts:
+        raise MalformedInput(f"{where}: its index is damaged", hint=_REMEDY)
+    return frozenset(name.decode(errors="replace") for name in names[:count])
+
+
 class Part:
     """The data of one member as a stream, which nothing that reads it can close."""
 

@@ -68,6 +68,13 @@ class Judgement:
         return tuple(sorted(c for c in self.seen if c not in self.expected))
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not as it should be, a line each."""
+        missed = [f"missed: {check}" for check in self.missed]
+        more = [f"more: {check}: {self.seen[check]}"[:160] for check in self.more]
+        return (*missed, *more, *([self.trouble] if self.trouble else []))
+
+    @property
     def holds(self) -> bool:
         return not (self.missed or self.more or self.trouble)
 

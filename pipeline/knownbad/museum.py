@@ -90,7 +90,7 @@ def _one(hall: Hall, entry: Entry, base: Base, work: Path, fresh: bool) -> None:
             said = judge_record(entry, base.evidence)
         else:
             said = judge(entry, hall.ground, partial(hall.built, entry), base.known, base.able, fresh=fresh)
-        at.done("as it should be" if said.holds else "NOT as it should be")
+        at.done("as it should be" if said.holds else f"NOT as it should be: {'; '.join(said.remarks)}")
     (work / f"{entry.name}.json").write_text(json.dumps(asdict(said)))
 
 

@@ -82,6 +82,7 @@ def verify(
         bench = Bench(
             profile=profile, arch=machine, built=dict(releases), programs=compiled,
             faults=workshop.faults(compiled),
+            asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
         )  # fmt: skip
         with step(f"read packages and libraries ({name})") as at:
             for check in (c for c in static if not only or c.name in only):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,7 @@ typedef int (*callback) (const char *, struct lock [2]);
 """
 RSEQ = "struct rseq_area { int cpu; };\n#define RSEQ_SIG 1\n"
 SCRIPT = "/* GNU ld script */\nGROUP ( /lib64/libc.so.6 /usr/lib64/libc_nonshared.a )\n"
+LARGE = "char filler[70000] = {1}; int one (void) { return 1; } int two (void) { return 2; } "
 NONSHARED = (
     'extern int at (int); __attribute__ ((visibility ("hidden"))) int atexit (void) { return at (1); }'
 )
@@ -65,8 +67,18 @@ def release(root: Path, *, rseq: bool = False) -> Path:
     object_of(lib, NONSHARED, "atexit_with_a_long_name.oS")
     run(["ar", "rc", "libc_nonshared.a", "atexit_with_a_long_name.oS"], cwd=lib)
     (lib / "atexit_with_a_long_name.oS").unlink()
+    archive(lib, f"{LARGE}{'int __rseq_size, _dl_rseq_size;' if rseq else ''}")
     (lib / "x.c").unlink()
     return root
+
+
+def archive(lib: Path, source: str) -> None:
+    """libc.a, as large as one that holds the library itself."""
+    (lib / "libc.a").unlink(missing_ok=True)
+    object_of(lib, source, "all.o")
+    run(["ar", "rc", "libc.a", "all.o"], cwd=lib)
+    (lib / "all.o").unlink()
+    assert (lib / "libc.a").stat().st_size > headers.SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +180,60 @@ def test_a_start_file_or_an_archive_that_is_another(tmp_path: Path) -> None:
     (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(ar.MAGIC)
     (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert "- usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS)" in step.seen
+
+
+#: what libc.a has in a later release beyond the earlier one's, and what is said of it
+ARCHIVES = [
+    (LARGE + "int __rseq_size, _dl_rseq_size;", ""),
+    (
+        LARGE.replace("int two", "int too"),
+        "+ usr/lib64/libc.a: too: defined\n- usr/lib64/libc.a: two: defined",
+    ),
+    (LARGE.replace("int two", "static int __attribute__ ((used)) two"), "- usr/lib64/libc.a: two: defined"),
+    (LARGE + "int more;", "+ usr/lib64/libc.a: more: defined"),
+    (LARGE + "int rseq_more;", "+ usr/lib64/libc.a: rseq_more: defined"),
+    (LARGE + "int _more;", "+ usr/lib64/libc.a: _more: defined"),
+    ("", "- usr/lib64/libc.a: archive"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), ARCHIVES)
+def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
+    commit(bench(tmp_path, {"12.0": good}))
+    lib = bad / "usr" / "lib64"
+    if source:
+        archive(lib, source)
+    else:
+        (lib / "libc.a").unlink()
+    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    assert step.outcome is (FAIL if words else PASS), step.seen
+    assert words in step.seen
+    assert step.seen.count("defined") <= 2, "a whole archive is one line"
+    shutil.copy2(good / "usr" / "lib64" / "libc.a", tmp_path / "good.a")
+    if source:
+        shutil.copy2(lib / "libc.a", good / "usr" / "lib64")
+    else:
+        (good / "usr" / "lib64" / "libc.a").unlink()
+    said = committed(bench(tmp_path, {"12.0": good}))
+    assert said.outcome is FAIL
+    assert "- usr/lib64/libc.a: 3 symbols " in said.seen
+
+
+def test_the_index_of_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "usr" / "lib64").mkdir(parents=True)
+    archive(tmp_path / "usr" / "lib64", LARGE)
+    data = (tmp_path / "usr" / "lib64" / "libc.a").read_bytes()
+    assert ar.index(io.BytesIO(data), "a") == {"filler", "one", "two"}
+    for wrong in (
+        data[:68] + b"\0\0\x40\0" + data[72:],  # more entries than there is room for
+        data[:72] + b"\0\0\0\4" + data[76:],  # an offset at which no member begins
+    ):
+        with pytest.raises(MalformedInput, match="index"):
+            ar.index(io.BytesIO(wrong), "a")
+    bare = ar.MAGIC + data[68 + int(data[56:66]) :]
+    assert ar.index(io.BytesIO(bare), "a") == frozenset()
+    assert ar.index(io.BytesIO(ar.MAGIC), "a") == frozenset()
 
 
 def test_the_rseq_header_comes_with_the_symbols_and_only_then(tmp_path: Path) -> None:
