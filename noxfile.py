@@ -35,8 +35,8 @@ nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["setup", "build", "verify"]
 nox.options.stop_on_first_error = True  # never verify what was not built
 
-VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "known-bad", "bench",
-         "clean")  # fmt: skip
+VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "demo", "known-bad",
+         "bench", "clean")  # fmt: skip
 
 #: never part of a plain `nox`, whatever sessions it is told
 COSTLY = ("known-bad",)

@@ -14,7 +14,7 @@ from typing import Literal
 from pipeline.core.arch import Arch, host_arch
 from pipeline.core.errors import ToolMissing
 from pipeline.core.records import BuildMode
-from pipeline.core.run import Completed, run
+from pipeline.core.run import Completed, first_line, run
 from pipeline.host.image import BuildImage
 
 
@@ -65,7 +65,8 @@ class Workplace:
             return {"image": self.image.record.id, "mode": self.mode}
         prefix = "" if machine == host_arch() else f"{machine.triplet}-"
         tools = (f"{prefix}gcc", f"{prefix}ld", "make", "rpmbuild")
-        versions = [run([tool, "--version"]).text.splitlines()[0] for tool in tools]
+        # programs are compiled without make and rpmbuild; what needs them says so itself
+        versions = [first_line((tool, "--version")) or f"no {tool}" for tool in tools]
         return {"host": "; ".join(versions), "mode": self.mode}
 
     def cross_compiler(self, machine: Arch) -> str:

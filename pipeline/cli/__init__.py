@@ -20,8 +20,8 @@ from pipeline.core.errors import ExitCode, PipelineError, of_system_call
 from pipeline.core.progress import console
 
 #: verb -> module below pipeline.cli that defines a click command called ``command``
-VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "known-bad", "bench",
-         "clean")  # fmt: skip
+VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "demo", "known-bad",
+         "bench", "clean")  # fmt: skip
 
 #: verbs that are no session of nox
 BESIDES = ("completion",)

@@ -14,6 +14,7 @@ from pipeline.core.store import remove_tree
 CHEAP = (
     "build",
     "sysroot",
+    "debroot",
     "probes",
     "devel",
     "observation",

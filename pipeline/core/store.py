@@ -34,7 +34,7 @@ SEAL = "content.sha256"
 #: build takes long and has its own record of each RPM: what is wrong with one is said, not built again.)
 SEALED = frozenset(
     {
-        "sysroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
+        "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
         "rpm-installation", "rebuild",
     }
 )  # fmt: skip

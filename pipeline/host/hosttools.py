@@ -19,10 +19,14 @@ from pipeline.core.progress import step
 from pipeline.core.run import clean_environment, run
 
 Group = Literal["run", "host-build", "vm", "dev"]
+DEMO = "demo"
 
 
 class Tool(Frozen):
-    """One thing the host needs; ``only``: in which families of packages, if not in all."""
+    """One thing the host needs; ``only``: in which families of packages, if not in all.
+
+    ``demo``: `nox -s demo` needs it, too, and nothing else.
+    """
 
     name: str
     probe: str
@@ -30,6 +34,7 @@ class Tool(Frozen):
     apt: tuple[str, ...] = Field(default=())
     dnf: tuple[str, ...] = Field(default=())
     only: tuple[Literal["apt", "dnf"], ...] = ()
+    demo: bool = False
     why: str
 
     def found(self) -> str:
@@ -90,10 +95,12 @@ INSTALLERS = (
 
 
 def tools(groups: Collection[str]) -> list[Tool]:
-    """The tools of these groups, in the file's order."""
+    """The tools of these groups, in the file's order; ``demo`` is one, of tools that have groups besides."""
     data = tomlfile.read(paths.PACKAGE / "hosttools.toml")
     manager = installer()
-    listed = [t for t in map(Tool.model_validate, data["tool"]) if t.group in groups]
+    listed = [
+        t for t in map(Tool.model_validate, data["tool"]) if t.group in groups or (t.demo and DEMO in groups)
+    ]
     return [t for t in listed if not (t.only and manager and manager.field not in t.only)]
 
 

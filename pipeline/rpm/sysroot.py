@@ -101,8 +101,8 @@ def extract(rpms: Sequence[Path], machine: Arch | None = None, *, judged: bool =
         root.mkdir(mode=0o755)
         for rpm in wanted:
             package.extract(rpm.path, root, first_stays=judged)
-        _complete(root)
-        _check_loader(root, name)
+        complete(root)
+        check_loader(root, name)
 
     return store.produce("sysroot", inputs, make).path / "root"
 
@@ -147,7 +147,8 @@ def _bytes_sha256(path: Path, size: int, changed: int, touched: int) -> str:  # 
     return store.file_sha256(path)
 
 
-def _complete(root: Path) -> None:
+def complete(root: Path) -> None:
+    """Make the directories that places need (`EMPTY`) and the links of a merged /usr, if absent."""
     for directory in EMPTY:
         path = root / directory
         if not path.is_symlink():
@@ -159,8 +160,11 @@ def _complete(root: Path) -> None:
             path.symlink_to(f"usr/{directory}")
 
 
-def _check_loader(root: Path, name: str) -> None:
-    """The loader is an ELF file of the architecture, at the path that programs name in PT_INTERP."""
+def check_loader(root: Path, name: str) -> None:
+    """The loader is an ELF file of the architecture, at the path that programs name in PT_INTERP.
+
+    Raises `MalformedInput`.
+    """
     machine = arch(name)
     where = inside(root, machine.interp)
     if not where.is_file():

@@ -155,6 +155,7 @@ GATE = {
 ELSEWHERE = {
     "nox -s tests -- -m 'not integration'": ("tests/test_noxfile.py", "test_the_quick_half_of_the_tests"),
     "nox -s quick": ("tests/integration/test_precommit.py", "test_a_commit_is_checked"),
+    "nox -s demo": ("tests/integration/test_demo.py", "test_the_host_s_own_glibc_is_judged"),
     "nox -s docs": ("tests/test_docs.py", "test_the_site_is_built"),
     "ci/image save": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/image load": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
