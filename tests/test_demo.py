@@ -17,7 +17,7 @@ from pipeline.core.errors import SourceUnreachable
 
 def test_what_is_not_asked_is_a_check() -> None:
     names = [d.name for d in registry.declarations()]
-    for name in {**demo.NOT_ASKED, **demo.SIZED}:
+    for name in {**demo.NOT_ASKED, **demo.SIZED, **demo.ONE_USER}:
         assert any(n.startswith(name) if name.endswith(".") else n == name for n in names), name
 
 
@@ -71,3 +71,10 @@ def test_another_distribution_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "fedora"})
     with pytest.raises(SourceUnreachable, match="this is no Debian"):
         demo._suite()
+
+
+@pytest.mark.parametrize(("capabilities", "may"), [("000001ffffffffff", True), ("00000000a80425fb", False)])
+def test_a_container_s_root_may_not_mount(tmp_path: Path, capabilities: str, may: bool) -> None:
+    status = tmp_path / "status"
+    status.write_text(f"Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t{capabilities}\n")
+    assert demo._may_mount(status) is may

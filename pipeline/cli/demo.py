@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import sys
 import time
@@ -40,7 +41,13 @@ NOT_ASKED = {
 }
 #: From this version of glibc on the area has the size that the kernel announces.
 SIZED_BY_THE_KERNEL = (2, 41)
-SIZED = {"rseq.announced": "from glibc 2.41 on the area grows with what the kernel announces"}
+SIZED = {
+    "rseq.announced": "from glibc 2.41 on the area grows with what the kernel announces",
+    "rseq.contexts": "from glibc 2.41 on the area's place depends on the program's thread-local data",
+}
+#: Without the right to mount, programs are watched in a user namespace, and there is one user in it.
+ONE_USER = {"launch.user": "this process may not mount, and where it may there is no second user"}
+CAP_SYS_ADMIN = 21
 SECONDS = 180
 
 
@@ -142,4 +149,10 @@ def _grows(profile: Profile) -> bool:
 
 def not_asked(profile: Profile) -> dict[str, str]:
     """The checks that are left out, and why."""
-    return {**NOT_ASKED, **(SIZED if _grows(profile) else {})}
+    return {**NOT_ASKED, **(SIZED if _grows(profile) else {}), **({} if _may_mount() else ONE_USER)}
+
+
+def _may_mount(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has CAP_SYS_ADMIN; a container's root often has not."""
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+    return effective is not None and bool(int(effective[1], 16) >> CAP_SYS_ADMIN & 1)
