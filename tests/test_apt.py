@@ -17,8 +17,9 @@ from pipeline import source
 from pipeline.core import paths
 from pipeline.core.errors import HashMismatch, SourceUnreachable
 from pipeline.debian import apt, apt_sources
-from pipeline.debian.apt import MIRROR, PrivateApt
+from pipeline.debian.apt import PrivateApt
 from pipeline.debian.apt_sources import AptEntry, for_suite, parse_deb822, parse_one_line
+from pipeline.debian.redact import MIRROR, redact
 from pipeline.profile import AptSource, Profile
 from tests.webserver import Page, Web, serve
 
@@ -178,7 +179,7 @@ def test_no_mirror_name_survives() -> None:
         "W: Temporary failure resolving 'cache.corp.example' Could not resolve 'm.example' "
         "E: The repository 'mirror+file:/etc/apt/debian.list x Release'"
     )
-    shown = apt.redact(text, ["http://m.example:8080/debian/", "mirror+file:/etc/apt/debian.list"])
+    shown = redact(text, ["http://m.example:8080/debian/", "mirror+file:/etc/apt/debian.list"])
     for secret in ("m.example", "192.0.2.7", "198.51.100.4", "u:p", "debian.list", "corp.example"):
         assert secret not in shown
     assert "404  Not Found" in shown

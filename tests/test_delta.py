@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.abi.delta import Change, Delta, changes_of, delta, parse_change, parse_changes
-from pipeline.abi.listing import Entry, Listing, listings
+from pipeline.abi.delta import Delta, SymbolChange, changes_of, delta, parse_change, parse_changes
+from pipeline.abi.listing import Line, Listing, listings
 from tests.elf_fixtures import LD, LOADER_RSEQ, release_root
 
 
-def dso(name: str, *entries: Entry, soname: str | None = None) -> dict[str, Listing]:
+def dso(name: str, *entries: Line, soname: str | None = None) -> dict[str, Listing]:
     return {name: Listing(name, name if soname is None else soname, "x86_64", frozenset(entries))}
 
 
-F = Entry("V_1", "f", "F")
-D4, D8 = Entry("V_1", "d", "D", 4), Entry("V_1", "d", "D", 8)
+F = Line("V_1", "f", "F")
+D4, D8 = Line("V_1", "d", "D", 4), Line("V_1", "d", "D", 8)
 
 
 def test_real_dsos_the_three_symbols_and_nothing_else(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_changed_size_is_removed_added_and_flagged() -> None:
 
 
 def test_a_changed_kind_is_a_change() -> None:
-    found = delta(dso("x", F), dso("x", Entry("V_1", "f", "D", 8)))
+    found = delta(dso("x", F), dso("x", Line("V_1", "f", "D", 8)))
     assert found.changed == {("x", "V_1", "f")}
 
 
@@ -59,7 +59,7 @@ def test_a_symbol_in_another_dso_is_lost_and_gained() -> None:
 
 
 def test_a_symbol_at_another_node_is_lost_and_gained() -> None:
-    found = delta(dso("a", F), dso("a", Entry("V_2", "f", "F")))
+    found = delta(dso("a", F), dso("a", Line("V_2", "f", "F")))
     assert found.lines() == ["- a: V_1 f F", "+ a: V_2 f F"]
 
 
@@ -93,7 +93,7 @@ def test_an_empty_delta_is_empty() -> None:
 
 
 def test_a_profile_line() -> None:
-    assert parse_change("ld.so V_1 d D 0x4") == Change("ld.so", "V_1", "d", "D", 4)
+    assert parse_change("ld.so V_1 d D 0x4") == SymbolChange("ld.so", "V_1", "d", "D", 4)
     assert str(parse_change("ld.so V_1 f F")) == "ld.so: V_1 f F"
     for wrong in ("", "ld.so", "ld.so V_1 d D", "ld.so: V_1"):
         with pytest.raises(ValueError, match="is not"):

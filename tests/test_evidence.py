@@ -193,7 +193,7 @@ def test_a_profile_of_ones_own_under_a_known_name_is_not_release_grade() -> None
     assert shipped.shipped
     for name in ("el9", "mine"):
         other = profiles.load("el9").model_copy(
-            update={"name": name, "speed": profiles.Speed(max_on_over_off=9)}
+            update={"name": name, "speed": profiles.SpeedLimits(max_on_over_off=9)}
         )
         assert not ProfileRecord.of(other).shipped
 

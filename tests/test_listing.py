@@ -8,11 +8,11 @@ import pytest
 
 from pipeline import elf
 from pipeline.abi.listing import (
-    Entry,
+    Line,
     Listing,
     listing_of,
     listings,
-    parse_entry,
+    parse_line,
     render,
     stable_name,
 )
@@ -35,7 +35,7 @@ def test_the_notation(tmp_path: Path) -> None:
         "GLIBC_2.35 __rseq_offset D 0x8\n"
         "GLIBC_2.35 __rseq_size D 0x4\n"
     )
-    assert listing.private == {Entry("GLIBC_PRIVATE", "_rtld_global", "D", 4)}
+    assert listing.private == {Line("GLIBC_PRIVATE", "_rtld_global", "D", 4)}
     assert (listing.arch, listing.soname, listing.count) == (host_arch().name, LD, 5)
     assert listing.nodes == {"GLIBC_2.2.5", "GLIBC_2.35"}
 
@@ -88,7 +88,7 @@ def test_the_private_node_is_no_public_node(tmp_path: Path) -> None:
     dso = Dso("x.so", "int f (void) { return 1; }", {"GLIBC_PRIVATE": ("f",)})
     listing = listed(dso, tmp_path)
     assert listing.symbols == frozenset()
-    assert listing.private == {Entry("GLIBC_PRIVATE", "f", "F")}
+    assert listing.private == {Line("GLIBC_PRIVATE", "f", "F")}
 
 
 def test_an_absolute_symbol_is_not_overlooked(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_a_module_without_versions(tmp_path: Path) -> None:
 
 
 def test_lines_sort_as_bytes() -> None:
-    entries = [Entry("GLIBC_2.4", "b", "F"), Entry("GLIBC_2.34", "b", "D", 8), Entry("GLIBC_2.34", "_b", "F"),
-               Entry("GLIBC_2.34", "B", "F"), Entry("GLIBC_2.10", "z", "F")]  # fmt: skip
+    entries = [Line("GLIBC_2.4", "b", "F"), Line("GLIBC_2.34", "b", "D", 8), Line("GLIBC_2.34", "_b", "F"),
+               Line("GLIBC_2.34", "B", "F"), Line("GLIBC_2.10", "z", "F")]  # fmt: skip
     assert render(entries).splitlines() == [
         "GLIBC_2.10 z F",
         "GLIBC_2.34 B F",
@@ -116,7 +116,7 @@ def test_lines_sort_as_bytes() -> None:
 
 @pytest.mark.parametrize("line", ["V_1 f F", "V_1 d D 0x0", "V_1 d D 0x1a8", "V_1 t T 0x4", "V_1 V_1 A"])
 def test_a_line_comes_back_as_itself(line: str) -> None:
-    assert str(parse_entry(line)) == line
+    assert str(parse_line(line)) == line
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_line_comes_back_as_itself(line: str) -> None:
 )  # fmt: skip
 def test_a_wrong_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="is not"):
-        parse_entry(line)
+        parse_line(line)
 
 
 def test_a_name_that_would_break_a_line_is_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_release_is_all_its_dsos_and_nothing_else(tmp_path: Path) -> None:
     found = listings(root)
     assert list(found) == ["gconv/UTF-16.so", LD, "libc.so.6"]
     assert found["gconv/UTF-16.so"].path == "lib64/gconv/UTF-16.so"
-    assert found["libc.so.6"].node("GLIBC_2.34") == {Entry("GLIBC_2.34", "environ", "D", 16)}
+    assert found["libc.so.6"].node("GLIBC_2.34") == {Line("GLIBC_2.34", "environ", "D", 16)}
 
 
 def test_two_different_dsos_of_one_name_are_refused(tmp_path: Path) -> None:

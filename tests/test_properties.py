@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.abi.delta import Change, Delta, delta
-from pipeline.abi.listing import Entry, Listing, parse_entry, render
+from pipeline.abi.delta import Delta, SymbolChange, delta
+from pipeline.abi.listing import Line, Listing, parse_line, render
 from pipeline.core.declaration import Declaration, by_name
 from pipeline.core.errors import ExitCode
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target, worst
@@ -46,8 +46,8 @@ def test_nothing_that_is_added_makes_a_verdict_better(outcomes: list[Outcome], m
 # listings and deltas
 
 WORDS = st.text(alphabet="ABab_.019", min_size=1, max_size=4)
-PLAIN = st.builds(Entry, WORDS, WORDS, st.sampled_from("FA"), st.none())
-SIZED = st.builds(Entry, WORDS, WORDS, st.sampled_from("DT"), st.integers(0, 1 << 40))
+PLAIN = st.builds(Line, WORDS, WORDS, st.sampled_from("FA"), st.none())
+SIZED = st.builds(Line, WORDS, WORDS, st.sampled_from("DT"), st.integers(0, 1 << 40))
 ENTRIES = st.frozensets(PLAIN | SIZED, max_size=6)
 LIBRARIES = ("libc.so.6", "libm.so.6", "ld.so")
 
@@ -61,9 +61,9 @@ def releases(draw: st.DrawFn) -> dict[str, Listing]:
 
 
 @given(ENTRIES)
-def test_a_listing_says_all_and_reads_back(entries: frozenset[Entry]) -> None:
+def test_a_listing_says_all_and_reads_back(entries: frozenset[Line]) -> None:
     text = render(entries)
-    assert {parse_entry(line) for line in text.splitlines()} == entries
+    assert {parse_line(line) for line in text.splitlines()} == entries
     lines = text.encode().splitlines()
     assert lines == sorted(set(lines))
 
@@ -72,8 +72,8 @@ def test_a_listing_says_all_and_reads_back(entries: frozenset[Entry]) -> None:
 def test_a_delta_leads_from_one_release_to_the_other(
     before: dict[str, Listing], after: dict[str, Listing]
 ) -> None:
-    def symbols(release: dict[str, Listing]) -> frozenset[Change]:
-        return frozenset(Change(name, *e) for name, one in release.items() for e in one.symbols)
+    def symbols(release: dict[str, Listing]) -> frozenset[SymbolChange]:
+        return frozenset(SymbolChange(name, *e) for name, one in release.items() for e in one.symbols)
 
     there, back = delta(before, after), delta(after, before)
     assert (symbols(before) - there.removed) | there.added == symbols(after)

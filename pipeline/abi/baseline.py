@@ -22,7 +22,7 @@ from pydantic import Field
 from pipeline import __version__
 from pipeline.abi import traits
 from pipeline.abi.files import elf_files
-from pipeline.abi.listing import Entry, Listing, listings, render
+from pipeline.abi.listing import Line, Listing, listings, render
 from pipeline.abi.strict import REMEDY, read_bundle, read_listing, read_traits
 from pipeline.abi.traits import Blocks, of_files
 from pipeline.core import paths, tomlfile
@@ -164,7 +164,7 @@ def make(
     return Baseline(chosen, provenance, blocks or {})
 
 
-def _restricted(symbols: frozenset[Entry], nodes: tuple[str, ...]) -> frozenset[Entry]:
+def _restricted(symbols: frozenset[Line], nodes: tuple[str, ...]) -> frozenset[Line]:
     return frozenset(e for e in symbols if e.node in nodes) if nodes else symbols
 
 
@@ -251,7 +251,7 @@ def load(directory: Path) -> Baseline | None:
     if not directory.is_dir():
         return None
     provenance = _read_provenance(directory / PROVENANCE)
-    found: dict[str, frozenset[Entry]] = {}
+    found: dict[str, frozenset[Line]] = {}
     read: dict[str, Blocks] = {}
     for file in sorted(directory.iterdir()):
         if file.name == PROVENANCE:

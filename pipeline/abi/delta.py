@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.abi.listing import Entry, Listing, parse_entry
+from pipeline.abi.listing import Line, Listing, parse_line
 
 
-class Change(NamedTuple):
+class SymbolChange(NamedTuple):
     """One symbol of one DSO, as it is on one side of a delta."""
 
     dso: str
@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         """``ld-linux-x86-64.so.2: GLIBC_2.35 __rseq_size D 0x4``, as engineers write it."""
-        return f"{self.dso}: {Entry(*self[1:])}"
+        return f"{self.dso}: {Line(*self[1:])}"
 
     @property
     def order(self) -> tuple[str, str, str, str, int]:
@@ -33,20 +33,20 @@ class Change(NamedTuple):
         return (*self[:4], -1 if self.size is None else self.size)
 
 
-def changes_of(listing: Listing) -> frozenset[Change]:
+def changes_of(listing: Listing) -> frozenset[SymbolChange]:
     """All symbols of a DSO as changes."""
-    return frozenset(Change(listing.name, *entry) for entry in listing.symbols)
+    return frozenset(SymbolChange(listing.name, *entry) for entry in listing.symbols)
 
 
-def parse_change(line: str) -> Change:
+def parse_change(line: str) -> SymbolChange:
     """``DSO NODE SYMBOL KIND [SIZE]`` (a line of a profile); raises ValueError saying what is expected."""
     dso, space, rest = line.partition(" ")
     if not space or not dso:
         raise ValueError(f"{line!r} is not 'DSO NODE SYMBOL KIND [SIZE]'")
-    return Change(dso, *parse_entry(rest))
+    return SymbolChange(dso, *parse_line(rest))
 
 
-def parse_changes(lines: Iterable[str]) -> frozenset[Change]:
+def parse_changes(lines: Iterable[str]) -> frozenset[SymbolChange]:
     """The set that such lines denote; raises ValueError."""
     return frozenset(parse_change(line) for line in lines)
 
@@ -59,8 +59,8 @@ class Delta:
     holds (DSO, before, after) where DT_SONAME differs.
     """
 
-    added: frozenset[Change] = frozenset()
-    removed: frozenset[Change] = frozenset()
+    added: frozenset[SymbolChange] = frozenset()
+    removed: frozenset[SymbolChange] = frozenset()
     appeared: frozenset[str] = frozenset()
     vanished: frozenset[str] = frozenset()
     sonames: frozenset[tuple[str, str, str]] = frozenset()
@@ -110,21 +110,21 @@ class Delta:
 
 def delta(before: Mapping[str, Listing], after: Mapping[str, Listing]) -> Delta:
     """The delta from one release's listings to another's (by stable name, as `listings` gives them)."""
-    added: set[Change] = set()
-    removed: set[Change] = set()
+    added: set[SymbolChange] = set()
+    removed: set[SymbolChange] = set()
     sonames: set[tuple[str, str, str]] = set()
     for name in before.keys() & after.keys():
         old, new = before[name], after[name]
         if old.symbols != new.symbols:
-            added.update(Change(name, *entry) for entry in new.symbols - old.symbols)
-            removed.update(Change(name, *entry) for entry in old.symbols - new.symbols)
+            added.update(SymbolChange(name, *entry) for entry in new.symbols - old.symbols)
+            removed.update(SymbolChange(name, *entry) for entry in old.symbols - new.symbols)
         if old.soname != new.soname:
             sonames.add((name, old.soname, new.soname))
     appeared, vanished = after.keys() - before.keys(), before.keys() - after.keys()
     for name in appeared:
-        added.update(Change(name, *entry) for entry in after[name].symbols)
+        added.update(SymbolChange(name, *entry) for entry in after[name].symbols)
     for name in vanished:
-        removed.update(Change(name, *entry) for entry in before[name].symbols)
+        removed.update(SymbolChange(name, *entry) for entry in before[name].symbols)
     return Delta(
         frozenset(added), frozenset(removed), frozenset(appeared), frozenset(vanished), frozenset(sonames)
     )

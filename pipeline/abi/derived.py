@@ -15,7 +15,7 @@ from pipeline.abi.listing import Listing
 from pipeline.core.arch import arch
 from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
-from pipeline.profile import Outline, Published
+from pipeline.profile import Outline, PublishedRelease
 
 #: The name that stands for a profile's last release.
 LATEST = "latest"
@@ -58,7 +58,7 @@ class _Known:
         return self._derived(outline, published, target, (*on_the_way, f"{outline.name}/{release}"))
 
     def _derived(
-        self, outline: Outline, published: Published, target: Target, on_the_way: tuple[str, ...]
+        self, outline: Outline, published: PublishedRelease, target: Target, on_the_way: tuple[str, ...]
     ) -> Baseline | None:
         profile, _, other = published.derived_from.rpartition("/")
         below = profiles.load_outline(profile) if profile else outline
@@ -76,7 +76,7 @@ class _Known:
         return None if base is None else _extended(base, published, target)
 
 
-def _extended(base: Baseline, published: Published, target: Target) -> Baseline:
+def _extended(base: Baseline, published: PublishedRelease, target: Target) -> Baseline:
     """The listings of ``base`` and the nodes that ``published`` has beyond."""
     found = dict(base.listings)
     for line in published.nodes:

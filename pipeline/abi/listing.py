@@ -46,7 +46,7 @@ LIBRARY_DIRECTORIES = tuple(
 SKIPPED_DIRECTORIES = frozenset({"usr/lib/debug", "proc", "sys", "dev", "tmp", "probes"})
 
 
-class Entry(NamedTuple):
+class Line(NamedTuple):
     """One symbol at one node. ``size`` is in bytes for the kinds D and T, otherwise None."""
 
     node: str
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
         return f"{self.node} {self.symbol} {self.kind}{size}"
 
 
-def parse_entry(line: str) -> Entry:
+def parse_line(line: str) -> Line:
     """The entry a line denotes; raises ValueError saying what is expected."""
     match = _LINE.fullmatch(line)
     if not match:
@@ -67,7 +67,7 @@ def parse_entry(line: str) -> Entry:
             f"{line!r} is not 'NODE SYMBOL F', 'NODE SYMBOL D 0xSIZE', '... T 0xSIZE' or '... A'"
         )
     node, symbol, sized, size, plain = match.groups()
-    return Entry(node, symbol, sized, int(size, 16)) if sized else Entry(node, symbol, plain)
+    return Line(node, symbol, sized, int(size, 16)) if sized else Line(node, symbol, plain)
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ class Listing:
     name: str
     soname: str
     arch: str
-    symbols: frozenset[Entry]
+    symbols: frozenset[Line]
     path: str = ""
-    private: frozenset[Entry] = frozenset()
+    private: frozenset[Line] = frozenset()
 
     @property
     def nodes(self) -> frozenset[str]:
         """The public version nodes."""
         return frozenset(entry.node for entry in self.symbols)
 
-    def node(self, name: str) -> frozenset[Entry]:
+    def node(self, name: str) -> frozenset[Line]:
         """The symbols at one node."""
         return frozenset(entry for entry in self.symbols if entry.node == name)
 
@@ -106,7 +106,7 @@ class Listing:
         return render(self.symbols)
 
 
-def render(entries: Iterable[Entry]) -> str:
+def render(entries: Iterable[Line]) -> str:
     """Entries as lines in the order of upstream's files."""
     lines = sorted({str(entry) for entry in entries}, key=lambda line: line.encode())
     return "".join(f"{line}\n" for line in lines)
@@ -117,21 +117,21 @@ def listing_of(binary: Elf, name: str, path: str = "") -> Listing:
 
     Raises `MalformedInput`, also for a symbol of a type that the notation has no kind for.
     """
-    public: set[Entry] = set()
-    private: set[Entry] = set()
+    public: set[Line] = set()
+    private: set[Line] = set()
     for bare, node, _, binding, kind, visibility, section, _, size in binary.defined:
         if binding == elf.STB_LOCAL or visibility in (elf.STV_HIDDEN, elf.STV_INTERNAL):
             continue  # in the table, but no other file can bind to it
         if section == elf.SHN_ABS:
-            entry = Entry(node, bare, "A")
+            entry = Line(node, bare, "A")
         elif kind not in _KINDS:
             raise binary.malformed(f"symbol {bare} at {node} is of unknown type {kind}")
         else:
             letter = _KINDS[kind]
-            entry = Entry(node, bare, letter, size if letter in SIZED else None)
+            entry = Line(node, bare, letter, size if letter in SIZED else None)
         (private if node == PRIVATE else public).add(entry)
-    private.discard(Entry(PRIVATE, PRIVATE, "A"))
-    lone = {Entry(node, node, "A") for node in binary.nodes if node != PRIVATE}
+    private.discard(Line(PRIVATE, PRIVATE, "A"))
+    lone = {Line(node, node, "A") for node in binary.nodes if node != PRIVATE}
     public -= lone  # a node that has symbols needs no line of its own
     used = {entry.node for entry in public}
     public |= {entry for entry in lone if entry.node not in used}
@@ -146,7 +146,7 @@ def listing_of(binary: Elf, name: str, path: str = "") -> Listing:
     )
 
 
-def _check_words(binary: Elf, entries: set[Entry]) -> None:
+def _check_words(binary: Elf, entries: set[Line]) -> None:
     """A name that would not come back from a line as itself is refused."""
     for entry in entries:
         if not (entry.symbol.isprintable() and entry.symbol and " " not in entry.symbol):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from pipeline.abi import traits
-from pipeline.abi.listing import Entry, parse_entry
+from pipeline.abi.listing import Line, parse_line
 from pipeline.abi.traits import Blocks
 from pipeline.core.errors import MalformedInput
 
@@ -17,7 +17,7 @@ REMEDY = "make it again with `nox -s baseline` (see abi-baselines/README.md), or
 _SECTION = re.compile(r"\[([^\s\[\]]+)\]")
 
 
-def read_listing(file: Path) -> frozenset[Entry]:
+def read_listing(file: Path) -> frozenset[Line]:
     """The entries of one DSO's file."""
     return _read_entries(file, _lines(file), 1)
 
@@ -40,13 +40,13 @@ def _lines(file: Path) -> list[str]:
     return text.split("\n")[:-1]
 
 
-def _read_entries(file: Path, lines: list[str], first: int) -> frozenset[Entry]:
+def _read_entries(file: Path, lines: list[str], first: int) -> frozenset[Line]:
     """The entries of ``lines``, of which the first is line ``first`` of the file."""
     previous = b""
-    entries: set[Entry] = set()
+    entries: set[Line] = set()
     for number, line in enumerate(lines, first):
         try:
-            entries.add(parse_entry(line))
+            entries.add(parse_line(line))
         except ValueError as e:
             raise MalformedInput(f"{file}:{number}: {e}", hint=REMEDY) from None
         raw = line.encode()
@@ -56,13 +56,13 @@ def _read_entries(file: Path, lines: list[str], first: int) -> frozenset[Entry]:
     return frozenset(entries)
 
 
-def read_bundle(file: Path) -> dict[str, frozenset[Entry]]:
+def read_bundle(file: Path) -> dict[str, frozenset[Line]]:
     """The entries of all modules of a directory, by stable name."""
     lines = _lines(file)
     heads = [n for n, line in enumerate(lines) if line.startswith("[")]
     if not heads or heads[0] != 0:
         raise MalformedInput(f"{file}:1: expected '[{file.stem}/NAME]'", hint=REMEDY)
-    found: dict[str, frozenset[Entry]] = {}
+    found: dict[str, frozenset[Line]] = {}
     for at, end in zip(heads, [*heads[1:], len(lines)], strict=True):
         match = _SECTION.fullmatch(lines[at])
         if not match or match[1].partition("/")[0] != file.stem or match[1] in found:

@@ -16,7 +16,7 @@ from pipeline.core import paths
 from pipeline.core.arch import Arch
 from pipeline.core.errors import CommandFailed, NoSpace, PrepFailed
 from pipeline.core.store import file_sha256
-from pipeline.profile import Profile, Release
+from pipeline.profile import BuiltRelease, Profile
 from pipeline.rpm import SOURCE_DATE_EPOCH
 
 #: What makes ccache's hits sound here: the compiler is identified by content; the tree's own headers get
@@ -80,7 +80,7 @@ class Ingredients:
             os.utime(file, (int(SOURCE_DATE_EPOCH),) * 2)
 
 
-def release_inc(profile: Profile, release: Release, *, archive: str, topdir: str) -> str:
+def release_inc(profile: Profile, release: BuiltRelease, *, archive: str, topdir: str) -> str:
     """The macros that tell one release from another, for all architectures of the profile."""
     options = [
         f"%ifarch {name}\n"

@@ -1,6 +1,6 @@
 """Is the public ABI exactly what it must be? Sets are compared both ways, for every DSO of a release.
 
-`Baselines` holds each release against its committed listings, `Steps` one release against another; the
+`Baselines` holds each release against its committed listings, `AbiDelta` one release against another; the
 rules about version nodes and the place of the rseq symbols are in `pipeline.check.abi_nodes`.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 from pipeline.abi.delta import Delta, delta
 from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import (
-    Answer,
+    Fact,
     answered,
     baseline_path,
     built_listings,
@@ -48,12 +48,12 @@ class Baselines(StaticCheck):
             for question in self.questions(bench)
         ]
 
-    def _ask(self, bench: Bench, question: Question) -> Answer:
+    def _ask(self, bench: Bench, question: Question) -> Fact:
         target = question.target
         found = built_listings(bench, target.release)
         base = committed(bench, target.release)
         if base is None:
-            return Answer(
+            return Fact(
                 Outcome.MISSING,
                 "a committed baseline",
                 f"there is no {baseline_path(target)}; {remedy(target)}",
@@ -61,7 +61,7 @@ class Baselines(StaticCheck):
             )
         symbols = sum(listing.count for listing in base.listings.values())
         difference = delta(base.listings, found)
-        return Answer(
+        return Fact(
             Outcome.PASS if difference.empty else Outcome.FAIL,
             f"{len(base.listings)} DSOs with {symbols} public symbols, as in the baseline "
             f"(made from {base.provenance.origin})",
@@ -71,7 +71,7 @@ class Baselines(StaticCheck):
         )
 
 
-class Steps(StaticCheck):
+class AbiDelta(StaticCheck):
     """From one release to another, exactly the profile's symbols are added, in no other DSO, none is lost."""
 
     declared = Declaration(
@@ -92,20 +92,20 @@ class Steps(StaticCheck):
             for step, question in bench.steps(self.name, both=False)
         ]
 
-    def _ask(self, bench: Bench, step: Step) -> Answer:
+    def _ask(self, bench: Bench, step: Step) -> Fact:
         expected = Delta(added=changes(bench, step.added))
         words = shown(expected.lines()) or "no difference"
         before = reference(bench, step.before)
         if before is None:
             target = bench.target(step.before)
-            return Answer(
+            return Fact(
                 Outcome.MISSING,
                 words,
                 f"{target} has neither a baseline nor a build; {remedy(target)}",
             )
         after = built_listings(bench, step.after)
         seen = delta(before.listings, after)
-        return Answer(
+        return Fact(
             Outcome.PASS if seen == expected else Outcome.FAIL,
             f"against {before.words}:\n{words}",
             _unexpected(seen, expected),
@@ -139,4 +139,4 @@ def _measures(difference: Delta) -> dict[str, int | str]:
     }
 
 
-CHECKS: tuple[StaticCheck, ...] = (Baselines(), Steps(), WholeNodes(), RseqLayout())
+CHECKS: tuple[StaticCheck, ...] = (Baselines(), AbiDelta(), WholeNodes(), RseqLayout())

@@ -13,8 +13,8 @@ from pipeline.abi.baseline import Baseline
 from pipeline.abi.traits import Blocks
 from pipeline.check import Bench
 from pipeline.check.abi_facts import (
-    Answer,
     EachRelease,
+    Fact,
     baseline_path,
     built_files,
     committed,
@@ -43,13 +43,13 @@ class Details(EachRelease):
     )
     about = "a baseline that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         found = traits.public(traits.details(built_files(bench, release)))
         base = committed(bench, release)
         if base is None or traits.DETAILS not in base.traits:
             return _absent(bench, release, traits.DETAILS, len(found))
         wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs as in the baseline "
             f"(made from {base.provenance.origin})",
@@ -71,14 +71,14 @@ class Hardening(EachRelease):
     )
     about = "a baseline that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         found = traits.hardening(built_files(bench, release))
         level = bench.profile.isa_level.get(bench.arch.name, ISA_LEVELS[0])
         high = _above(found, level)
         base = committed(bench, release)
         if base is None or traits.HARDENING not in base.traits:
             answer = _absent(bench, release, traits.HARDENING, len(found))
-            return Answer(Outcome.FAIL, answer.expected, shown(high)) if high else answer
+            return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer
         same = _same_compiler(bench, release, base)
         words = (
             ")"
@@ -91,7 +91,7 @@ class Hardening(EachRelease):
             if same
             else _weaker(base.traits[traits.HARDENING], found, bench.arch.loader)
         )
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"{len(base.traits[traits.HARDENING])} files as in the baseline (made from "
             f"{base.provenance.origin}{words}; none needs more than {level}",
@@ -101,9 +101,9 @@ class Hardening(EachRelease):
         )
 
 
-def _absent(bench: Bench, release: str, name: str, count: int) -> Answer:
+def _absent(bench: Bench, release: str, name: str, count: int) -> Fact:
     target = bench.target(release)
-    return Answer(
+    return Fact(
         Outcome.MISSING,
         f"a committed {name}",
         f"there is no {baseline_path(target)}/{name}; {remedy(target)}",

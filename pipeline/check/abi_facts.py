@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Baseline
-from pipeline.abi.delta import Change, parse_changes
+from pipeline.abi.delta import SymbolChange, parse_changes
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
 from pipeline.check import Bench, StaticCheck
@@ -27,7 +27,7 @@ SHOWN = 60
 
 
 @dataclass(frozen=True)
-class Answer:
+class Fact:
     """The answer to one question, without the question."""
 
     outcome: Outcome
@@ -37,12 +37,12 @@ class Answer:
     measures: dict[str, Any] = field(default_factory=dict)
 
 
-def answered(question: Question, expected: str, ask: Callable[[], Answer]) -> Finding:
+def answered(question: Question, expected: str, ask: Callable[[], Fact]) -> Finding:
     """The finding of one question. What cannot be read is an ERROR of this question and spoils no other."""
     try:
         answer = ask()
     except (PipelineError, OSError) as e:
-        answer = Answer(outcome_of(e), expected, words_of(e))
+        answer = Fact(outcome_of(e), expected, words_of(e))
     return Finding(
         **question.model_dump(),
         outcome=answer.outcome,
@@ -59,7 +59,7 @@ class EachRelease(StaticCheck, ABC):
     about: ClassVar[str]
 
     @abstractmethod
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         """The answer; raises as `answered` says."""
 
     def questions(self, bench: Bench) -> list[Question]:
@@ -72,7 +72,7 @@ class EachRelease(StaticCheck, ABC):
         ]
 
 
-def changes(bench: Bench, lines: Sequence[str]) -> frozenset[Change]:
+def changes(bench: Bench, lines: Sequence[str]) -> frozenset[SymbolChange]:
     """Symbol lines of the profile for one architecture; raises `UsageError` naming a wrong one."""
     try:
         return parse_changes(for_arch(list(lines), bench.arch))

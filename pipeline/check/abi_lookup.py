@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pipeline import elf
 from pipeline.abi.files import ElfFile
 from pipeline.check import Bench
-from pipeline.check.abi_facts import Answer, EachRelease, built_files, shown
+from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
@@ -33,13 +33,13 @@ class LoaderLookup(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         files = built_files(bench, release)
         wrong: list[str] = []
         counts: Counter[str] = Counter()
         for file in files.values():
             wrong += [f"{file.name}: {fault}" for fault in file_faults(file, counts)]
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             "each symbol is found by its name and version through each hash table, as ld.so looks it up, and "
             "the tables hold nothing else; versions have the right hashes; the linker reads the same tables",

@@ -12,10 +12,10 @@ from functools import partial
 
 from pipeline import elf
 from pipeline.abi import baseline
-from pipeline.abi.delta import Change, Delta
+from pipeline.abi.delta import Delta, SymbolChange
 from pipeline.abi.listing import Listing
 from pipeline.check import Bench, StaticCheck
-from pipeline.check.abi_facts import Answer, answered, built_listings, changes, reference, remedy, shown
+from pipeline.check.abi_facts import Fact, answered, built_listings, changes, reference, remedy, shown
 from pipeline.core.arch import Arch
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.outcome import Finding, Outcome, Question
@@ -43,7 +43,7 @@ class WholeNodes(StaticCheck):
             for question in self.questions(bench)
         ]
 
-    def _ask(self, bench: Bench, release: str) -> Answer:
+    def _ask(self, bench: Bench, release: str) -> Fact:
         first = bench.profile.release[0].name
         wanted = expected_nodes(bench, release)
         words = "; ".join(
@@ -53,7 +53,7 @@ class WholeNodes(StaticCheck):
         before = reference(bench, first)
         if before is None:
             target = bench.target(first)
-            return Answer(
+            return Fact(
                 Outcome.MISSING, words, f"{target} has neither a baseline nor a build; {remedy(target)}"
             )
         base, what = before.listings, before.words
@@ -75,13 +75,13 @@ class WholeNodes(StaticCheck):
             if isinstance(whole, str):
                 unknown.append(whole)
                 continue
-            here = frozenset(Change(dso, *entry) for entry in found[dso].node(node))
+            here = frozenset(SymbolChange(dso, *entry) for entry in found[dso].node(node))
             difference = Delta(added=here - whole, removed=whole - here)
             if difference.empty:
                 right.append(f"{dso} has all {len(whole)} symbols of {node}")
             wrong += [f"{node} is not upstream's: {line}" for line in difference.lines()]
         outcome = Outcome.FAIL if wrong else Outcome.MISSING if unknown else Outcome.PASS
-        return Answer(
+        return Fact(
             outcome,
             f"over {what}: {words}",
             shown([*wrong, *unknown]) or "; ".join(right) or "no DSO gained a node",
@@ -112,7 +112,7 @@ def gained_nodes(before: Mapping[str, Listing], after: Mapping[str, Listing]) ->
     }
 
 
-def upstream_node(arch: Arch, dso: str, node: str) -> frozenset[Change] | str:
+def upstream_node(arch: Arch, dso: str, node: str) -> frozenset[SymbolChange] | str:
     """Upstream's set of a node of a DSO; or what is missing to know it. Raises `MalformedInput`."""
     match = _NODE.fullmatch(node)
     version = match[1] if match else ""
@@ -124,7 +124,7 @@ def upstream_node(arch: Arch, dso: str, node: str) -> frozenset[Change] | str:
             "--from-deb FILE` makes it"
         )
     listing = found.listings.get(dso, _nothing(dso, arch))
-    return frozenset(Change(dso, *entry) for entry in listing.node(node))
+    return frozenset(SymbolChange(dso, *entry) for entry in listing.node(node))
 
 
 #: Where glibc keeps each symbol: written once by ld.so and protected after relocation, or constant.
@@ -160,13 +160,13 @@ class RseqLayout(StaticCheck):
             for question in self.questions(bench)
         ]
 
-    def _ask(self, bench: Bench, release: str) -> Answer:
+    def _ask(self, bench: Bench, release: str) -> Fact:
         symbols = changes(bench, bench.profile.rseq.symbols)
         wanted = sorted(symbols) if bench.profile.get(release).exports_rseq else []
         found = built_listings(bench, release)
         names = {change.symbol for change in symbols}
         stray = sorted(
-            str(Change(dso, *entry))
+            str(SymbolChange(dso, *entry))
             for dso, listing in found.items()
             for entry in listing.symbols
             if entry.symbol in names and not _is_at(wanted, dso, entry.node, entry.symbol)
@@ -183,18 +183,18 @@ class RseqLayout(StaticCheck):
             if not trouble:
                 right.append(f"{change.symbol} {change.size} bytes in {place_of(change.symbol)}")
         expected = "; ".join(f"{c.symbol} {c.size} bytes in {place_of(c.symbol)}" for c in wanted)
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"{expected}; in {wanted[0].dso} alone" if wanted else f"none of {', '.join(sorted(names))}",
             shown(wrong) or "; ".join(right) or "none of them",
         )
 
 
-def _is_at(wanted: list[Change], dso: str, node: str, symbol: str) -> bool:
+def _is_at(wanted: list[SymbolChange], dso: str, node: str, symbol: str) -> bool:
     return any((c.dso, c.node, c.symbol) == (dso, node, symbol) for c in wanted)
 
 
-def misplaced(binary: Elf, change: Change) -> list[str]:
+def misplaced(binary: Elf, change: SymbolChange) -> list[str]:
     """What is wrong with one public rseq symbol in the DSO that has to have it."""
     there = [s for s in binary.defined if (s.name, s.version) == (change.symbol, change.node)]
     if not there:
@@ -202,7 +202,7 @@ def misplaced(binary: Elf, change: Change) -> list[str]:
     return [fault for symbol in there for fault in _faults(binary, symbol, change)]
 
 
-def _faults(binary: Elf, symbol: Symbol, change: Change) -> list[str]:
+def _faults(binary: Elf, symbol: Symbol, change: SymbolChange) -> list[str]:
     """Kind, version, size and place of one symbol against what they must be."""
     faults = []
     if symbol.type != elf.STT_OBJECT:

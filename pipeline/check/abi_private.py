@@ -15,7 +15,7 @@ from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
 from pipeline.check import Bench
-from pipeline.check.abi_facts import Answer, EachRelease, built_files, built_listings, committed, shown
+from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, committed, shown
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
@@ -37,7 +37,7 @@ class Private(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         files = built_files(bench, release)
         scopes = Scopes.of(files, bench.arch.loader)
         ours = _ours(bench, release)
@@ -56,7 +56,7 @@ class Private(EachRelease):
         good = f"{imports} versioned imports of {len(files)} files, {private} of them private"
         if elsewhere:
             good += f"; not judged: what comes from {', '.join(sorted(elsewhere))}"
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             "each version that a file needs is defined, and each symbol at a version is found, by what is "
             f"loaded with the file; {PRIVATE} is that of the release's own baseline",

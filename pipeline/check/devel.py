@@ -11,8 +11,8 @@ from pipeline.abi import baseline
 from pipeline.build import described, workshop
 from pipeline.build.headers import DEFINED
 from pipeline.check import Bench, StaticCheck
-from pipeline.check.abi_facts import Answer, answered, remedy
-from pipeline.check.packages import COMMITTED, EachRelease, foreign_without, judged
+from pipeline.check.abi_facts import Fact, answered, remedy
+from pipeline.check.packages import COMMITTED, EachPackaging, foreign_without, judged
 from pipeline.check.rpm import is_foreign
 from pipeline.core import paths
 from pipeline.core.declaration import Declaration, Scope
@@ -21,7 +21,7 @@ from pipeline.core.outcome import Finding, Outcome, Question, Target
 from pipeline.profile import Step
 
 
-class Compile(EachRelease):
+class Compile(EachPackaging):
     """Every test program compiles and links against the release it is made for.
 
     What does not, but does against the build image's own C library with the same compiler and options, is the
@@ -34,11 +34,11 @@ class Compile(EachRelease):
     )
     expected = "what compiles against the build image's own C library compiles against the release"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         mine = [fault for fault in bench.faults.values() if fault.release == release]
         known = [answer for fault in mine if (answer := bench.not_compiled(fault.program))]
         if known and all(outcome is Outcome.MISSING for outcome, _ in known):
-            return Answer(Outcome.MISSING, self.expected, known[0][1])
+            return Fact(Outcome.MISSING, self.expected, known[0][1])
         faults = [words for _, words in known]
         return judged(self.expected, "no program is refused", faults, {"refused": len(faults)})
 
@@ -54,7 +54,7 @@ def rendered(lines: Sequence[str], origin: str) -> str:
     return "\n".join([f"# headers and link-time files of {origin}", *sorted(lines)]) + "\n"
 
 
-class Committed(EachRelease):
+class Committed(EachPackaging):
     """Headers and link-time files compared with the committed facts, both ways.
 
     Packages of another maker's spec are compared with facts of theirs, and where none are committed there is
@@ -78,44 +78,44 @@ class Committed(EachRelease):
     def _path(self, bench: Bench, release: str) -> Path:
         return devel_path(bench.target(release), foreign=is_foreign(bench.built[release]))
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         file = self._path(bench, release)
         shown_path = str(file.relative_to(paths.BASELINES.parent))
         if not file.is_file():
             words = f"there is no {shown_path}; {remedy(bench.target(release))}"
-            return Answer(Outcome.MISSING, "committed facts", words)
+            return Fact(Outcome.MISSING, "committed facts", words)
         lines = file.read_text().splitlines()
         if sorted(lines[1:]) != lines[1:] or len(set(lines)) != len(lines):
             raise MalformedInput(f"{file} is not as it was written", hint="restore it from git")
         found = _described(bench, release, described.committed)
-        if isinstance(found, Answer):
+        if isinstance(found, Fact):
             return found
         gone, new = set(lines[1:]) - set(found), set(found) - set(lines[1:])
         faults = [f"- {line}" for line in sorted(gone)] + [f"+ {line}" for line in sorted(new)]
         answer = judged(
             f"{len(lines) - 1} facts as committed", "no difference", faults, {"facts": len(found)}
         )
-        return Answer(answer.outcome, answer.expected, answer.seen, (shown_path,), answer.measures)
+        return Fact(answer.outcome, answer.expected, answer.seen, (shown_path,), answer.measures)
 
 
 _Facts = TypeVar("_Facts")
 
 
-def _described(bench: Bench, release: str, read: Callable[[Path], _Facts]) -> _Facts | Answer:
+def _described(bench: Bench, release: str, read: Callable[[Path], _Facts]) -> _Facts | Fact:
     """What ``read`` finds in a release's description, or the answer where there is nothing to compare."""
     directory = workshop.description(bench.programs, release)
     wanted = "headers that compile"
     if not directory.is_dir():
-        return Answer(Outcome.MISSING, wanted, f"the headers of {release} were not looked at")
+        return Fact(Outcome.MISSING, wanted, f"the headers of {release} were not looked at")
     try:
         return read(directory)
     except described.NoHeaders as e:
         absent = not (bench.built[release].root / "usr" / "include" / "stdio.h").is_file()
         supplied = bench.built[release].manifest.mode == "supplied"
-        return Answer(Outcome.MISSING if absent and supplied else Outcome.FAIL, wanted, e.message)
+        return Fact(Outcome.MISSING if absent and supplied else Outcome.FAIL, wanted, e.message)
 
 
-class Delta(StaticCheck):
+class DevelDelta(StaticCheck):
     """From release to release nothing of headers and link-time files changes but what the symbols bring."""
 
     declared = Declaration(
@@ -133,14 +133,14 @@ class Delta(StaticCheck):
             for step, question in bench.steps(self.name)
         ]
 
-    def _ask(self, bench: Bench, step: Step) -> Answer:
+    def _ask(self, bench: Bench, step: Step) -> Fact:
         before = _described(bench, step.before, described.facts)
         after = _described(bench, step.after, described.facts)
         for found in (before, after):
-            if isinstance(found, Answer):
+            if isinstance(found, Fact):
                 return found
-        assert not isinstance(before, Answer)
-        assert not isinstance(after, Answer)
+        assert not isinstance(before, Fact)
+        assert not isinstance(after, Fact)
         brings = bool(step.added) and not bench.profile.get(step.before).exports_rseq
         theirs = tuple(f"{header}: " for header in bench.profile.rseq.headers) if brings else ()
         symbols = brought(bench, step, after) if brings else frozenset[str]()
@@ -180,4 +180,4 @@ def brought(bench: Bench, step: Step, after: Mapping[str, str]) -> frozenset[str
     return frozenset(found)
 
 
-CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), Delta())
+CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), DevelDelta())

@@ -70,7 +70,7 @@ class _EachKind(ProbeCheck):
         return answers.lines(case.job(self.name))
 
 
-class Section(_EachKind):
+class CriticalSection(_EachKind):
     """A critical section written with nothing but <sys/rseq.h>, which the kernel must abort."""
 
     declared = Declaration(
@@ -149,4 +149,4 @@ class AsUser(Linking):
         return super().refused(facts)
 
 
-CHECKS: tuple[PlaceCheck, ...] = (Section(), Linking(), AsUser())
+CHECKS: tuple[PlaceCheck, ...] = (CriticalSection(), Linking(), AsUser())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.abi import baseline
 from pipeline.check import Bench, StaticCheck
-from pipeline.check.abi_facts import Answer, answered, remedy, shown
+from pipeline.check.abi_facts import Fact, answered, remedy, shown
 from pipeline.check.rpm import NotThere, is_foreign
 from pipeline.core import paths, store
 from pipeline.core.declaration import Declaration
@@ -55,7 +55,7 @@ def all_rpms(built: Built) -> list[rpmfile.Rpm]:
     return [rpm for rpm in found if not rpm.is_source]
 
 
-class EachRelease(StaticCheck):
+class EachPackaging(StaticCheck):
     """One question for each release."""
 
     def questions(self, bench: Bench) -> list[Question]:
@@ -69,23 +69,23 @@ class EachRelease(StaticCheck):
 
     expected: str
 
-    def _unless_absent(self, bench: Bench, question: Question) -> Answer:
+    def _unless_absent(self, bench: Bench, question: Question) -> Fact:
         try:
             return self.ask(bench, question.target.release)
         except NotThere as e:
-            return Answer(Outcome.MISSING, self.expected, e.explained)
+            return Fact(Outcome.MISSING, self.expected, e.explained)
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         raise NotImplementedError
 
 
-def judged(expected: str, seen: str, faults: Sequence[str], measures: dict[str, int]) -> Answer:
+def judged(expected: str, seen: str, faults: Sequence[str], measures: dict[str, int]) -> Fact:
     """PASS without faults, else FAIL with all of them."""
     text = shown(faults) if faults else seen
-    return Answer(Outcome.FAIL if faults else Outcome.PASS, expected, text, measures=dict(measures))
+    return Fact(Outcome.FAIL if faults else Outcome.PASS, expected, text, measures=dict(measures))
 
 
-class Payload(EachRelease):
+class Payload(EachPackaging):
     """Each package's digests are right, and its payload holds exactly what its header lists."""
 
     declared = Declaration(
@@ -94,7 +94,7 @@ class Payload(EachRelease):
     )
     expected = "header and payload have their digests; members, modes, sizes, digests and links as listed"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         built = bench.built[release]
         rpms = together(built)
         faults = [f"{rpm.path.name}: {fault}" for rpm in rpms for fault in payload_faults(rpm.path)]
@@ -120,7 +120,7 @@ def payload_faults(path: Path) -> list[str]:
     return found
 
 
-class Conflicts(EachRelease):
+class Conflicts(EachPackaging):
     """No two packages of a release have different things at one path."""
 
     declared = Declaration(
@@ -128,7 +128,7 @@ class Conflicts(EachRelease):
     )
     expected = "one content, mode and owner for each path, whichever package it is taken from"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         rpms = together(bench.built[release])
         paths_ = {coherence.installed_path(f.path) for rpm in rpms for f in rpm.files}
         return judged(
@@ -137,7 +137,7 @@ class Conflicts(EachRelease):
         )  # fmt: skip
 
 
-class Install(EachRelease):
+class Install(EachPackaging):
     """rpm takes all packages of a release in one transaction, and finds installed what they say."""
 
     declared = Declaration(
@@ -146,7 +146,7 @@ class Install(EachRelease):
     )
     expected = "accepted in one transaction, but for other makers' packages; `rpm -Va` finds no difference"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         built = bench.built[release]
         rpms = together(built)
         light = [rpm.path for rpm in rpms if is_wanted(rpm)]
@@ -158,7 +158,7 @@ class Install(EachRelease):
             return answer
         file = _shown_path(_path_for(bench, release))
         words = f"{answer.seen}: {file} does not say it; {remedy(bench.target(release))}"
-        return Answer(answer.outcome, answer.expected, words, measures=answer.measures)
+        return Fact(answer.outcome, answer.expected, words, measures=answer.measures)
 
 
 def _unmet_expected(
@@ -181,7 +181,7 @@ def judge_installation(
     claimed: frozenset[str] = frozenset(),
     *,
     own: str = "",
-) -> Answer:
+) -> Fact:
     """Faults of one transaction; what no package here provides must be ``committed`` as from elsewhere.
 
     MISSING if only the packages claim so (``claimed``): a wrong package requires what nothing provides, too.
@@ -207,7 +207,7 @@ def judge_installation(
     measures = {"unmet": len(done.tested.unmet), "differ": len(done.verified)}
     if unsaid and not faults:
         words = f"nothing here provides {_names(unsaid)}, and whether other packages do is not known"
-        return Answer(Outcome.MISSING, expected, words, measures=measures)
+        return Fact(Outcome.MISSING, expected, words, measures=measures)
     seen = "accepted and verified"
     if allowed:
         seen += f"; from other packages, as the committed inventory says: {_names(allowed)}"
@@ -232,7 +232,7 @@ def foreign_without(path: Callable[[Bench, str], Path], bench: Bench, release: s
     return is_foreign(bench.built[release]) and not path(bench, release).exists()
 
 
-class _Committed(EachRelease):
+class _Committed(EachPackaging):
     """The packages compared with the committed inventory, both ways.
 
     Packages of another maker hold other files by another spec: they are compared with an inventory that was
@@ -247,13 +247,13 @@ class _Committed(EachRelease):
         asked = super().questions(bench)
         return [q for q in asked if not foreign_without(_path_for, bench, q.target.release)]
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         target = bench.target(release)
         file = _path_for(bench, release)
         committed = _comparable(bench, release)
         if committed is None:
             words = f"there is no {_shown_path(file)}; {remedy(target)}"
-            return Answer(Outcome.MISSING, "a committed inventory of the packages", words)
+            return Fact(Outcome.MISSING, "a committed inventory of the packages", words)
         rpms = [rpm for rpm in all_rpms(bench.built[release]) if is_wanted(rpm)]
         found = inventory.of(rpms)
         faults = inventory.difference(committed.packages, found, files=self.files)
@@ -263,14 +263,14 @@ class _Committed(EachRelease):
             f"{what} of {len(committed.packages)} packages as committed (from {committed.origin})",
             f"{facts} {what}, no difference", faults, {"packages": len(found), "facts": facts},
         )  # fmt: skip
-        return Answer(answer.outcome, answer.expected, answer.seen, (_shown_path(file),), answer.measures)
+        return Fact(answer.outcome, answer.expected, answer.seen, (_shown_path(file),), answer.measures)
 
 
 def _shown_path(path: Path) -> str:
     return str(path.relative_to(paths.BASELINES.parent))
 
 
-class Files(_Committed):
+class FileLists(_Committed):
     declared = Declaration(
         name="rpm.files",
         question="Are the packages' files, modes, owners, links, flags and capabilities as committed?",
@@ -288,4 +288,4 @@ class Metadata(_Committed):
     files = False
 
 
-CHECKS: tuple[StaticCheck, ...] = (Payload(), Conflicts(), Files(), Metadata(), Install())
+CHECKS: tuple[StaticCheck, ...] = (Payload(), Conflicts(), FileLists(), Metadata(), Install())

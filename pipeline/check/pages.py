@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from pipeline.check import Bench
-from pipeline.check.abi_facts import Answer, EachRelease, built_files, shown
+from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Outcome
 from pipeline.elf import Elf
@@ -53,12 +53,12 @@ class Pages(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Answer:
+    def ask(self, bench: Bench, release: str) -> Fact:
         page = bench.arch.largest_page
         files = built_files(bench, release)
         wrong = [f"{name}: {fault}" for name, file in files.items() for fault in faults(file.binary, page)]
         expected = f"{len(files)} files whose segments can be mapped by pages of {page // 1024} KiB"
-        return Answer(
+        return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             expected,
             shown(wrong) or "all of them can",

@@ -17,7 +17,7 @@ from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.core.words import several
 from pipeline.place import BatchResult, Job, PlaceFacts
-from pipeline.profile import Release
+from pipeline.profile import BuiltRelease
 
 PROBES = "/probes"
 #: Exit status of a probe that the place does not let work (probe.h: CANNOT).
@@ -72,7 +72,7 @@ def verdict(
 class Case:
     """A release in one state of the tunable."""
 
-    release: Release
+    release: BuiltRelease
     state: int | None
 
     @property

@@ -13,7 +13,7 @@ from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered
 from pipeline.core.declaration import Declaration, Need
 from pipeline.core.outcome import Outcome
 from pipeline.place import Job, PlaceFacts
-from pipeline.profile import Speed
+from pipeline.profile import SpeedLimits
 
 #: What is timed: sched_getcpu with the tunable unset, 0, 1; the system call; a read of the area; a loop.
 KINDS = ("unset", "off", "on", "raw", "direct", "empty")
@@ -32,7 +32,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class SpeedRatio:
     """How many times ``than`` a kind costs, round by round: the median, and between what it surely lies.
 
     A round has one sample of each kind, milliseconds apart, so what slows the machine for longer than that
@@ -45,7 +45,7 @@ class Ratio:
     high: float
 
     @classmethod
-    def of(cls, kind: Sequence[float], than: Sequence[float]) -> Ratio:
+    def of(cls, kind: Sequence[float], than: Sequence[float]) -> SpeedRatio:
         """The median's interval by order statistics (sign test), three standard deviations wide: 99.7 %."""
         ordered = sorted(k / t for k, t in zip(kind, than, strict=True))
         half = 1.5 * math.sqrt(len(ordered))  # 3 deviations of a binomial with p = 1/2
@@ -57,7 +57,7 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
-def rules(case: Case, speed: Speed) -> list[Rule]:
+def rules(case: Case, speed: SpeedLimits) -> list[Rule]:
     """What each state of the tunable must show."""
     if case.state == 1:
         return [
@@ -69,7 +69,7 @@ def rules(case: Case, speed: Speed) -> list[Rule]:
     return [Rule("unset", speed.max_on_over_off, "on" if case.on else "off")]
 
 
-def compare(rule: Rule, ratio: Ratio) -> Outcome:
+def compare(rule: Rule, ratio: SpeedRatio) -> Outcome:
     """PASS or FAIL only if both ends of the interval agree on it; else the machine was too busy: MISSING."""
     if ratio.high <= rule.times:
         return Outcome.PASS
@@ -120,7 +120,7 @@ class GetcpuSpeed(ProbeCheck):
         for rule in asked:
             if missing := [k for k in (rule.kind, rule.than) if samples[k][0] < 0]:
                 raise Unanswered(Outcome.MISSING, f"{missing[0]} could not be measured")
-        ratios = {rule: Ratio.of(samples[rule.kind], samples[rule.than]) for rule in asked}
+        ratios = {rule: SpeedRatio.of(samples[rule.kind], samples[rule.than]) for rule in asked}
         outcomes = {rule: compare(rule, ratio) for rule, ratio in ratios.items()}
         outcome = max(outcomes.values())
         kinds = dict.fromkeys(k for r in asked for k in (r.kind, r.than))

@@ -17,7 +17,7 @@ _HEAD = 60
 _REMEDY = "build or fetch the file again"
 
 
-class Member(NamedTuple):
+class ArMember(NamedTuple):
     """A file in an archive: its name, where its data begin, and how many bytes they are."""
 
     name: str
@@ -25,7 +25,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(file: BinaryIO, where: str) -> Iterator[Member]:
+def members(file: BinaryIO, where: str) -> Iterator[ArMember]:
     """The files of the archive ``file`` (called ``where`` in errors), in order; indices are left out.
 
     Raises `MalformedInput` if it is none, is damaged, or is cut short.
@@ -49,7 +49,7 @@ def members(file: BinaryIO, where: str) -> Iterator[Member]:
         elif name not in ("/", "/SYM64/"):
             if name.startswith("/") and name[1:].isdigit():
                 name = names[int(name[1:]) :].partition(b"/\n")[0].decode(errors="replace")
-            yield Member(name.rstrip("/"), at, size)
+            yield ArMember(name.rstrip("/"), at, size)
         at += size + size % 2
 
 
@@ -79,7 +79,7 @@ def index(file: BinaryIO, where: str) -> frozenset[str]:
 class Part:
     """The data of one member as a stream, which nothing that reads it can close."""
 
-    def __init__(self, file: BinaryIO, member: Member) -> None:
+    def __init__(self, file: BinaryIO, member: ArMember) -> None:
         self._file, self._left = file, member.size
         file.seek(member.at)
 

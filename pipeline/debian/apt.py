@@ -25,11 +25,12 @@ from pipeline.core.errors import CommandFailed, HashMismatch, SourceUnreachable,
 from pipeline.core.progress import warn
 from pipeline.core.run import Completed, run
 from pipeline.core.store import digest, file_sha256, write_atomically
+from pipeline.debian.apt_conf import apt_conf
 from pipeline.debian.apt_sources import AptEntry, base_of, for_suite, host_entries, with_key_files
+from pipeline.debian.redact import MIRROR, redact
 
 #: Lists younger than this are used without asking the mirror (seconds).
 MAX_AGE = 3600.0
-MIRROR = "the host's Debian mirror"
 HELPER = "/usr/lib/apt/apt-helper"
 NO_MIRROR = (
     "name a Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d/debian.sources, "
@@ -205,31 +206,7 @@ class PrivateApt:
             (root / directory).mkdir(parents=True, exist_ok=True)
         _settle(root / "status", "")
         _settle(root / "etc" / "sources.list", "\n".join(lines) + "\n")
-        settings = {
-            "APT::Architecture": self.deb_arch,
-            "APT::Architectures::": self.deb_arch,
-            "APT::Sandbox::User": "root",  # the state directory is private to its user
-            "APT::Get::List-Cleanup": "true",
-            "Acquire::Languages": "none",
-            "Dir::State::lists": f"{root}/lists/",
-            "Dir::State::status": f"{root}/status",
-            "Dir::State::extended_states": f"{root}/extended_states",
-            "Dir::Cache": f"{root}/",
-            "Dir::Cache::archives": f"{root}/archives/",
-            "Dir::Cache::pkgcache": "pkgcache.bin",
-            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
-            "Dir::Etc::sourcelist": f"{root}/etc/sources.list",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null",
-            "Dir::Etc::preferencesparts": "/dev/null",
-        }
-        if self.suite not in (base_of(self.suite), f"{base_of(self.suite)}-updates"):
-            settings["APT::Default-Release"] = self.suite  # backports are never taken unasked
-        hooks = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
-        cleared = (*hooks, "APT::Architectures", "APT::Default-Release", "Acquire::Languages", "Dir::Cache")
-        text = [f"#clear {name};" for name in cleared]
-        text += [f'{name} "{value}";' for name, value in settings.items()]
-        _settle(root / "etc" / "apt.conf", "\n".join(text) + "\n")
+        _settle(root / "etc" / "apt.conf", apt_conf(root, self.deb_arch, self.suite))
         return lines
 
     def _update(self, kind: Literal["deb", "deb-src"]) -> bool:
@@ -323,19 +300,6 @@ def _settle(path: Path, text: str) -> None:
     """Have ``text`` in the file. One that holds it keeps its time: apt makes its cache anew after another."""
     if not path.is_file() or path.read_text() != text:
         write_atomically(path, text)
-
-
-def redact(text: str, uris: list[str]) -> str:
-    """``text`` without the addresses ``uris``, their hosts, or any other address with a scheme or number."""
-    for uri in sorted(uris, key=len, reverse=True):
-        text = text.replace(uri.rstrip("/"), MIRROR)
-    for uri in uris:
-        match = re.match(r"^[^:]+://(?:[^@/]*@)?([^/:]+)", uri)
-        if match:
-            text = text.replace(match[1], MIRROR)
-    text = re.sub(r"\b[a-z0-9+.-]+://[^\s/'\"]+", MIRROR, text)
-    text = re.sub(r"(connect(?:ion)? to|resolv(?:e|ing)) '?[\w.-]+'?(:\d+)?", r"\1 (a host)", text)
-    return re.sub(r"\[?IP: [0-9a-fA-F.: ]+\]?|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?", "(address)", text)
 
 
 def _apt(

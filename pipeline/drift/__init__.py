@@ -14,14 +14,14 @@ from pathlib import Path
 from pipeline import profile as profiles
 from pipeline.abi import baseline, derived
 from pipeline.abi.baseline import Baseline
-from pipeline.abi.delta import Change, Delta, delta
+from pipeline.abi.delta import Delta, SymbolChange, delta
 from pipeline.abi.listing import Listing
 from pipeline.core.errors import PipelineError
 from pipeline.core.outcome import Target
 from pipeline.core.records import timestamp
 from pipeline.drift.errors import CouldNotLook, NothingThere
 from pipeline.drift.history import History
-from pipeline.drift.published import AnySource, Package, Published, published
+from pipeline.drift.published import AnySource, Package, PublishedPackages, published
 from pipeline.drift.record import ChangeRecord, DsoChange, LookRecord, PackageRecord, Sight
 from pipeline.drift.sources import PREVIOUS, Sources
 
@@ -42,12 +42,12 @@ class Looker:
     def __init__(self, sources: Sources, history: History, clock: Callable[[], str] | None = None) -> None:
         self.sources, self.history = sources, history
         self.now = clock or timestamp
-        self._published: dict[tuple[str, str], Published | PipelineError] = {}
+        self._published: dict[tuple[str, str], PublishedPackages | PipelineError] = {}
 
     def look(self, source: AnySource, arch: str, against: str = "") -> LookRecord:
         """Look at a source, compare it with its yardstick (``against``: another one), and record it."""
         against = against or source.against
-        found: Published | None = None
+        found: PublishedPackages | None = None
         at = self.now()
         try:
             found = self._now(source, arch)
@@ -62,11 +62,11 @@ class Looker:
         self.history.add(record, found.listings if found else None, owners)
         return record
 
-    def published(self, source: AnySource, arch: str) -> Published:
+    def published(self, source: AnySource, arch: str) -> PublishedPackages:
         """What a source publishes now. Raises `CouldNotLook` or `NothingThere`."""
         return self._now(source, arch)
 
-    def _now(self, source: AnySource, arch: str) -> Published:
+    def _now(self, source: AnySource, arch: str) -> PublishedPackages:
         key = (source.name, arch)
         if key not in self._published:
             with tempfile.TemporaryDirectory(prefix="drift-") as scratch:
@@ -137,7 +137,7 @@ def _package(package: Package) -> PackageRecord:
     )
 
 
-def _header(source: AnySource, arch: str, at: str, found: Published | None) -> LookRecord:
+def _header(source: AnySource, arch: str, at: str, found: PublishedPackages | None) -> LookRecord:
     """What is known of a look before it is judged."""
     listings: Sequence[Listing] = list(found.listings.values()) if found else []
     return LookRecord(
@@ -154,7 +154,9 @@ def _header(source: AnySource, arch: str, at: str, found: Published | None) -> L
     )
 
 
-def compared(source: AnySource, arch: str, at: str, found: Published, yardstick: Yardstick) -> LookRecord:
+def compared(
+    source: AnySource, arch: str, at: str, found: PublishedPackages, yardstick: Yardstick
+) -> LookRecord:
     """The look at what was found, compared with ``yardstick`` as far as the source says."""
     wanted = {n: x for n, x in yardstick.listings.items() if source.compares(n)}
     if not wanted:
@@ -174,10 +176,10 @@ def compared(source: AnySource, arch: str, at: str, found: Published, yardstick:
     )
 
 
-def _changes(difference: Delta, found: Published) -> tuple[ChangeRecord, ...]:
+def _changes(difference: Delta, found: PublishedPackages) -> tuple[ChangeRecord, ...]:
     changed = difference.changed
 
-    def made(sign: str, change: Change) -> ChangeRecord:
+    def made(sign: str, change: SymbolChange) -> ChangeRecord:
         owner = found.owners.get(change.dso)
         return ChangeRecord(
             sign="+" if sign == "+" else "-",
@@ -194,7 +196,7 @@ def _changes(difference: Delta, found: Published) -> tuple[ChangeRecord, ...]:
     return tuple(made(s, c) for s, c in sorted(both, key=lambda x: (x[1][:3], x[0] == "+", x[1].order)))
 
 
-def _dsos(difference: Delta, found: Published) -> tuple[DsoChange, ...]:
+def _dsos(difference: Delta, found: PublishedPackages) -> tuple[DsoChange, ...]:
     def nvr(dso: str) -> str:
         return found.owners[dso].nvr if dso in found.owners else ""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.abi.listing import Listing, parse_entry
+from pipeline.abi.listing import Listing, parse_line
 from pipeline.core.errors import UsageError, WorldError
 from pipeline.core.store import digest
 from pipeline.drift.record import LookRecord
@@ -89,7 +89,7 @@ class History:
             (snapshot,),
         )
         return {
-            name: Listing(name, soname, arch, frozenset(map(parse_entry, text.splitlines())))
+            name: Listing(name, soname, arch, frozenset(map(parse_line, text.splitlines())))
             for name, soname, arch, text in rows
         }
 

@@ -41,7 +41,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedPackages:
     """Packages (the one that names the release first), their listings, and whose each DSO is."""
 
     packages: tuple[Package, ...]
@@ -49,7 +49,7 @@ class Published:
     owners: Mapping[str, Package]
 
 
-def published(source: AnySource, arch: str, scratch: Path) -> Published:
+def published(source: AnySource, arch: str, scratch: Path) -> PublishedPackages:
     """What ``source`` publishes now for ``arch``; ``scratch`` is a directory that may be filled.
 
     Raises `CouldNotLook` or `NothingThere`; every other error of the pipeline becomes the former, for it
@@ -74,7 +74,7 @@ def published(source: AnySource, arch: str, scratch: Path) -> Published:
 Unpacked = tuple[Package, Path]
 
 
-def _listed(source: AnySource, arch: str, found: Sequence[Unpacked]) -> Published:
+def _listed(source: AnySource, arch: str, found: Sequence[Unpacked]) -> PublishedPackages:
     merged: dict[str, Listing] = {}
     owners: dict[str, Package] = {}
     for package, file in found:
@@ -94,7 +94,7 @@ def _listed(source: AnySource, arch: str, found: Sequence[Unpacked]) -> Publishe
         raise NothingThere(
             f"{source.name}: no DSO to compare in {names}", hint="check `packages` and `dsos` of the source"
         )
-    return Published(tuple(p for p, _ in found), dict(sorted(merged.items())), owners)
+    return PublishedPackages(tuple(p for p, _ in found), dict(sorted(merged.items())), owners)
 
 
 def _extract(file: Path, root: Path) -> None:

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from pipeline.abi.delta import Change, changes_of, delta
+from pipeline.abi.delta import SymbolChange, changes_of, delta
 from pipeline.abi.listing import Listing
 from pipeline.core import store
 from pipeline.core.errors import EvidenceError, UsageError
@@ -36,7 +36,7 @@ class Event:
     source: str
     arch: str
     sign: str
-    change: Change
+    change: SymbolChange
     package: str
 
 

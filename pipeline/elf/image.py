@@ -54,7 +54,7 @@ class Segment(NamedTuple):
         return self.vaddr <= address and address + size <= self.vaddr + self.memsz
 
 
-class Image:
+class LoadedImage:
     """One 64-bit little-endian ELF file, never changed.
 
     ``name`` is what errors call it, ``type`` e_type, ``machine`` e_machine, ``flags`` e_flags. Raises

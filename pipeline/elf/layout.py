@@ -43,7 +43,7 @@ _TABLES = {
 }  # fmt: skip
 
 
-class Section(NamedTuple):
+class SectionHeader(NamedTuple):
     """A section header: ``type`` SHT_*, ``name`` an offset in the table of names."""
 
     name: int
@@ -55,7 +55,7 @@ class Section(NamedTuple):
     link: int
 
 
-def sections(binary: Elf) -> tuple[Section, ...]:
+def sections(binary: Elf) -> tuple[SectionHeader, ...]:
     """The section headers, none if there are none. Raises `MalformedInput` for a table cut short."""
     offset, entry, count = binary.section_table
     if not offset or not count:
@@ -63,7 +63,7 @@ def sections(binary: Elf) -> tuple[Section, ...]:
     if entry != _SHDR.size or offset + count * entry > len(binary.data):
         raise binary.malformed("its section headers go beyond the file")
     table = binary.data[offset : offset + count * entry]
-    return tuple(Section(*raw[:7]) for raw in _SHDR.iter_unpack(table))
+    return tuple(SectionHeader(*raw[:7]) for raw in _SHDR.iter_unpack(table))
 
 
 def faults(binary: Elf, symbols: int) -> list[str]:
@@ -114,7 +114,7 @@ def _section_faults(binary: Elf, symbols: int) -> list[str]:
         return ["it has no section headers: the linker sees none of its symbols"]
     found: list[str] = []
     wanted = {tag: binary.tags[tag] for tag in _BY_TAG.values() if tag in binary.tags}
-    seen: dict[int, list[Section]] = {}
+    seen: dict[int, list[SectionHeader]] = {}
     for section in headers:
         if section.type in _BY_TAG:
             seen.setdefault(_BY_TAG[section.type], []).append(section)

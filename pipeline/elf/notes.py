@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from pipeline.elf.image import Image
+from pipeline.elf.image import LoadedImage
 
 PT_NOTE, PT_GNU_PROPERTY = 4, 0x6474E553
 NT_GNU_ABI_TAG, NT_GNU_BUILD_ID, NT_GNU_PROPERTY_TYPE_0 = 1, 3, 5
@@ -30,7 +30,7 @@ _PROPERTIES: dict[int, dict[int, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def notes(image: Image, kind: int = PT_NOTE) -> Iterator[tuple[str, int, bytes]]:
+def notes(image: LoadedImage, kind: int = PT_NOTE) -> Iterator[tuple[str, int, bytes]]:
     """Owner, type and descriptor of every note in segments of one kind. Raises `MalformedInput`."""
     for segment in image.segments:
         if segment.type != kind or not segment.filesz:
@@ -52,7 +52,7 @@ def _up(offset: int, align: int) -> int:
     return -(-offset // align) * align
 
 
-def describe(image: Image) -> tuple[list[str], list[str]]:
+def describe(image: LoadedImage) -> tuple[list[str], list[str]]:
     """Lines for the notes that do not depend on the compiler, and for the properties, which do.
 
     ``abi-tag Linux 3.2.0`` (the oldest kernel it runs on), ``build-id 20 bytes``; ``property x86 features:
@@ -81,7 +81,7 @@ def describe(image: Image) -> tuple[list[str], list[str]]:
     return lines, properties
 
 
-def _described(image: Image, raw: bytes) -> Iterator[str]:
+def _described(image: LoadedImage, raw: bytes) -> Iterator[str]:
     at = 0
     while at + _PROPERTY.size <= len(raw):
         kind, size = _PROPERTY.unpack_from(raw, at)

@@ -6,7 +6,7 @@ import struct
 from functools import cached_property
 from typing import NamedTuple
 
-from pipeline.elf.image import DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM, Image
+from pipeline.elf.image import DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM, LoadedImage
 
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 #: A version index is 15 bits wide; the 16th is the hidden bit.
@@ -21,7 +21,7 @@ VERNEED = struct.Struct("<HHIII")
 VERNAUX = struct.Struct("<IHHII")
 
 
-class Need(NamedTuple):
+class VersionNeed(NamedTuple):
     """The versions a file wants of one DSO; ``weak`` ones are not required to be there."""
 
     file: str
@@ -29,7 +29,7 @@ class Need(NamedTuple):
     weak: frozenset[str]
 
 
-class Versioned(Image):
+class Versioned(LoadedImage):
     """A loaded image with its version tables, unpacked on first use; they raise `MalformedInput` then."""
 
     @cached_property
@@ -61,9 +61,9 @@ class Versioned(Image):
         return frozenset(name for name, flags in self._definitions.values() if not flags & VER_FLG_BASE)
 
     @cached_property
-    def _requirements(self) -> tuple[tuple[Need, ...], dict[int, str], dict[int, str]]:
+    def _requirements(self) -> tuple[tuple[VersionNeed, ...], dict[int, str], dict[int, str]]:
         """DT_VERNEED, and index -> node and index -> DSO for the symbols that refer to it."""
-        needs: list[Need] = []
+        needs: list[VersionNeed] = []
         names: dict[int, str] = {}
         files: dict[int, str] = {}
         if DT_VERNEED not in self.tags:
@@ -91,14 +91,14 @@ class Versioned(Image):
                 if not aux_step and aux_left > 1:
                     raise self.malformed(f"{aux_left - 1} of {aux_count} required versions are missing")
                 aux += aux_step
-            needs.append(Need(self.string(file), tuple(versions), frozenset(weak)))
+            needs.append(VersionNeed(self.string(file), tuple(versions), frozenset(weak)))
             if not step and left > 1:
                 raise self.malformed(f"{left - 1} of {count} version requirements are missing")
             at += step
         return tuple(needs), names, files
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> tuple[VersionNeed, ...]:
         """DT_VERNEED, in order."""
         return self._requirements[0]
 

@@ -90,7 +90,7 @@ class CpioWriter:
         self._offset += written
         self._pad()
 
-    def tree(self, prefix: str, items: Iterable[payload.Item]) -> None:
+    def tree(self, prefix: str, items: Iterable[payload.Carried]) -> None:
         """All items below ``prefix``."""
         self.directory(prefix)
         for item in items:

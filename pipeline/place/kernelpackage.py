@@ -23,7 +23,7 @@ import zstandard
 from pipeline.core import ar
 from pipeline.core.errors import MalformedInput, reason
 from pipeline.rpm import package as rpmpackage
-from pipeline.rpm.payload import Member, decompressed
+from pipeline.rpm.payload import PayloadMember, decompressed
 
 #: What init needs to reach the result port: the bus QEMU puts devices on, and the port's driver.
 NEEDED_MODULES = ("virtio_pci", "virtio_console")
@@ -175,7 +175,7 @@ def _bootable(image: bytes, origin: str) -> bytes:
         raise MalformedInput(f"the kernel in {origin} cannot be unpacked: {e}", hint="fetch it again") from e
 
 
-def _files(package: Path) -> Iterator[tuple[str, IO[bytes] | Member]]:
+def _files(package: Path) -> Iterator[tuple[str, IO[bytes] | PayloadMember]]:
     """Name (without a leading ``./`` or ``/``) and content of each regular file."""
     with package.open("rb") as f:
         magic = f.read(len(ar.MAGIC))

@@ -131,7 +131,7 @@ def choose(guest: Arch, accel: Accel, device: Path = KVM_DEVICE) -> Acceleration
 
 
 @dataclass(frozen=True)
-class Files:
+class MachineFiles:
     """The files of one run: what the machine starts from, and where its console and results go."""
 
     kernel: Path
@@ -142,7 +142,7 @@ class Files:
 
 def command(
     guest: Arch,
-    files: Files,
+    files: MachineFiles,
     acceleration: Acceleration,
     *,
     memory_mib: int,

@@ -27,7 +27,7 @@ MOUNT_POINTS = ("proc", "sys", "dev", "tmp", "probes")
 
 
 @dataclass(frozen=True)
-class Item:
+class Carried:
     """One thing to carry: its path relative to the root and where it lies here (never followed)."""
 
     name: str
@@ -47,7 +47,7 @@ def needed(name: PurePosixPath) -> bool:
     return name.suffix not in LEFT_OUT_SUFFIXES
 
 
-def items(root: Path, *, filtered: bool) -> Iterator[Item]:
+def items(root: Path, *, filtered: bool) -> Iterator[Carried]:
     """Everything below ``root`` that is carried, parents before children, in a fixed order.
 
     ``filtered`` applies `needed`; overlays are carried whole. Symbolic links are items, not followed;
@@ -60,12 +60,12 @@ def items(root: Path, *, filtered: bool) -> Iterator[Item]:
             d for d in dirs if d not in links and (not filtered or needed(_relative(base / d, root)))
         )
         if base != root:
-            yield Item(_relative(base, root).as_posix(), base)
+            yield Carried(_relative(base, root).as_posix(), base)
         for name in sorted(files + links):
             path = base / name
             where = _relative(path, root)
             if (path.is_symlink() or path.is_file()) and (not filtered or needed(where)):
-                yield Item(where.as_posix(), path)
+                yield Carried(where.as_posix(), path)
 
 
 def _relative(path: Path, root: Path) -> PurePosixPath:

@@ -97,7 +97,7 @@ class VmPlace:
             kept(logs / f"{stem}.results.jsonl") as results,
         ):
             step.at("packing the initramfs")
-            files = machine.Files(self.kernel.image, Path(scratch, "initrd"), console, results)
+            files = machine.MachineFiles(self.kernel.image, Path(scratch, "initrd"), console, results)
             initramfs.write(files.initrd, self._layout(roots, overlay, jobs))
             trouble = self._run_qemu(acceleration, files, Path(scratch, "qemu.err"), jobs, step)
             batch = decode_results(
@@ -115,7 +115,7 @@ class VmPlace:
     def _run_qemu(
         self,
         acceleration: machine.Acceleration,
-        files: machine.Files,
+        files: machine.MachineFiles,
         errors: Path,
         jobs: Sequence[Job],
         step: progress.Running,

@@ -16,29 +16,29 @@ from pipeline.core.errors import UsageError
 from pipeline.core.outcome import Target
 from pipeline.profile.model import (
     ArchOptions,
+    BuiltRelease,
     Outline,
     Profile,
-    Published,
-    Release,
+    PublishedRelease,
     Rseq,
-    Speed,
+    SpeedLimits,
     Step,
     for_arch,
     kind_of_release,
 )
-from pipeline.profile.origin import KINDS, AptSource, Image, Kernel, TarballSource
+from pipeline.profile.origin import KINDS, AptSource, ImageKeys, Kernel, TarballSource
 
 __all__ = [
     "AptSource",
     "ArchOptions",
-    "Image",
+    "BuiltRelease",
+    "ImageKeys",
     "Kernel",
     "Outline",
     "Profile",
-    "Published",
-    "Release",
+    "PublishedRelease",
     "Rseq",
-    "Speed",
+    "SpeedLimits",
     "Step",
     "TarballSource",
     "for_arch",

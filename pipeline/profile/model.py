@@ -16,7 +16,7 @@ from pydantic import (
 
 from pipeline.core.arch import ARCHES, Arch, arch
 from pipeline.core.errors import UsageError
-from pipeline.profile.origin import Image, Kernel, Keys, Source
+from pipeline.profile.origin import ImageKeys, Kernel, Keys, Source
 
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
 SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")
@@ -37,7 +37,7 @@ IsaLevel = Literal["x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 OwnTest = Annotated[str, Field(pattern=r"^[a-z-]+/[\w-]+$")]
 
 
-class Release(Keys):
+class BuiltRelease(Keys):
     """One release: a patch series on the base and what comes of it."""
 
     #: begins with a digit
@@ -54,7 +54,7 @@ class Release(Keys):
     rseq_default: Literal[0, 1]
 
 
-class Published(Keys):
+class PublishedRelease(Keys):
     """A release that others built and published; here only its ABI is known."""
 
     #: begins with a digit
@@ -68,12 +68,13 @@ class Published(Keys):
 
 
 def kind_of_release(value: Any) -> str:
-    published = isinstance(value, Published) or (isinstance(value, dict) and "derived_from" in value)
+    published = isinstance(value, PublishedRelease) or (isinstance(value, dict) and "derived_from" in value)
     return "published" if published else "built"
 
 
 AnyRelease = Annotated[
-    Annotated[Release, Tag("built")] | Annotated[Published, Tag("published")], Discriminator(kind_of_release)
+    Annotated[BuiltRelease, Tag("built")] | Annotated[PublishedRelease, Tag("published")],
+    Discriminator(kind_of_release),
 ]
 
 
@@ -105,7 +106,7 @@ class Rseq(Keys):
     headers: list[str] = ["bits/rseq.h", "sys/rseq.h"]
 
 
-class Speed(Keys):
+class SpeedLimits(Keys):
     """Verdicts on the ratio of two times per call; judged only on real hardware."""
 
     #: sched_getcpu with rseq on may cost at most this many times a function that only reads the area (on an
@@ -146,7 +147,7 @@ class Outline(Keys):
         if len(set(names)) != len(names):
             raise ValueError("release: two have the same name")
         for number, release in enumerate(self.every_release):
-            base = release.derived_from if isinstance(release, Published) else "/"
+            base = release.derived_from if isinstance(release, PublishedRelease) else "/"
             if "/" not in base and base not in names[:number]:
                 raise ValueError(f"release {release.name}: derived_from: no release {base!r} before it")
         for name in self.arches:
@@ -160,8 +161,8 @@ class Outline(Keys):
         return tuple(r.name for r in self.every_release)
 
     @cached_property
-    def published(self) -> dict[str, Published]:
-        return {r.name: r for r in self.every_release if isinstance(r, Published)}
+    def published(self) -> dict[str, PublishedRelease]:
+        return {r.name: r for r in self.every_release if isinstance(r, PublishedRelease)}
 
     def chosen(self, releases: tuple[str, ...], arches: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """The chosen of all its releases and architectures, in its order; all if none. `UsageError`."""
@@ -188,13 +189,13 @@ class Profile(Outline):
     #: where glibc's source comes from
     source: Source
     #: the image that builds run in
-    image: Image
+    image: ImageKeys
     #: what the checks of rseq expect
     rseq: Rseq
     #: what each release gains over an earlier one
     step: list[Step] = []
     #: limits for getcpu.speed
-    speed: Speed = Speed()
+    speed: SpeedLimits = SpeedLimits()
     #: kernels that virtual machines boot
     kernel: list[Kernel] = []
     #: the release programs of the launch matrix are built against
@@ -236,12 +237,12 @@ class Profile(Outline):
         return self
 
     @cached_property
-    def release(self) -> list[Release]:
+    def release(self) -> list[BuiltRelease]:
         """The releases that are built."""
-        return [r for r in self.every_release if isinstance(r, Release)]
+        return [r for r in self.every_release if isinstance(r, BuiltRelease)]
 
     @cached_property
-    def releases(self) -> dict[str, Release]:
+    def releases(self) -> dict[str, BuiltRelease]:
         return {r.name: r for r in self.release}
 
     def configure_of(self, machine: str) -> list[str]:
@@ -256,7 +257,7 @@ class Profile(Outline):
         """glibc's own tests of one release."""
         return [*self.own_tests, *self.get(name).own_tests]
 
-    def get(self, name: str) -> Release:
+    def get(self, name: str) -> BuiltRelease:
         """The release called ``name``; raises `UsageError`."""
         if name in self.published:
             raise UsageError(

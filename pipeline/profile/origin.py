@@ -54,7 +54,7 @@ KINDS = ("apt", "tarball")
 Source = Annotated[AptSource | TarballSource, Field(discriminator="kind")]
 
 
-class Image(Keys):
+class ImageKeys(Keys):
     """How the build image's base is had: ``mmdebstrap`` (suite) or ``registry`` (pinned reference)."""
 
     #: how the base is made: by mmdebstrap, or pulled
@@ -67,7 +67,7 @@ class Image(Keys):
     directory: str
 
     @model_validator(mode="after")
-    def _base_is_named(self) -> Image:
+    def _base_is_named(self) -> ImageKeys:
         if self.base == "mmdebstrap" and not self.suite:
             raise ValueError("base = 'mmdebstrap' needs a suite")
         if self.base == "registry" and not self.reference:

@@ -14,7 +14,7 @@ SIGNS = {"+": "added", "-": "removed", "~": "changed", "!": "changed"}
 
 
 @dataclass(frozen=True)
-class Delta:
+class DeltaTable:
     """One comparison of one architecture; ``lines`` are (class of the sign, line)."""
 
     arch: str
@@ -27,14 +27,14 @@ class Delta:
         return "\n".join(line for _, line in self.lines)
 
 
-def deltas(evidence: Evidence) -> list[Delta]:
+def deltas(evidence: Evidence) -> list[DeltaTable]:
     """The findings of ``abi.delta``, by architecture and in the profile's order of steps."""
     steps = [f"{s.before} -> {s.after}" for s in evidence.profile.steps]
     found = [f for f in evidence.findings if f.check == "abi.delta"]
     names = view.order((f.target.release for f in found), steps)
     arches = view.arches_of(evidence)
     found.sort(key=lambda f: (arches.index(f.target.arch), names.index(f.target.release), f.case))
-    return [Delta(f.target.arch, f.target.release.replace("->", "→"), f, _lines(f)) for f in found]
+    return [DeltaTable(f.target.arch, f.target.release.replace("->", "→"), f, _lines(f)) for f in found]
 
 
 def _lines(finding: Finding) -> tuple[tuple[str, str], ...]:

@@ -52,7 +52,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Speed:
+class SpeedTable:
     """Times of one release at one place, and every answer they come from.
 
     ``declined`` is why none of them is judged, "" if any is.
@@ -78,7 +78,7 @@ class SpeedGroup:
 
     arch: str
     where: view.Where
-    speeds: tuple[Speed, ...]
+    speeds: tuple[SpeedTable, ...]
 
     @property
     def names(self) -> list[str]:
@@ -106,7 +106,7 @@ def speeds(evidence: Evidence) -> list[SpeedGroup]:
                 if at == (arch, where.place, where.kernel) and any(n.endswith("_ns") for n in a.measures):
                     here.setdefault(a.target.release, []).append(a)
             releases = view.order(here, evidence.profile.releases)
-            timed = [Speed(r, _series(here[r]), tuple(here[r])) for r in releases]
+            timed = [SpeedTable(r, _series(here[r]), tuple(here[r])) for r in releases]
             timed = [s for s in timed if s.series]
             if timed:
                 made.append(SpeedGroup(arch, where, tuple(timed)))
@@ -124,7 +124,7 @@ def _series(answers: Sequence[Finding | NotJudged]) -> dict[str, Spread]:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepsTable:
     """Instructions and system calls per call: of one architecture, releases down, cases across.
 
     ``places`` says where they were counted. A figure that differs between places is given as a range.
@@ -136,7 +136,7 @@ class Steps:
     places: tuple[str, ...]
 
 
-def steps(evidence: Evidence) -> list[Steps]:
+def steps(evidence: Evidence) -> list[StepsTable]:
     """From measures named ``instructions`` and ``system_calls`` (or ``syscalls``)."""
     made = []
     for arch in view.arches_of(evidence):
@@ -161,7 +161,7 @@ def steps(evidence: Evidence) -> list[Steps]:
         for r in releases:
             here = [figures.get((r, c), none) for c in cases]
             rows.append((r, tuple((span(i), span(c)) for i, c in here)))
-        made.append(Steps(arch, tuple(cases), tuple(rows), tuple(places)))
+        made.append(StepsTable(arch, tuple(cases), tuple(rows), tuple(places)))
     return made
 
 

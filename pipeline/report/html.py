@@ -31,7 +31,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Problem:
+class PageProblem:
     """A finding that is not green: its cause, what is known of its kernel, its link, how to ask it again."""
 
     f: Finding
@@ -74,7 +74,7 @@ def render(evidence: Evidence) -> str:
         style=Markup(style),
         script=Markup(script),
         problems=[
-            Problem(f, cause_of(f), alone.get(f.key, ""), links[id(f)], again(evidence.command, f))
+            PageProblem(f, cause_of(f), alone.get(f.key, ""), links[id(f)], again(evidence.command, f))
             for f in evidence.problems
         ],
         matrices=view.by_place(evidence),

@@ -89,7 +89,7 @@ def _rows(group: figures.SpeedGroup) -> list[_Row]:
     return rows
 
 
-def _reference(speed: figures.Speed) -> float:
+def _reference(speed: figures.SpeedTable) -> float:
     """The median of the fastest series."""
     return min(s.median for n, s in speed.series.items() if n != "empty_ns")
 

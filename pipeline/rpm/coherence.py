@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.rpm import package
 from pipeline.rpm import payload as rpmpayload
 from pipeline.rpm.package import FileEntry, Rpm
-from pipeline.rpm.payload import CHUNK, Listed, Member, Readable
+from pipeline.rpm.payload import CHUNK, Listed, PayloadMember, Readable
 
 #: Directories that are links to the same below /usr on the systems these packages are for. rpm compares
 #: paths after it has followed the links that are installed.
@@ -81,7 +81,7 @@ class _Comparison:
         self.groups: dict[tuple[int, int, int], list[str]] = {}
         self.contents: dict[tuple[int, int, int], tuple[int, str]] = {}
 
-    def member(self, member: Member) -> None:
+    def member(self, member: PayloadMember) -> None:
         name = "/" + member.name.removeprefix(".").lstrip("/")
         entry = self.listed.get(name)
         if entry is None:
@@ -135,7 +135,7 @@ class _Comparison:
             self.faults.append(f"{', '.join(names)}: one file in the payload, {len(inodes)} in the file list")
 
 
-def _content(member: Member, algorithm: str) -> tuple[int, str]:
+def _content(member: PayloadMember, algorithm: str) -> tuple[int, str]:
     """Size and digest of what is left of a member."""
     digest, size = hashlib.new(algorithm), 0
     while chunk := member.read(CHUNK):

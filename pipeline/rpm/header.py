@@ -41,7 +41,7 @@ class Dependency:
         return f"{self.name} {sense} {self.version}" if sense and self.version else self.name
 
 
-class Header:
+class RpmHeader:
     """A header's index and store, values decoded on demand."""
 
     def __init__(self, raw: bytes, entries: int, where: str) -> None:
@@ -131,9 +131,9 @@ def exactly(file: BufferedReader, count: int, where: str) -> bytes:
     return data
 
 
-def read_header(file: BufferedReader, where: str) -> Header:
+def read_header(file: BufferedReader, where: str) -> RpmHeader:
     intro = exactly(file, HEADER.size, where)
     magic, entries, store = HEADER.unpack(intro)
     if magic != HEADER_MAGIC or entries > MAX_ENTRIES or store > MAX_STORE:
         raise MalformedInput(f"{where}: does not begin like a header", hint=REMEDY)
-    return Header(intro + exactly(file, ENTRY.size * entries + store, where), entries, where)
+    return RpmHeader(intro + exactly(file, ENTRY.size * entries + store, where), entries, where)

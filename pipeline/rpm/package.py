@@ -19,8 +19,8 @@ from pathlib import Path
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.rpm import payload as rpmpayload
 from pipeline.rpm import scripts
-from pipeline.rpm.header import REMEDY, Dependency, Header, exactly, read_header
-from pipeline.rpm.payload import Listed, Member
+from pipeline.rpm.header import REMEDY, Dependency, RpmHeader, exactly, read_header
+from pipeline.rpm.payload import Listed, PayloadMember
 from pipeline.rpm.scripts import Script
 
 LEAD = struct.Struct(">4sBBHH66sHH16x")
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         ) from e
 
 
-def _files(header: Header) -> tuple[FileEntry, ...]:
+def _files(header: RpmHeader) -> tuple[FileEntry, ...]:
     names, dirs, indexes = header.strings(BASENAMES), header.strings(DIRNAMES), header.numbers(DIRINDEXES)
     sizes = header.numbers(LONGFILESIZES) or header.numbers(FILESIZES)
     columns = (
@@ -166,14 +166,14 @@ def _files(header: Header) -> tuple[FileEntry, ...]:
     return tuple(FileEntry(dirs[i] + name, *rest) for name, i, *rest in rows)
 
 
-def _hash(header: Header, tag: int, default: int, what: str) -> str:
+def _hash(header: RpmHeader, tag: int, default: int, what: str) -> str:
     number = header.number(tag) or default
     if number not in HASHES:
         raise MalformedInput(f"{what} digest algorithm {number} is not known", hint=REMEDY)
     return HASHES[number]
 
 
-def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, Header, Header]:
+def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, RpmHeader, RpmHeader]:
     lead = exactly(file, LEAD.size, f"{where}: lead")
     if not lead.startswith(LEAD_MAGIC):
         raise MalformedInput(f"{where} is not an RPM package", hint="name RPM files (*.rpm)")
@@ -269,7 +269,7 @@ def verify(path: Path, name: str = "") -> Rpm:
 
 
 @contextmanager
-def payload(path: Path, name: str = "") -> Iterator[Iterator[Member]]:
+def payload(path: Path, name: str = "") -> Iterator[Iterator[PayloadMember]]:
     """The members of a package's archive in order, each readable until the next one is asked for.
 
     ``with payload(p) as members: for m in members: m.read()``. Raises `MalformedInput`; ``name`` is what

@@ -97,7 +97,7 @@ class _Stream:
 
 
 @dataclass
-class Member:
+class PayloadMember:
     """One archive member: ``name`` as stored (``./usr/bin/x``), ``mode`` (``st_mode``), ``size`` in bytes,
     ``inode`` (major, minor, number) and ``links`` to tell hard links by."""
 
@@ -143,7 +143,7 @@ class _List:
             if stat.S_ISREG(entry.mode) and entry.inode:
                 self._same.setdefault(entry.inode, []).append(number)
 
-    def member(self, head: bytes, stream: _Stream) -> Member:
+    def member(self, head: bytes, stream: _Stream) -> PayloadMember:
         """The member whose head names its number; of hard links only the last one listed has data."""
         try:
             number = int(head[len(STRIPPED) :], 16)
@@ -156,10 +156,10 @@ class _List:
         same = self._same.get(entry.inode, [number]) if stat.S_ISREG(entry.mode) else [number]
         has_data = stat.S_ISLNK(entry.mode) or (stat.S_ISREG(entry.mode) and same[-1] == number)
         size = entry.size if has_data else 0
-        return Member(f".{entry.path}", entry.mode, size, (0, 0, entry.inode), len(same), stream, size)
+        return PayloadMember(f".{entry.path}", entry.mode, size, (0, 0, entry.inode), len(same), stream, size)
 
 
-def members(source: Readable, where: str, listed: Sequence[Listed] = ()) -> Iterator[Member]:
+def members(source: Readable, where: str, listed: Sequence[Listed] = ()) -> Iterator[PayloadMember]:
     """The members up to the trailer; ``listed`` is the header's file list, for rpm's stripped variant.
 
     Raises `MalformedInput` on anything that is neither.
@@ -186,7 +186,7 @@ def members(source: Readable, where: str, listed: Sequence[Listed] = ()) -> Iter
         stream.align()
         if name == TRAILER:
             return
-        member = Member(name, mode, size, (major, minor, inode), links, stream, size)
+        member = PayloadMember(name, mode, size, (major, minor, inode), links, stream, size)
         yield member
         member.finish()
 
@@ -240,13 +240,13 @@ class _Unpacker:
         #: hard links: the paths of an inode so far, and the one of them that has the data
         self.waiting: dict[tuple[int, int, int], list[Path]] = {}
 
-    def wrong(self, member: Member, why: str) -> MalformedInput:
+    def wrong(self, member: PayloadMember, why: str) -> MalformedInput:
         return MalformedInput(f"{self.where}: member {member.name!r} {why}", hint=_REMEDY)
 
-    def clash(self, member: Member, why: str) -> _Clash:
+    def clash(self, member: PayloadMember, why: str) -> _Clash:
         return _Clash(f"{self.where}: member {member.name!r} {why}", hint=_REMEDY)
 
-    def place(self, member: Member) -> None:
+    def place(self, member: PayloadMember) -> None:
         parts = parts_of(member.name, self.where)
         if not parts:
             return
@@ -265,7 +265,7 @@ class _Unpacker:
             raise
         self.put(parent / parts[-1], member)
 
-    def put(self, path: Path, member: Member) -> None:
+    def put(self, path: Path, member: PayloadMember) -> None:
         kind = stat.S_IFMT(member.mode)
         if kind == stat.S_IFDIR:
             real = inside(self.root, path.relative_to(self.root).as_posix())
@@ -290,7 +290,7 @@ class _Unpacker:
         else:
             raise self.wrong(member, f"is of a kind that is not unpacked (mode {member.mode:o})")
 
-    def regular(self, path: Path, member: Member) -> None:
+    def regular(self, path: Path, member: PayloadMember) -> None:
         if member.links > 1:
             group = self.waiting.setdefault(member.inode, [])
             group.append(path)
@@ -318,7 +318,7 @@ class _Unpacker:
             path.chmod(mode | stat.S_IRWXU)
 
 
-def unpack(found: Iterator[Member], root: Path, where: str, *, first_stays: bool = False) -> None:
+def unpack(found: Iterator[PayloadMember], root: Path, where: str, *, first_stays: bool = False) -> None:
     """Write members below ``root``; see `pipeline.rpm.package.extract`. Raises `MalformedInput`."""
     unpacker = _Unpacker(root, where)
     for member in found:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from pipeline.core.errors import MalformedInput
-from pipeline.rpm.header import REMEDY, Header
+from pipeline.rpm.header import REMEDY, RpmHeader
 
 #: rpm's name -> (body, interpreter, flags)
 SCRIPTLETS = {
@@ -50,7 +50,7 @@ class Script:
         return f"{self.kind} {self.interpreter or '(no interpreter)'}{body}{flags}"
 
 
-def read(header: Header) -> tuple[Script, ...]:
+def read(header: RpmHeader) -> tuple[Script, ...]:
     """All scriptlets and triggers of a package, in a fixed order. Raises `MalformedInput`."""
     found = [
         Script(
@@ -64,7 +64,7 @@ def read(header: Header) -> tuple[Script, ...]:
     return tuple(found)
 
 
-def _triggers(header: Header, kind: str) -> list[Script]:
+def _triggers(header: RpmHeader, kind: str) -> list[Script]:
     body, interpreter, flag, name, sense, version, index, priority = TRIGGERS[kind]
     bodies, interpreters, flags = header.strings(body), header.strings(interpreter), header.numbers(flag)
     priorities = header.numbers(priority)

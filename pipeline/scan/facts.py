@@ -22,7 +22,7 @@ from pipeline.elf.image import (
     ET_EXEC,
 )
 from pipeline.elf.lookup import Lookup, elf_hash
-from pipeline.elf.versions import BASE, UNVERSIONED, VER_FLG_WEAK, Need
+from pipeline.elf.versions import BASE, UNVERSIONED, VER_FLG_WEAK, VersionNeed
 from pipeline.scan.remarks import remarks_of
 
 #: e_type of what is no program and no DSO (gABI chapter 4)
@@ -78,7 +78,7 @@ class Facts:
     interp: str = ""
     alien: str = ""
     needed: tuple[str, ...] = ()
-    needs: tuple[Need, ...] = ()
+    needs: tuple[VersionNeed, ...] = ()
     imports: tuple[Import, ...] = ()
     misnamed: frozenset[tuple[str, str]] = frozenset()
     rpath: str = ""
@@ -167,7 +167,7 @@ def _hash_of(version: str) -> int:
 
 def _requirements(
     binary: Elf,
-) -> tuple[tuple[Need, ...], frozenset[tuple[str, str]], str, frozenset[tuple[str, str]]]:
+) -> tuple[tuple[VersionNeed, ...], frozenset[tuple[str, str]], str, frozenset[tuple[str, str]]]:
     """The required versions; those with a wrong hash; why ld.so refuses the table; those whose hash is 0.
 
     A reference at a version whose hash is 0 is one without a version (elf/dl-reloc.c: RESOLVE_MAP).
@@ -183,7 +183,9 @@ def _requirements(
             weak.add(need.name)
     refused = f"unsupported version {found[0].revision} of Verneed record" if found[0].revision != 1 else ""
     return (
-        tuple(Need(file, tuple(versions), frozenset(weak)) for file, (versions, weak) in files.items()),
+        tuple(
+            VersionNeed(file, tuple(versions), frozenset(weak)) for file, (versions, weak) in files.items()
+        ),
         frozenset((r.file, r.name) for r in found if r.hash != _hash_of(r.name)),
         refused,
         frozenset((r.file, r.name) for r in found if r.hash == 0),

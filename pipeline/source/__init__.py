@@ -20,7 +20,8 @@ from pipeline.core.errors import PipelineError, SourceUnreachable, UsageError
 from pipeline.core.progress import step, warn
 from pipeline.core.records import SourceRecord
 from pipeline.core.store import file_sha256
-from pipeline.debian.apt import MIRROR, PrivateApt
+from pipeline.debian.apt import PrivateApt
+from pipeline.debian.redact import MIRROR
 from pipeline.profile import AptSource, Profile
 from pipeline.source import archive, cache, download, vcs
 from pipeline.source.download import without_password

@@ -11,7 +11,7 @@ import pytest
 from pipeline.build import described, headers
 from pipeline.build.workplace import Workplace
 from pipeline.check import Bench
-from pipeline.check.devel import Committed, Delta, devel_path, rendered
+from pipeline.check.devel import Committed, DevelDelta, devel_path, rendered
 from pipeline.core import ar, paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput
@@ -160,10 +160,10 @@ def test_a_change_is_named_both_ways(tmp_path: Path, file: str, old: str, new: s
     good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
     commit(bench(tmp_path, {"12.0": good}))
     on = bench(tmp_path, {"12.0": good, "12.1": bad})
-    (step,) = Delta().run(on)
+    (step,) = DevelDelta().run(on)
     assert step.outcome is PASS, step.seen
     edit(bad, file, old, new)
-    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert step.outcome is FAIL
     assert words in step.seen
     edit(good, file, old, new)
@@ -175,10 +175,10 @@ def test_a_change_is_named_both_ways(tmp_path: Path, file: str, old: str, new: s
 def test_a_start_file_or_an_archive_that_is_another(tmp_path: Path) -> None:
     good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
     object_of(bad / "usr" / "lib64", "int _start (void) { return 0; } int more;", "crt1.o")
-    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert "usr/lib64/crt1.o: defines _start (func), more (object); needs nothing" in step.seen
     (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(ar.MAGIC)
-    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert "- usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS)" in step.seen
 
 
@@ -206,7 +206,7 @@ def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
         archive(lib, source)
     else:
         (lib / "libc.a").unlink()
-    (step,) = Delta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
     assert step.outcome is (FAIL if words else PASS), step.seen
     assert words in step.seen
     assert step.seen.count("defined") <= 2, "a whole archive is one line"
@@ -238,17 +238,17 @@ def test_the_index_of_an_archive(tmp_path: Path) -> None:
 
 def test_the_rseq_header_comes_with_the_symbols_and_only_then(tmp_path: Path) -> None:
     roots = {n: release(tmp_path / n, rseq=n != "12.0") for n in ("12.0", "12.0.z", "12.1")}
-    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
     assert {f.outcome for f in found.values()} == {PASS}
     assert "sys/rseq.h: macro RSEQ_SIG" in found["12.0 -> 12.1"].seen
     shutil.rmtree(roots["12.1"] / "usr" / "include" / "sys")
-    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
     assert found["12.0 -> 12.1"].outcome is FAIL
     assert "did not come with the symbols" in found["12.0 -> 12.1"].seen
     assert found["12.0.z -> 12.1"].outcome is FAIL
     shutil.copytree(roots["12.0.z"] / "usr" / "include" / "sys", roots["12.1"] / "usr" / "include" / "sys")
     edit(roots["12.1"], "include/sys/rseq.h", "int cpu", "long cpu")
-    found = {f.target.release: f for f in Delta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
     assert found["12.0.z -> 12.1"].outcome is FAIL
 
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline.check import StaticCheck
 from pipeline.check.packages import (
     Conflicts,
-    Files,
+    FileLists,
     Metadata,
     Payload,
     inventory_path,
@@ -189,14 +189,14 @@ def test_what_two_packages_share_is_no_conflict(tmp_path: Path) -> None:
 
 def test_as_committed(tmp_path: Path) -> None:
     made = release(tmp_path / "r")
-    for check in (Files(), Metadata()):  # one that is gone is not unasked
+    for check in (FileLists(), Metadata()):  # one that is gone is not unasked
         assert ask(check, made).outcome is MISSING
     commit(made)
-    for check in (Files(), Metadata()):
+    for check in (FileLists(), Metadata()):
         finding = ask(check, made)
         assert finding.outcome is PASS, finding.seen
         assert finding.evidence == ("abi-baselines/bookworm/12.0/x86_64.packages",)
-    assert ask(Files(), made).measures == {"packages": 2, "facts": 5}
+    assert ask(FileLists(), made).measures == {"packages": 2, "facts": 5}
 
 
 def other(items: Sequence[Item], path: str, **by: Any) -> list[Item]:
@@ -221,7 +221,7 @@ def other(items: Sequence[Item], path: str, **by: Any) -> list[Item]:
 def test_files_that_are_not_as_committed(tmp_path: Path, glibc: dict[str, Any], words: str) -> None:
     commit(release(tmp_path / "good"))
     made = release(tmp_path / "bad", glibc)
-    finding = ask(Files(), made)
+    finding = ask(FileLists(), made)
     assert finding.outcome is FAIL
     assert words in finding.seen
     assert ask(Metadata(), made).outcome is PASS
@@ -258,7 +258,7 @@ def test_metadata_that_is_not_as_committed(tmp_path: Path, glibc: dict[str, Any]
     finding = ask(Metadata(), made)
     assert finding.outcome is FAIL
     assert words in finding.seen
-    assert ask(Files(), made).outcome is PASS
+    assert ask(FileLists(), made).outcome is PASS
 
 
 def test_a_script_that_only_names_its_release_is_the_same(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_package_more_or_less(tmp_path: Path) -> None:
     commit(release(tmp_path / "good"))
     made = release(tmp_path / "bad")
     more = [*rpms_of(made), write(made.rpms, "glibc-evil")]
-    assert "+ package glibc-evil" in ask(Files(), built("12.0", more)).seen
+    assert "+ package glibc-evil" in ask(FileLists(), built("12.0", more)).seen
     assert "- package glibc-common" in ask(Metadata(), built("12.0", more[:1])).seen
 
 
@@ -293,7 +293,7 @@ def test_an_edited_inventory_is_refused(tmp_path: Path, edit: Callable[[str], st
     made = release(tmp_path / "r")
     file = commit(made)
     file.write_text(edit(file.read_text()))
-    finding = ask(Files(), made)
+    finding = ask(FileLists(), made)
     assert finding.outcome in (ERROR, FAIL)
     assert finding.outcome is not PASS
 
@@ -303,13 +303,13 @@ def test_another_makers_packages_are_compared_with_their_own_inventory_only(tmp_
     theirs = made.model_copy(update={"manifest": made.manifest.model_copy(update={"mode": "supplied"})})
     on = bench({"12.0": theirs}, Path("/nowhere"))
     commit(made)
-    assert Files().questions(on) == []
-    assert Files().run(on) == []
+    assert FileLists().questions(on) == []
+    assert FileLists().run(on) == []
     assert commit(theirs, foreign=True).name == "x86_64.supplied.packages"
-    assert ask(Files(), theirs).outcome is PASS
+    assert ask(FileLists(), theirs).outcome is PASS
     other = release(tmp_path / "s", {"items": GLIBC[1:]})
     mode = {"manifest": other.manifest.model_copy(update={"mode": "supplied"})}
-    assert ask(Files(), other.model_copy(update=mode)).outcome is FAIL
+    assert ask(FileLists(), other.model_copy(update=mode)).outcome is FAIL
 
 
 def test_an_inventory_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.check.speed import GetcpuSpeed, Ratio, Rule, compare
+from pipeline.check.speed import GetcpuSpeed, Rule, SpeedRatio, compare
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import JobResult
 from tests.check.probe_kit import REAL, batch, bench, judge, outcomes, said
@@ -85,17 +85,17 @@ def test_a_share_of_slow_calls_that_hides_in_the_fastest_tenth_is_seen() -> None
 
 def test_only_agreement_of_both_ends_decides() -> None:
     rule = Rule("on", 2.0, "off")
-    assert compare(rule, Ratio(1.5, 1.7, 2.0)) is G
-    assert compare(rule, Ratio(2.1, 2.2, 2.3)) is R
-    assert compare(rule, Ratio(1.9, 2.05, 2.1)) is M
+    assert compare(rule, SpeedRatio(1.5, 1.7, 2.0)) is G
+    assert compare(rule, SpeedRatio(2.1, 2.2, 2.3)) is R
+    assert compare(rule, SpeedRatio(1.9, 2.05, 2.1)) is M
 
 
 def test_the_interval_of_a_median() -> None:
     """Of 100 rounds three deviations are 15 ranks to either side of the middle; few rounds tell nothing."""
-    ratio = Ratio.of([float(n) for n in range(1, 101)], [1.0] * 100)
+    ratio = SpeedRatio.of([float(n) for n in range(1, 101)], [1.0] * 100)
     assert (ratio.low, ratio.median, ratio.high) == (35.0, 50.5, 66.0)
-    assert Ratio.of([3.0, 1.0, 2.0], [1.0] * 3) == Ratio(1.0, 2.0, 3.0)
-    assert str(Ratio(1, 1.234, 2)) == "1.23 (1.00-2.00)"
+    assert SpeedRatio.of([3.0, 1.0, 2.0], [1.0] * 3) == SpeedRatio(1.0, 2.0, 3.0)
+    assert str(SpeedRatio(1, 1.234, 2)) == "1.23 (1.00-2.00)"
 
 
 def test_what_is_no_round_is_an_error() -> None:

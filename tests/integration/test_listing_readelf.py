@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
-from pipeline.abi.delta import Change
+from pipeline.abi.delta import SymbolChange
 from pipeline.abi.files import elf_files
-from pipeline.abi.listing import PRIVATE, Entry, Listing, listing_of, listings
+from pipeline.abi.listing import PRIVATE, Line, Listing, listing_of, listings
 from pipeline.check.abi_lookup import file_faults
 from pipeline.check.abi_nodes import misplaced
 from pipeline.core.arch import ARCHES, Arch, host_arch
@@ -31,11 +31,11 @@ _KINDS = {"FUNC": "F", "IFUNC": "F", "OBJECT": "D", "NOTYPE": "D", "COMMON": "D"
 _DEFINITION = re.compile(r"Rev: \d+\s+Flags: (?P<flags>.*?)\s+Index: \d+\s+Cnt: \d+\s+Name: (?P<name>\S+)")
 
 
-def readelf(file: Path) -> tuple[set[Entry], set[Entry]]:
+def readelf(file: Path) -> tuple[set[Line], set[Line]]:
     """Public and private entries as readelf's output has them, by the rules of glibc's notation."""
     text = run(["readelf", "-W", "--dyn-syms", "--version-info", file]).text
-    public: set[Entry] = set()
-    private: set[Entry] = set()
+    public: set[Line] = set()
+    private: set[Line] = set()
     nodes = {m["name"] for m in _DEFINITION.finditer(text) if "BASE" not in m["flags"]}
     versioned = "Version symbols section" in text
     table = text[text.index("Symbol table") :].split("\n\n", 1)[0].splitlines()[2:]
@@ -51,9 +51,9 @@ def readelf(file: Path) -> tuple[set[Entry], set[Entry]]:
         kind = "A" if match["ndx"] == "ABS" else _KINDS[match["type"]]
         if kind == "A" and name in nodes:
             continue  # linkers repeat each node as a symbol, which readelf prints without a version
-        entry = Entry(node, name, kind, int(match["size"], 0) if kind in "DT" else None)
+        entry = Line(node, name, kind, int(match["size"], 0) if kind in "DT" else None)
         (private if node == PRIVATE else public).add(entry)
-    public |= {Entry(n, n, "A") for n in nodes - {e.node for e in public} - {PRIVATE}}
+    public |= {Line(n, n, "A") for n in nodes - {e.node for e in public} - {PRIVATE}}
     return public, private
 
 
@@ -121,4 +121,4 @@ def test_a_real_loader_has_the_rseq_symbols_where_they_belong(
     ]
     binary = elf.read(root / found[machine.loader].path)
     for entry in node:
-        assert misplaced(binary, Change(machine.loader, *entry)) == []
+        assert misplaced(binary, SymbolChange(machine.loader, *entry)) == []

@@ -12,7 +12,7 @@ import pytest
 from pipeline.build import workshop
 from pipeline.build.workplace import host_kernel_headers
 from pipeline.check import PlaceCheck
-from pipeline.check.made_with import KINDS, AsUser, Linking, Section
+from pipeline.check.made_with import KINDS, AsUser, CriticalSection, Linking
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
@@ -67,7 +67,7 @@ def changed(source: str, old: str, new: str) -> str:
 
 
 def test_right_headers_and_start_files(root: Path, tmp_path: Path) -> None:
-    found = ask(Section(), root, compiled(tmp_path / "a", "section"))
+    found = ask(CriticalSection(), root, compiled(tmp_path / "a", "section"))
     assert len(found) == 12
     assert {f.outcome for f in found.values()} == {PASS}, {f.seen for f in found.values()}
     found = ask(Linking(), root, compiled(tmp_path / "b", "link"))
@@ -87,7 +87,9 @@ def test_a_header_that_says_something_else(
     root: Path, tmp_path: Path, old: str, new: str, words: str
 ) -> None:
     programs = compiled(tmp_path / "a", "section", changed("section", old, new), ["pie", "static"])
-    found = {c: f for c, f in ask(Section(), root, programs).items() if c.startswith(("pie", "static,"))}
+    found = {
+        c: f for c, f in ask(CriticalSection(), root, programs).items() if c.startswith(("pie", "static,"))
+    }
     outcomes = {f.outcome for f in found.values()}
     assert FAIL in outcomes
     assert outcomes <= {FAIL, PASS}  # where glibc's own area does not matter it is no fault

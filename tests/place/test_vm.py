@@ -215,7 +215,7 @@ def test_a_foreign_guest_never_has_kvm() -> None:
 
 
 def test_command_lines(tmp_path: Path) -> None:
-    files = machine.Files(tmp_path / "k", tmp_path / "i", tmp_path / "a,b", tmp_path / "r")
+    files = machine.MachineFiles(tmp_path / "k", tmp_path / "i", tmp_path / "a,b", tmp_path / "r")
     tcg = machine.command(
         arch("aarch64"), files, machine.Acceleration("tcg"), memory_mib=512, cpus=2, options=("x=1",)
     )
