@@ -256,7 +256,7 @@ def _fault(one: Made, file: Path, built: Mapping[str, Built]) -> Fault:
         )
     headers = (built[one.release].root / "usr" / "include" / "stdio.h").is_file()
     absent = "glibc-devel" if not headers else "glibc-static" if words == NO_ARCHIVE else ""
-    first = [line for line in words.splitlines() if re.search(r"error|undefined|cannot find", line)]
+    first = [line for line in words.splitlines() if re.search(r"error|undefined|cannot find|\bld: ", line)]
     return Fault(
         program=one.name, release=one.release, absent=absent,
         words="\n".join(first[:6]) or words[-600:] or "the compiler said nothing",

@@ -61,9 +61,10 @@ class RseqRelro(ProbeCheck):
         (total,) = [x for x in lines if x.get("end")] or [{}]
         if not total or not objects:
             raise Unanswered(Outcome.ERROR, "the probe did not come to its end, or there was nothing to ask")
-        faults = [_object_fault(x) for x in lines if "object" in x]
+        lost = [f"{x['object']}: {x['error']}" for x in lines if "error" in x]
+        faults = [_object_fault(x) for x in lines if "object" in x and "error" not in x]
         with_relro = sum(any(s.type == PT_GNU_RELRO for s in f.binary.segments) for f in objects)
-        if not faults and (total["objects"], total["with_relro"]) != (len(objects), with_relro):
+        if not (faults or lost) and (total["objects"], total["with_relro"]) != (len(objects), with_relro):
             faults.append(
                 f"{total['objects']} objects were loaded, {total['with_relro']} with RELRO; the release has "
                 f"{len(objects)} and {with_relro}"
@@ -79,6 +80,9 @@ class RseqRelro(ProbeCheck):
             for name, x in symbols.items()
             if x["write"] != READ_ONLY or x["listed"] == 1
         ]
+        if lost and not faults:
+            words = ", ".join(lost)
+            raise Unanswered(Outcome.MISSING, f"what is not loaded cannot be asked about: {words}")
         seen = f"{total['pages']} pages of {total['with_relro']} of {total['objects']} DSOs are read-only" + (
             f", and so are {', '.join(symbols)}" if symbols else ""
         )
@@ -97,8 +101,6 @@ def _objects(bench: Bench, case: Case) -> list[ElfFile]:
 
 
 def _object_fault(line: dict[str, Any]) -> str:
-    if "error" in line:
-        return f"{line['object']}: {line['error']}"
     listed = f", {line['writable']} are listed as writable" if line["writable"] else ""
     return f"{line['object']}: {line['written']} RELRO pages took a write{listed}"
 

@@ -24,6 +24,8 @@ def recheck(evidence: Evidence, name: str) -> None:
     )
     kept += stale(evidence.waivers, evidence.questions)
     applied = {c for w in evidence.waivers if w.status == "applied" for c in w.causes}
+    own = {check.name for check in OWN}
+    about = {(f.target.judged, f.target.arch) for f in evidence.findings if f.check not in own}
     wrong = ""
     if not _as_shipped(evidence.profile):
         wrong = f"its record of profile {evidence.profile.name} is not what that profile says"
@@ -33,6 +35,12 @@ def recheck(evidence: Evidence, name: str) -> None:
         wrong = "its findings do not answer the questions it says were planned"
     elif elsewhere := _places_unknown(evidence):
         wrong = f"programs ran at {elsewhere[0]}, of which it has no record"
+    elif about - {(t.release, t.arch) for t in evidence.targets}:
+        wrong = "a finding is about a release that it does not name as judged"
+    elif {(t.release, t.arch) for t in evidence.targets} - {
+        (b.target.release, b.target.arch) for b in evidence.builds
+    }:
+        wrong = "it has no record of the build of a release that it judges"
     elif any(f.outcome is Outcome.WAIVED and cause_of(f) not in applied for f in evidence.findings):
         wrong = "a finding is WAIVED, but no waiver it records covers it"
     elif verdict(evidence.findings) is not evidence.verdict:
@@ -46,12 +54,14 @@ def recheck(evidence: Evidence, name: str) -> None:
 
 
 def _places_unknown(evidence: Evidence) -> list[str]:
-    """Places that an answer came from and that the evidence does not describe."""
-    known = {(p.place, p.arch) for p in evidence.places}
+    """Places and kernels that an answer came from and that the evidence does not describe."""
+    known = {(p.place, p.arch, p.kernel) for p in evidence.places}
     came = {
-        (f.place, f.target.arch) for f in evidence.findings if f.place and f.outcome is not Outcome.MISSING
+        (f.place, f.target.arch, f.kernel)
+        for f in evidence.findings
+        if f.place and f.outcome is not Outcome.MISSING
     }
-    return sorted(f"{place} ({arch})" for place, arch in came - known)
+    return sorted(f"{place} ({', '.join(w for w in words if w)})" for place, *words in came - known)
 
 
 def _as_shipped(record: ProfileRecord) -> bool:
