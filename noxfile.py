@@ -38,7 +38,7 @@ nox.options.stop_on_first_error = True  # never verify what was not built
 VERBS = ("setup", "build", "verify", "report", "baseline", "series", "drift", "scan", "demo", "known-bad",
          "bench", "clean")  # fmt: skip
 
-#: never part of a plain `nox`, whatever sessions it is told
+#: never part of a plain `nox`, whatever sessions it is given
 COSTLY = ("known-bad",)
 
 

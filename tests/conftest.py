@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline.core import paths
+from tests.tiny_kit import Tiny
+
 #: what a user may have set that would change what a test sees
 SETTINGS = (
     "PIPELINE_ENGINE",
@@ -51,3 +54,11 @@ def real_state(state: Path, users_state: str | None, monkeypatch: pytest.MonkeyP
         monkeypatch.delenv("PIPELINE_STATE")
     else:
         monkeypatch.setenv("PIPELINE_STATE", users_state)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """A profile of two releases on a tree that builds in a second; its patches are the ones there are."""
+    laid_out = Tiny.lay_out(tmp_path)
+    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+    return laid_out

@@ -27,12 +27,9 @@ from tests.tiny_kit import RSEQ_NODE, TREE, Tiny
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+@pytest.fixture(autouse=True)
+def same_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
-    return laid_out
 
 
 def key(builder: Builder, tiny: Tiny, release: str = "1.0") -> str:

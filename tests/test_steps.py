@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.build import rpmbuild, stepwise
 from pipeline.build.builder import Builder
 from pipeline.build.options import NO_PATCH, Options
 from pipeline.build.stepwise import PatchStep
-from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import CommandFailed, SourceUnreachable, UsageError
 from pipeline.core.outcome import Target
@@ -52,14 +49,12 @@ def test_which_steps_are_wrong(patch: str, new: tuple[str, ...] | None, trouble:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
+def tiny(tiny: Tiny) -> Tiny:
     for name, what in (("0002-two.patch", "s[1]"), ("0003-three.patch", "s[2]")):
-        laid_out.add("1.0", name, "csu/libc.c", "return s[0]", f"return {what}")
+        tiny.add("1.0", name, "csu/libc.c", "return s[0]", f"return {what}")
     # 1.1 begins as 1.0 does, and goes on otherwise
-    (laid_out.patches / "tiny" / "1.1.series").write_text("0001-withdraw.patch\n0003-three.patch\n")
-    return laid_out
+    (tiny.patches / "tiny" / "1.1.series").write_text("0001-withdraw.patch\n0003-three.patch\n")
+    return tiny
 
 
 def walk(

@@ -20,11 +20,6 @@ FOREIGN = next(a for a in ARCHES.values() if a != MACHINE)
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Tiny:
-    return Tiny.lay_out(tmp_path)
-
-
-@pytest.fixture
 def directory(tmp_path: Path) -> Path:
     made = tmp_path / "rpms"
     made.mkdir()

@@ -19,7 +19,7 @@ _live = False
 
 
 class Running:
-    """One step under way; ``at()`` tells what it is doing now."""
+    """One step under way; ``at()`` says what it is doing now."""
 
     def __init__(self, title: str, status: Status | None) -> None:
         self.title = title

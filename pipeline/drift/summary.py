@@ -97,7 +97,7 @@ def _cell(text: str) -> str:
 
 def _drifting(look: LookRecord) -> Iterable[str]:
     yield f"## {look.source} {look.arch}: {_cell(look.nvr)}"
-    yield f"Held against {_cell(look.against)}. `+` is new, `-` is gone, `(changed)`: another kind or size."
+    yield f"Compared with {_cell(look.against)}. `+` is new, `-` is gone, `(changed)`: another kind or size."
     lines = lines_of(look)
     shown = "\n".join(line.replace("`", "'") for line in lines[:MOST])
     yield f"```diff\n{shown}\n```"

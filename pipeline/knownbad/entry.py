@@ -1,6 +1,6 @@
 """Entries of the museum: one TOML file says what is wrong, where it happened, and which checks must see it.
 
-``tests/known-bad/NAME.toml``. README there describes the form; the schema is these classes.
+``tests/known-bad/NAME.toml``. README there describes them; the schema is these classes.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Entry(_Model):
 
 def read(path: Path) -> Entry:
     """One entry; raises `UsageError` naming file and key."""
-    hint = "fix the file; tests/known-bad/README.md has the form"
+    hint = "fix the file; tests/known-bad/README.md has the schema"
     data = tomlfile.read(path, hint=hint)
     return tomlfile.checked(Entry, {**data, "path": path}, path, hint=hint)
 

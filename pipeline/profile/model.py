@@ -128,7 +128,7 @@ class ArchOptions(Keys):
 class Outline(Keys):
     """What is known of every profile: which releases there are, in what order, on which architectures."""
 
-    #: version of this form
+    #: version of this schema
     schema_version: Literal[1] = Field(alias="schema")
     #: also the name of its directory of patches and of baselines
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

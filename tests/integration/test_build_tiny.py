@@ -38,13 +38,6 @@ MACHINE = host_arch().name
 PACKAGES = {"glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-utils", "glibc-debuginfo"}
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
-
-
 def half_written(state: Path) -> list[Path]:
     return [p for p in (state / "build").glob(".*") if not p.name.endswith(".lock")]
 

@@ -13,7 +13,6 @@ from pipeline.build.builder import Builder
 from pipeline.build.distgit import DistGit
 from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
-from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.run import run
@@ -36,13 +35,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("home")]
 
 HOST = Workplace(None, "native")
 FIRST, LEVEL0, WITHDRAW = (f"glibc-rhel-{n}.patch" for n in ("first", "level0", "withdraw"))
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from pipeline.build.builder import Builder
 from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
 from pipeline.check import Bench, registry
-from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import Built
@@ -36,13 +35,6 @@ from tests.distgit_kit import DistGitKit
 from tests.tiny_kit import Tiny
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pipeline.build import rebuild
 from pipeline.build.builder import Builder
 from pipeline.build.conditions import OTHERS
 from pipeline.check.rebuilt import judged
-from pipeline.core import paths
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import RebuildRecord, timestamp
 from pipeline.host.image import BuildImage
@@ -19,13 +18,6 @@ from tests.tiny_kit import Tiny
 pytestmark = pytest.mark.integration
 
 INSTALLS = "\tcp $(srcdir)/nss/nsswitch.conf $(root)/etc/\n"
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 def record_of(builder: Builder, tiny: Tiny, *, fresh: bool = False) -> RebuildRecord:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.build.options import Options
-from pipeline.core import paths
 from pipeline.core.records import BuildManifest
 from pipeline.core.run import run
 from pipeline.host.image import BuildImage
@@ -19,13 +18,6 @@ from tests import redis_kit
 from tests.tiny_kit import Tiny
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 @pytest.fixture

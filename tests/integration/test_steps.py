@@ -12,7 +12,6 @@ import pytest
 from pipeline.build import stepwise
 from pipeline.build.options import NO_PATCH
 from pipeline.build.stored import WARNINGS
-from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import ExitCode
 from tests.tiny_kit import DRIVER, TREE, Tiny
@@ -20,13 +19,6 @@ from tests.tiny_kit import DRIVER, TREE, Tiny
 pytestmark = pytest.mark.integration
 
 DECLARES = "return s[0]"
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 def call(tiny: Tiny, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,6 @@ import pytest
 from pipeline.abi.listing import listings
 from pipeline.build import supplied
 from pipeline.build.stored import read_manifest
-from pipeline.core import paths
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import ExitCode
 from tests.tiny_kit import Tiny
@@ -18,13 +17,6 @@ from tests.tiny_kit import Tiny
 pytestmark = pytest.mark.integration
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ SOURCE = {"file": "iconvdata/x.c", "find": "return 0", "replace": "return 1"}
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    laid_out = Tiny.lay_out(tmp_path)
-    monkeypatch.setattr(paths, "PATCHES", laid_out.patches)
-    return laid_out
-
-
-@pytest.fixture
 def builder(tiny: Tiny, state: Path, host_in_a_container: BuildImage) -> Builder:  # noqa: ARG001
     return tiny.builder(image=host_in_a_container)
 
