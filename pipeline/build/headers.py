@@ -83,14 +83,14 @@ def symbols(data: bytes, where: str) -> str:
         raise MalformedInput(f"{where}: {e!r}", hint="build or fetch the package again") from e
     defined, needed = [], []
     for symbol in listed:
-        binding = symbol["st_info"]["bind"].removeprefix("STB_").lower()
+        binding = str(symbol["st_info"]["bind"]).removeprefix("STB_").lower()
         if binding == "local" or not symbol.name:
             continue
         if symbol["st_shndx"] == "SHN_UNDEF":
             needed.append(symbol.name + (" (weak)" if binding == "weak" else ""))
             continue
-        kind = symbol["st_info"]["type"].removeprefix("STT_").lower()
-        seen = symbol["st_other"]["visibility"].removeprefix("STV_").lower()
+        kind = str(symbol["st_info"]["type"]).removeprefix("STT_").lower()
+        seen = str(symbol["st_other"]["visibility"]).removeprefix("STV_").lower()
         words = [w for w in (kind, binding, seen) if w not in ("global", "default")]
         defined.append(f"{symbol.name} ({' '.join(words)})" if words else symbol.name)
     return (

@@ -5,8 +5,8 @@ if make can be trusted with what differs; before ``make install`` it keeps the o
 it becomes make.
 
 make believes times: a source file that is byte for byte the kept one gets the kept one's time, any other
-the present. What make cannot know by times (a makefile, a script, a file more or less, another result of
-configure) starts from nothing. Needs Python 3.9, which RHEL 9 has.
+the present. What make cannot know by times (a makefile, a script, a file more or less, what headers are
+generated from, another result of configure) starts from nothing. Needs Python 3.9, which RHEL 9 has.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ RECIPES = re.compile(
     r"(^|/)(Make[^/]*|Rules|[^/]*\.mk|[^/]*\.make|(?:pre)?configure(?:\.ac)?|Implies|Depend|Subdirs"
     r"|config\.[^/]*\.in|[^/]*\.(?:awk|py|pl|sed|sh|m4))$|^scripts/"
 )
+#: What headers in the build directory are generated from, but for what `.h.d` files name. Objects depend on
+#: such a header by a relative path, which make takes for another file than the one that it has a rule for.
+GENERATORS = re.compile(r"(^|/)Versions[^/]*$|\.(?:list|sym|def|tbl|in|input|gperf|y)$")
+#: A source file in a list of what a generated header depends on.
+NAMED = re.compile(r"\$\(\.\.\)([^\s:\\]+)")
 #: What configure writes anew each time, in other words of the same meaning.
 TALK = frozenset({"config.log", "config.status"})
 MANIFEST, OBJECTS, SAID, KEEP = "manifest.json", "objects.tar", "said.json", "keep"
@@ -98,6 +103,9 @@ def compare(source: Files, made: Files, kept: dict[str, Any]) -> tuple[list[str]
         return changed, f"files were added or removed: {', '.join(other[:5])}"
     if recipes := [n for n in changed if RECIPES.search(n)]:
         return changed, f"rules changed: {', '.join(recipes[:5])}"
+    generating = set(kept["generating"])
+    if generate := [n for n in changed if GENERATORS.search(n) or n in generating]:
+        return changed, f"headers are generated from {', '.join(generate[:5])}"
     then = kept["configured"]
     if differ := sorted(n for n in {*made, *then} if made.get(n, [""])[0] != then.get(n, [""])[0]):
         return changed, f"configure comes to another result: {', '.join(differ[:5])}"
@@ -112,13 +120,21 @@ def believe(kept: Files, changed: set[str]) -> None:
         os.utime(name, ns=(at, at), follow_symlinks=False)
 
 
+def generating(build: Path) -> list[str]:
+    """The source files that headers in the build directory were made from, as make wrote them down."""
+    lists = [p.read_text(errors="replace") for p in build.rglob("*.h.d")]
+    return sorted({name for text in lists for name in NAMED.findall(text)})
+
+
 def keep(hooks: Path, build: Path) -> None:
     """Put the objects away, unless making them changed the source (then its times say nothing)."""
-    recorded = json.loads((hooks / MANIFEST).read_text())["source"]
+    manifest = json.loads((hooks / MANIFEST).read_text())
+    recorded = manifest["source"]
     now = files_below(Path(), without=build.as_posix())
     if odd := sorted(n for n in {*now, *recorded} if now.get(n, [""])[0] != recorded.get(n, [""])[0]):
         print(f"keep: make changed the source itself, so nothing is kept: {', '.join(odd[:5])}")
         return
+    (hooks / MANIFEST).write_text(json.dumps({**manifest, "generating": generating(build)}))
     part = hooks / f"{OBJECTS}.part"
     subprocess.run(["tar", "--format=posix", "-cf", str(part), str(build)], check=True)
     part.rename(hooks / OBJECTS)

@@ -152,10 +152,39 @@ def test_an_abilist_compiles_nothing(
 
 def test_a_result_of_configure_that_differs_starts_from_nothing() -> None:
     source = {"a.c": ("1", 1)}
-    kept = {"source": source, "configured": {"config.make": ("x", 1)}}
+    kept = {"source": source, "configured": {"config.make": ("x", 1)}, "generating": []}
     assert hook.compare(source, {"config.make": ("x", 9)}, kept) == ([], "")
     assert "another result" in hook.compare(source, {"config.make": ("y", 9)}, kept)[1]
     assert "another result" in hook.compare(source, {}, kept)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "nothing"),
+    [
+        ("sysdeps/nptl/dl-tunables.list", True),
+        ("sysdeps/unix/sysv/linux/Versions", True),
+        ("sysdeps/x86_64/tcb-offsets.sym", True),
+        ("nptl/descr.h", True),  # a generated header's list names it
+        ("nptl/other.h", False),
+        ("nptl/pthread_create.c", False),
+        ("elf/ld.abilist", False),
+    ],
+)
+def test_what_headers_are_generated_from_starts_from_nothing(
+    tmp_path: Path, name: str, *, nothing: bool
+) -> None:
+    """glibc's objects name a generated header by another path than its rule: it stayed as it was."""
+    (tmp_path / "csu").mkdir()
+    (tmp_path / "csu" / "tcb-offsets.h.d").write_text(
+        "$(common-objpfx)tcb-offsets.h.d $(common-objpfx)tcb-offsets.h: \\\n"
+        " $(..)include/libc-symbols.h $(common-objpfx)config.h \\\n $(..)nptl/descr.h\n"
+    )
+    generating = hook.generating(tmp_path)
+    assert generating == ["include/libc-symbols.h", "nptl/descr.h"]
+    kept = {"source": {name: ("1", 1)}, "configured": {}, "generating": generating}
+    changed_, why = hook.compare({name: ("2", 2)}, {}, kept)
+    assert changed_ == [name]
+    assert why == (f"headers are generated from {name}" if nothing else "")
 
 
 def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tiny, tmp_path: Path) -> None:
