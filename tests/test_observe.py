@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +12,10 @@ import pytest
 
 from pipeline.check import Bench
 from pipeline.core import store
+from pipeline.core.errors import NoSpace, WorldError
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 from pipeline.verify import observe as observing
-from pipeline.verify.observe import Site, keep, observe
+from pipeline.verify.observe import Site, keep, observe, observe_all
 from tests.check import rpm_bench
 
 FACTS = PlaceFacts("fake", "6.1.0", "#1 SMP", "x86_64", 2, "a cpu", "EINVAL")
@@ -176,3 +179,78 @@ def test_what_was_damaged_since_is_asked_again_and_replaced(place: FakePlace, tm
     keep(again)
     assert observe(site, bench, JOBS).reused
     assert len(place.asked) == 2
+
+
+@dataclass
+class Meeting:
+    """Waits until the other of two places is at work as well, ``patience`` seconds at most."""
+
+    directory: Path
+    name: str
+    other: str
+    patience: float = 20
+
+    def run_batch(
+        self,
+        roots: Mapping[str, Path],  # noqa: ARG002
+        overlay: Mapping[str, Path],  # noqa: ARG002
+        jobs: Sequence[Job],  # noqa: ARG002
+    ) -> BatchResult:
+        (self.directory / self.name).touch()
+        end = time.monotonic() + self.patience
+        while not (self.directory / self.other).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        met = (self.directory / self.other).exists()
+        return replace(GOOD, trouble="" if met else f"{self.name} was alone")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor has one lane")
+def test_emulated_machines_run_side_by_side_and_come_back_in_order(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "b")
+    sites = [
+        Site(Meeting(tmp_path, name, other), {"accelerator": "tcg", "kernel": name})
+        for name, other in (("one", "two"), ("two", "one"))
+    ]
+    seen = observe_all(sites, bench, JOBS)
+    assert [o.batch.trouble for o in seen] == ["", ""]
+    assert [(o.inputs or {})["place"] for o in seen] == ["one", "two"]
+    assert seen[0].batch.results == {"check/one": RESULT}
+    for observation in seen:
+        keep(observation)
+    assert [o.reused for o in observe_all(sites, bench, JOBS)] == [True, True]
+
+
+def test_what_is_timed_has_the_machine_for_itself(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "b")
+    sites = [
+        Site(Meeting(tmp_path, "one", "two", patience=1), {"accelerator": "kvm"}),
+        Site(Meeting(tmp_path, "two", "one", patience=1), None),
+    ]
+    assert [o.batch.trouble for o in observe_all(sites, bench, JOBS)] == ["one was alone", ""]
+
+
+@dataclass
+class Broken:
+    error: Exception
+    name: str = "broken"
+
+    def run_batch(
+        self,
+        roots: Mapping[str, Path],  # noqa: ARG002
+        overlay: Mapping[str, Path],  # noqa: ARG002
+        jobs: Sequence[Job],  # noqa: ARG002
+    ) -> BatchResult:
+        raise self.error
+
+
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_a_place_that_cannot_be_had_is_trouble_and_a_full_disk_is_not_its(
+    place: FakePlace, accelerator: str, tmp_path: Path
+) -> None:
+    bench, identity = make_bench(tmp_path / "b"), {"accelerator": accelerator}
+    broken, good = Site(Broken(WorldError("no QEMU here")), identity), Site(place, identity)
+    lost, seen = observe_all([broken, good], bench, JOBS)
+    assert (lost.batch.facts, lost.batch.trouble) == (None, "no QEMU here")
+    assert seen.batch.results == {"check/one": RESULT}
+    with pytest.raises(NoSpace):
+        observe_all([Site(Broken(NoSpace("full")), identity), good], bench, JOBS)

@@ -46,6 +46,8 @@ SOME_WAYS: Mapping[tuple[bool, bool], tuple[str, ...]] = {
     (True, True): LATER_WAYS, (True, False): ("plain", "reused"),
     (False, True): ("plain", "reused"), (False, False): ("plain",),
 }  # fmt: skip
+#: One program makes a thread of each kind, where none of them ends it.
+ALL = "all"
 #: Stands for the area's place where libc does not tell it; nothing is looked up where it does.
 IN_SYMBOL, TO_BE_FOUND = "in-symbol", "@offset"
 #: The program as it is linked, by what it is called in findings; RELEASE stands for the release's name.
@@ -169,7 +171,8 @@ class RseqRefused(RefusalCheck):
             Command(kind, name.replace("RELEASE", case.release.name), ("start", case.offset), kind)
             for kind, name in LINKED.items()
         ]
-        others = [p for p in PRINTS if p != RSEQ or case.release.exports_rseq]
+        # with rseq off glibc makes no call that could be refused: launch.matrix is the same question
+        others = [p for p in PRINTS if case.on and (p != RSEQ or case.release.exports_rseq)]
         return ours + [Command(p, p) for p in others]
 
     def _judge(self, bench: Bench, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
@@ -226,7 +229,7 @@ class RseqRefusedLater(RefusalCheck):
                 kind,
             )
             for kind, name in LINKED.items()
-            for way in SOME_WAYS[kind == "dynamic", case.error == ERRORS[0]]
+            for way in (SOME_WAYS[kind == "dynamic", case.error == ERRORS[0]] if case.on else (ALL,))
         ]
 
     def faults(self, bench: Bench, case: Refused, command: Command, ended: JobResult) -> list[str]:
@@ -242,7 +245,8 @@ class RseqRefusedLater(RefusalCheck):
             )
         ]
         if not case.on:
-            return _ran_to_its_end(ended) + faults + _threads_there(lines, ("main", "main, refused", way))
+            wanted = ("main", "main, refused", *LATER_WAYS)
+            return _ran_to_its_end(ended) + faults + _threads_there(lines, wanted)
         if any(x.get("who") == way for x in lines):
             faults.insert(0, "the new thread ran on without registration, and nothing was said")
         elif ended.signal != signal.SIGABRT:

@@ -17,8 +17,9 @@ from pydantic import ConfigDict
 from pipeline.core import jsontext
 from pipeline.core.errors import EvidenceError
 
-#: How the runner begins its words about a place that does not let a job start (`pipeline/probes/runner.c`).
-PLACE_ERRORS = ("chroot ", "chdir ", "fork", "nobody said")
+#: The runner's codes (`pipeline/probes/runner.c`) for a job that the place does not let start. Its others say
+#: something of the job or its root: ``exec``, ``no-program``, ``output`` (ended, for it wrote too much).
+PLACE_CODES = frozenset({"root", "fork", "chroot", "chdir"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Job:
 class JobResult:
     """How a job ended: ``status`` (exit status, None if a signal ended it), ``signal``, and its output.
 
-    ``error`` says why the program could not be started at all (errno text of chroot or exec), else "".
+    ``error`` says why the program could not be started at all (errno text of chroot or exec), else "", and
+    ``code`` is the runner's code for it.
     """
 
     #: output is bytes, and JSON holds text
@@ -55,6 +57,7 @@ class JobResult:
     stderr: bytes
     seconds: float
     error: str = ""
+    code: str = ""
 
     def lines(self) -> list[dict[str, Any]]:
         """The JSON objects the probe printed, one a line; raises `EvidenceError` on anything else."""
@@ -72,7 +75,7 @@ class JobResult:
     @property
     def place_at_fault(self) -> bool:
         """Whether it is the place, not the program, for which the runner could not start the job."""
-        return self.error.startswith(PLACE_ERRORS)
+        return self.code in PLACE_CODES
 
     def ending(self) -> str:
         """``status 0``, ``signal 11``, ``timed out`` or why it did not start."""
@@ -90,7 +93,9 @@ class PlaceFacts:
     ``kernel`` is ``uname -r``, ``machine`` ``uname -m``, ``cpus`` how many CPUs programs may run on. ``rseq``
     is what an rseq system call with wrong arguments said: ``EINVAL`` where the kernel has it, ``ENOSYS`` or
     ``EPERM`` where it does not.
-    ``emulation`` is "" on real hardware and with KVM, else ``tcg`` or ``user``.
+    ``emulation`` is "" on real hardware and with KVM, else ``tcg`` or ``user``. ``page_size`` is in bytes;
+    ``rseq_feature_size`` and ``rseq_align`` are what the kernel announces of the rseq area, in bytes
+    (AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN; 0: nothing, as kernels before 6.3).
     """
 
     place: str
@@ -101,6 +106,9 @@ class PlaceFacts:
     cpu_model: str
     rseq: str
     emulation: str = ""
+    page_size: int = 0
+    rseq_feature_size: int = 0
+    rseq_align: int = 0
 
     @property
     def judges_time(self) -> bool:

@@ -141,6 +141,9 @@ def _facts(line: dict[str, Any], place: str, emulation: str) -> PlaceFacts:
         cpu_model=_text(line, "cpu_model"),
         rseq=_text(line, "rseq"),
         emulation=emulation,
+        page_size=_integer(line, "page_size"),
+        rseq_feature_size=_integer(line, "rseq_feature_size"),
+        rseq_align=_integer(line, "rseq_align"),
     )
 
 
@@ -154,4 +157,5 @@ def _result(line: dict[str, Any]) -> JobResult:
         stderr=_bytes(line, "stderr"),
         seconds=_integer(line, "ns") / 1e9,
         error=_text(line, "error"),
+        code=_text(line, "code"),
     )

@@ -8,6 +8,7 @@
 #include <sched.h>
 
 #include "look_asked.h"
+#include "rseq_symbols.h"
 
 /* A number that no CPU has, with every bit of one, and how often it is planted before it counts as lost: a
    preemption in between puts the true number back.  */
@@ -38,20 +39,6 @@ struct exported
   const unsigned int *size, *flags;
 };
 
-#if defined STATIC || defined COPIED
-# ifdef STATIC
-#  define MAYBE __attribute__ ((weak))
-# else
-#  define MAYBE
-# endif
-extern const ptrdiff_t __rseq_offset MAYBE;
-extern const unsigned int __rseq_size MAYBE;
-extern const unsigned int __rseq_flags MAYBE;
-# define EXPORTED(name) (&name)
-#else
-# define EXPORTED(name) dlsym (RTLD_DEFAULT, #name)
-#endif
-
 static const struct exported *
 exported (void)
 {
@@ -59,9 +46,9 @@ exported (void)
   static int looked;
   if (!looked)
     {
-      found.offset = EXPORTED (__rseq_offset);
-      found.size = EXPORTED (__rseq_size);
-      found.flags = EXPORTED (__rseq_flags);
+      found.offset = SYMBOL (__rseq_offset);
+      found.size = SYMBOL (__rseq_size);
+      found.flags = SYMBOL (__rseq_flags);
       looked = 1;
     }
   return found.offset && found.size && found.flags ? &found : NULL;

@@ -11,10 +11,6 @@
 
 #include "look.h"
 
-#if defined STATIC && !__GLIBC_PREREQ(2, 35)
-# include "launch/find_object.h"
-#endif
-
 extern char **environ;
 
 static const char *self;

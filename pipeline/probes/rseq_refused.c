@@ -5,7 +5,7 @@
      rseq-refused start OFFSET        says what libc says; then the same in a thread of each kind
      rseq-refused later WAY ERROR OFFSET
                                       says what libc says, has rseq refused from now on, says it again, and makes a
-                                      thread of one kind
+                                      thread of one kind, or with "all" one of each
 
    OFFSET is for a libc without __rseq_offset: a number, or something else if it is not known; then the area's
    words are not looked at.  In each thread sched_getcpu is compared with the CPU that the thread was just moved to, for every CPU.
@@ -22,19 +22,7 @@
 
 #include "probe.h"
 #include "rseq_filter.h"
-
-#ifdef STATIC
-extern const unsigned int __rseq_size __attribute__ ((weak));
-extern const unsigned int __rseq_flags __attribute__ ((weak));
-extern const ptrdiff_t __rseq_offset __attribute__ ((weak));
-# define SYMBOL(name) (&name)
-/* From 2.35 on libc.a itself has what the unwinder calls.  */
-# if !__GLIBC_PREREQ(2, 35)
-#  include "launch/find_object.h"
-# endif
-#else
-# define SYMBOL(name) dlsym (RTLD_DEFAULT, #name)
-#endif
+#include "rseq_symbols.h"
 
 #define MAX_CPUS 8192
 #define CALLS 20 /* on each CPU */
@@ -205,6 +193,19 @@ in_a_child (void)
 }
 
 static void
+make_each (const char *const *ways, size_t count)
+{
+  for (size_t i = 0; i < count; i++)
+    {
+      way = ways[i];
+      if (is ("fork"))
+        in_a_child ();
+      else
+        make_and_wait ();
+    }
+}
+
+static void
 print_offset (void)
 {
   struct kernel_word word;
@@ -235,7 +236,9 @@ set_offset (const char *text)
 int
 main (int argc, char **argv)
 {
-  static const char *const ways[] = { "plain", "affinity", "detached", "own-stack", "c11", "timer" };
+  static const char *const ways[]
+    = { "plain", "affinity", "detached", "own-stack", "c11", "timer", "reused", "fork" };
+  const size_t at_start = 6, all = sizeof ways / sizeof *ways;
   if (argc == 2 && strcmp (argv[1], "offset") == 0)
     {
       print_offset ();
@@ -250,25 +253,19 @@ main (int argc, char **argv)
     err (1, "sched_getaffinity");
   look ("main");
   if (start)
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-      {
-        way = ways[i];
-        make_and_wait ();
-      }
+    make_each (ways, at_start);
   else
     {
       way = argv[2];
+      int each = is ("all");
       pthread_t id;
-      if (is ("reused") && pthread_create (&id, NULL, nothing, NULL) == 0)
+      if ((each || is ("reused")) && pthread_create (&id, NULL, nothing, NULL) == 0)
         pthread_join (id, NULL); /* its stack and descriptor are kept for the next */
       int error = refuse_rseq (error_named (argv[3]));
       if (error)
         errx (CANNOT, "no filter can be made here: %s", error_name (error));
       look ("main, refused");
-      if (is ("fork"))
-        in_a_child ();
-      else
-        make_and_wait ();
+      make_each (each ? ways : &way, each ? all : 1);
     }
   puts ("{\"from\":\"end\"}");
   return 0;

@@ -14,10 +14,6 @@
 
 #include "look.h"
 
-#if defined STATIC && !__GLIBC_PREREQ(2, 35)
-# include "launch/find_object.h"
-#endif
-
 #define GENERATIONS 5
 #define WIDTH 4
 #define STACK (512 * 1024)

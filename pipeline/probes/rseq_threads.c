@@ -12,20 +12,7 @@
 #include <sys/auxv.h>
 
 #include "probe.h"
-
-#ifdef STATIC
-/* There is no table of symbols to look them up in at run time.  */
-extern const unsigned int __rseq_size __attribute__ ((weak));
-extern const unsigned int __rseq_flags __attribute__ ((weak));
-extern const ptrdiff_t __rseq_offset __attribute__ ((weak));
-# define SYMBOL(name) (&name)
-/* From 2.35 on libc.a itself has what the unwinder calls.  */
-# if !__GLIBC_PREREQ(2, 35)
-#  include "launch/find_object.h"
-# endif
-#else
-# define SYMBOL(name) dlsym (RTLD_DEFAULT, #name)
-#endif
+#include "rseq_symbols.h"
 
 struct view
 {

@@ -75,7 +75,8 @@ watch_signals (void)
   sigprocmask (SIG_BLOCK, &set, NULL); /* taken in ppoll only */
 }
 
-/* In the child: never returns.  What fails is told through FAILURE, which exec closes.  */
+/* In the child: never returns.  What fails is told through FAILURE, which exec closes: the code of the step, a
+   line feed, a sentence.  */
 static void __attribute__ ((noreturn))
 become (const struct job *job, const char *root, int in, int out, int errors, int failure)
 {
@@ -100,7 +101,7 @@ become (const struct job *job, const char *root, int in, int out, int errors, in
       step = "exec";
       execve (job->argv.item[0], job->argv.item, job->env.count ? job->env.item : nothing);
     }
-  dprintf (failure, "%s %s: %s", step, strcmp (step, "exec") == 0 ? job->argv.item[0] : root,
+  dprintf (failure, "%s\n%s %s: %s", step, step, strcmp (step, "exec") == 0 ? job->argv.item[0] : root,
            strerror (errno));
   _exit (127);
 }
@@ -186,16 +187,23 @@ static void
 text_add_job (struct text *t, const struct job *job, const struct roots *roots)
 {
   int in[2], out[2], errors[2], failure[2];
-  char why[512] = "";
+  char said[512] = "", *why = said;
+  const char *code = ""; /* why a job did not start or was ended; pipeline/place/__init__.py knows them */
   struct ending e = { 0 };
   const char *root = root_directory (roots, job->root);
   struct output taken[2] = { { .fd = -1 }, { .fd = -1 } };
   pid_t pid = -1;
 
   if (root == NULL)
-    snprintf (why, sizeof why, "nobody said where the root '%s' is", job->root);
+    {
+      code = "root";
+      snprintf (said, sizeof said, "nobody said where the root '%s' is", job->root);
+    }
   else if (job->argv.count == 0)
-    snprintf (why, sizeof why, "the job has no program");
+    {
+      code = "no-program";
+      snprintf (said, sizeof said, "the job has no program");
+    }
   else if (pipe2 (in, O_CLOEXEC) < 0 || pipe2 (out, O_CLOEXEC) < 0 || pipe2 (errors, O_CLOEXEC) < 0
            || pipe2 (failure, O_CLOEXEC) < 0)
     err (EXIT_FAILURE, "pipe");
@@ -206,7 +214,10 @@ text_add_job (struct text *t, const struct job *job, const struct roots *roots)
       if (pid == 0)
         become (job, root, in[0], out[1], errors[1], failure[1]);
       if (pid < 0)
-        snprintf (why, sizeof why, "fork: %s", strerror (errno));
+        {
+          code = "fork";
+          snprintf (said, sizeof said, "fork: %s", strerror (errno));
+        }
       else
         setpgid (pid, pid);
       running = pid;
@@ -219,13 +230,24 @@ text_add_job (struct text *t, const struct job *job, const struct roots *roots)
       if (pid > 0)
         {
           e = follow (pid, job->timeout_ms, taken);
-          ssize_t n = read (failure[0], why, sizeof why - 1);
-          why[n > 0 ? n : 0] = '\0';
+          ssize_t n = read (failure[0], said, sizeof said - 1);
+          said[n > 0 ? n : 0] = '\0';
+          char *end = strchr (said, '\n');
+          if (end)
+            {
+              *end = '\0';
+              code = said;
+              why = end + 1;
+            }
         }
       close (failure[0]);
     }
   if (e.overflow)
-    snprintf (why, sizeof why, "ended by the runner: it wrote more than %d bytes", OUTPUT_LIMIT);
+    {
+      code = "output";
+      why = said;
+      snprintf (said, sizeof said, "ended by the runner: it wrote more than %d bytes", OUTPUT_LIMIT);
+    }
 
   text_addf (t, "{\"kind\":\"job\"");
   text_add_string (t, "id", job->id);
@@ -236,6 +258,7 @@ text_add_job (struct text *t, const struct job *job, const struct roots *roots)
   else
     text_addf (t, ",\"status\":null,\"signal\":null");
   text_addf (t, ",\"timed_out\":%s,\"ns\":%lld", e.timed_out ? "true" : "false", e.ns);
+  text_add_string (t, "code", code);
   text_add_string (t, "error", why);
   text_add_base64 (t, "stdout", taken[0].text.data, taken[0].text.len);
   text_add_base64 (t, "stderr", taken[1].text.data, taken[1].text.len);

@@ -97,8 +97,10 @@ text_add_facts (struct text *t)
         snprintf (model + strlen (model), 80, " part %s", part);
     }
   hypervisor (hyper);
-  text_addf (t, "{\"kind\":\"facts\",\"cpus\":%ld,\"rseq_feature_size\":%lu,\"rseq_align\":%lu",
-             allowed_cpus (), getauxval (AT_RSEQ_FEATURE_SIZE), getauxval (AT_RSEQ_ALIGN));
+  text_addf (t, "{\"kind\":\"facts\",\"cpus\":%ld,\"rseq_feature_size\":%lu,\"rseq_align\":%lu,"
+             "\"page_size\":%ld",
+             allowed_cpus (), getauxval (AT_RSEQ_FEATURE_SIZE), getauxval (AT_RSEQ_ALIGN),
+             sysconf (_SC_PAGESIZE));
   text_add_string (t, "kernel", u.release);
   text_add_string (t, "kernel_version", u.version);
   text_add_string (t, "machine", u.machine);

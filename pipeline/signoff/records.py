@@ -119,6 +119,9 @@ class PlaceRecord(Frozen):
     cpu_model: str = ""
     rseq: str = ""
     emulation: str = ""
+    page_size: int = 0
+    rseq_feature_size: int = 0
+    rseq_align: int = 0
     trouble: str = ""
     log: FileRecord | None = None
     kernel_image: FileRecord | None = None
@@ -150,6 +153,9 @@ class PlaceRecord(Frozen):
             cpu_model=facts.cpu_model if facts else "",
             rseq=facts.rseq if facts else "",
             emulation=facts.emulation if facts else "",
+            page_size=facts.page_size if facts else 0,
+            rseq_feature_size=facts.rseq_feature_size if facts else 0,
+            rseq_align=facts.rseq_align if facts else 0,
             trouble=batch.trouble,
             log=file_record(batch.log) if batch.log and batch.log.is_file() else None,
             kernel_image=file_record(kernel_image) if kernel_image else None,

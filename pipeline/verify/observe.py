@@ -10,16 +10,21 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.check import Bench
+from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import store
+from pipeline.core.errors import PipelineError
+from pipeline.core.lanes import Piece, side_by_side
 from pipeline.core.records import timestamp
 from pipeline.host import processor
 from pipeline.place import BatchResult, Job, Place
@@ -52,6 +57,9 @@ class Observation:
     at: str
     inputs: Mapping[str, Any] | None
     reused: bool = False
+
+
+_OBSERVATION: TypeAdapter[Observation] = TypeAdapter(Observation)
 
 
 def host_identity() -> dict[str, Any]:
@@ -103,6 +111,35 @@ def observe(site: Site, bench: Bench, jobs: Sequence[Job], *, fresh: bool = Fals
     roots = {name: b.root for name, b in bench.built.items()}
     batch = site.place.run_batch(roots, {"/probes": bench.programs}, jobs)
     return Observation(batch, timestamp(), inputs)
+
+
+def observe_all(
+    sites: Sequence[Site], bench: Bench, jobs: Sequence[Job], *, fresh: bool = False
+) -> list[Observation]:
+    """What came back from each site, in their order; what cannot be had is trouble of its place.
+
+    Emulated machines run side by side, one a processor: nothing is timed there, and each keeps one processor
+    busy. All others have the machine for themselves. Raises what is of no single place (`outcome_of`).
+    """
+    emulated = [n for n, site in enumerate(sites) if (site.identity or {}).get("accelerator") == "tcg"]
+    with tempfile.TemporaryDirectory(prefix="glibc-pipeline-observed-") as scratch:
+        files = {n: Path(scratch, str(n)) for n in emulated}
+        pieces = [Piece(partial(_into, files[n], sites[n], bench, jobs, fresh)) for n in emulated]
+        side_by_side(pieces, lanes=min(len(pieces), len(os.sched_getaffinity(0))))
+        seen = {n: _OBSERVATION.validate_json(file.read_bytes()) for n, file in files.items()}
+    return [seen[n] if n in seen else _tried(site, bench, jobs, fresh) for n, site in enumerate(sites)]
+
+
+def _into(file: Path, site: Site, bench: Bench, jobs: Sequence[Job], fresh: bool) -> None:
+    file.write_bytes(_OBSERVATION.dump_json(_tried(site, bench, jobs, fresh)))
+
+
+def _tried(site: Site, bench: Bench, jobs: Sequence[Job], fresh: bool) -> Observation:
+    try:
+        return observe(site, bench, jobs, fresh=fresh)
+    except (PipelineError, OSError) as e:
+        outcome_of(e)  # raises what is not the place's
+        return Observation(BatchResult(facts=None, results={}, trouble=words_of(e)), timestamp(), None)
 
 
 def _kept(inputs: Mapping[str, Any]) -> Observation | None:

@@ -16,14 +16,13 @@ from pipeline.core.arch import Arch, arch
 from pipeline.core.errors import PipelineError
 from pipeline.core.outcome import Finding, NotJudged, Question, Target
 from pipeline.core.progress import say, step
-from pipeline.core.records import Built, FileRecord, file_record, timestamp
+from pipeline.core.records import Built, FileRecord, file_record
 from pipeline.core.run import first_line
-from pipeline.place import BatchResult
 from pipeline.profile import Profile
 from pipeline.signoff import evidence
 from pipeline.signoff.records import Environment, Evidence, PlaceRecord
 from pipeline.signoff.waiver import Waiver
-from pipeline.verify.observe import Observation, Site, keep, observe
+from pipeline.verify.observe import Observation, Site, keep, observe_all
 
 #: Programs of the host that have a part in what is seen, and how they tell their version.
 TOOLS = {
@@ -88,10 +87,8 @@ def verify(
             for check in (c for c in static if not only or c.name in only):
                 at.at(check.name)
                 ask_static(check, bench, notes)
-        for site in sites(machine, bench.programs):
-            asked = [c for c in watched if not only or c.name in only]
-            if asked:
-                watch(site, bench, asked, notes, fresh=fresh)
+        if asked := [c for c in watched if not only or c.name in only]:
+            watch(sites(machine, bench.programs), bench, asked, notes, fresh=fresh)
     return evidence.gather(
         checks=[check.declared for check in (*static, *watched)],
         baselines=baselines_of(built),
@@ -134,21 +131,22 @@ def unanswered(question: Question, error: PipelineError | OSError) -> Finding:
 
 
 def watch(
-    site: Site, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, *, fresh: bool = False
+    sites: Sequence[Site], bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, *, fresh: bool = False
 ) -> None:
-    """All checks that watch programs, in one batch at one place."""
-    place = site.place
+    """All checks that watch programs, in one batch a place."""
     jobs = [
         job
         for check in checks
         for job in check.jobs(bench)
         if notes.about(bench.target(job.root)) and bench.not_compiled(*job.argv) is None
     ]
-    try:
-        seen = observe(site, bench, jobs, fresh=fresh)
-    except (PipelineError, OSError) as e:
-        outcome_of(e)  # raises what is not the place's
-        seen = Observation(BatchResult(facts=None, results={}, trouble=words_of(e)), timestamp(), None)
+    for site, seen in zip(sites, observe_all(sites, bench, jobs, fresh=fresh), strict=True):
+        judge(site, seen, bench, checks, notes)
+
+
+def judge(site: Site, seen: Observation, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes) -> None:
+    """What all checks say of what was seen at one place; an observation that is all green is kept."""
+    place = site.place
     if seen.reused:
         say(f"{place.name}: nothing changed since it was observed at {seen.at}")
     batch = seen.batch

@@ -76,8 +76,11 @@ def test_a_place_that_never_came_up_is_missing(check: ProbeCheck) -> None:
     [
         ({"timed_out": True, "status": None, "signal": 9}, Outcome.MISSING),
         ({"status": 77, "stderr": b"this place does not permit tracing"}, Outcome.MISSING),
-        ({"status": None, "error": "chroot /r: Operation not permitted"}, Outcome.MISSING),
-        ({"status": None, "error": "exec /x: No such file or directory"}, Outcome.ERROR),
+        ({"status": None, "code": "chroot", "error": "chroot /r: Operation not permitted"}, Outcome.MISSING),
+        ({"status": None, "code": "exec", "error": "exec /x: No such file or directory"}, Outcome.ERROR),
+        # the words decide nothing
+        ({"status": None, "code": "exec", "error": "chroot /x: No such file or directory"}, Outcome.ERROR),
+        ({"status": None, "code": "root", "error": "no such root"}, Outcome.MISSING),
         ({"status": None, "signal": 11}, Outcome.ERROR),
         ({"status": 1, "stderr": b"oops"}, Outcome.ERROR),
         ({"stdout": b""}, Outcome.ERROR),

@@ -479,6 +479,8 @@ def test_a_job_that_hangs_floods_or_does_not_exist(root: Path, programs: Path, t
     hang, flooded, absent, nowhere, last = (batch.results[j.id] for j in jobs)
     assert hang.timed_out
     assert 0.5 <= hang.seconds < 5
+    assert (flooded.code, absent.code, nowhere.code, hang.code) == ("output", "exec", "root", "")
+    assert (nowhere.place_at_fault, absent.place_at_fault) == (True, False)
     assert "wrote more than" in flooded.error
     assert len(flooded.stdout) == 1 << 20
     assert absent.error.endswith("No such file or directory")

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.check import Bench, PlaceCheck
 from pipeline.check.announced import RseqAnnounced
+from pipeline.check.contexts import RseqContexts, RseqThreads
 from pipeline.check.critical import RseqCritical
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
@@ -34,7 +35,7 @@ AARCH64 = arch("aarch64")
 CHECKS: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqTunable(), RseqRelro(), RseqOwn(), RseqCritical(), GetcpuMigration(), GetcpuPath(),
     GetcpuSteps(), GetcpuSpeed(), RseqStatic(), RseqSecure(), RseqRefused(), RseqRefusedLater(),
-    RseqAnnounced(),
+    RseqAnnounced(), RseqThreads(), RseqContexts(),
 )  # fmt: skip
 #: Checks that are red on a program whose sched_getcpu makes a system call, or whose sections are unannounced.
 WRONG: tuple[PlaceCheck, ...] = (GetcpuPath(), GetcpuSteps(), RseqCritical())

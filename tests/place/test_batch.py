@@ -16,7 +16,8 @@ from pipeline.place.batch import EMULATED, decode_results, encode_jobs, for_emul
 
 FACTS = {
     "kind": "facts", "cpus": 2, "kernel": "6.1.0", "kernel_version": "#1", "machine": "x86_64",
-    "cpu_model": "a cpu", "hypervisor": "", "rseq": "EINVAL",
+    "cpu_model": "a cpu", "hypervisor": "", "rseq": "EINVAL", "page_size": 4096,
+    "rseq_feature_size": 28, "rseq_align": 32,
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def b64(data: bytes) -> str:
 def job_line(name: str, **over: Any) -> dict[str, Any]:
     return {
         "kind": "job", "id": name, "status": 0, "signal": None, "timed_out": False, "ns": 5_000_000,
-        "error": "", "stdout": b64(b"out"), "stderr": b64(b"err"),
+        "code": "", "error": "", "stdout": b64(b"out"), "stderr": b64(b"err"),
     } | over  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pipeline.place.container import ContainerPlace
 JOB = Job("a", "12.0", ("/x",), timeout=1)
 DONE = (
     '{"kind":"job","id":"a","status":0,"signal":null,"timed_out":false,"ns":1,'
-    '"error":"","stdout":"","stderr":""}'
+    '"code":"","error":"","stdout":"","stderr":""}'
 )
 
 #: finds the directory mounted at /batch, and tells what else it was asked

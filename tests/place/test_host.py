@@ -36,9 +36,9 @@ def test_a_runner_that_refuses_its_work(tmp_path: Path) -> None:
 
 
 def test_a_runner_that_was_killed_keeps_what_it_wrote(tmp_path: Path) -> None:
-    line = '{"kind":"job","id":"a","status":0,"signal":null,"timed_out":false,"ns":1,"error":"","stdout":"",'
+    line = '{"kind":"job","id":"a","status":0,"signal":null,"timed_out":false,"ns":1,"stdout":"",'
     script = f"""cat >"$4" <<'END'
-{line}"stderr":""}}
+{line}"code":"","error":"","stderr":""}}
 {{"kind":"job","id":"b","sta
 END
 kill -9 $$"""

@@ -25,11 +25,11 @@ from tests.place.test_kernel import arm64_image, bzimage
 
 FACTS = (
     '{"kind":"facts","cpus":2,"kernel":"6.1","kernel_version":"#1","machine":"x86_64","cpu_model":"x",'
-    '"hypervisor":"","rseq":"EINVAL"}\n'
+    '"hypervisor":"","rseq":"EINVAL","page_size":4096,"rseq_feature_size":28,"rseq_align":32}\n'
 )
 RESULT = (
     '{"kind":"job","id":"one","status":0,"signal":null,"timed_out":false,"stdout":"","stderr":"",'
-    '"ns":1,"error":""}\n'
+    '"ns":1,"code":"","error":""}\n'
 )
 END = '{"kind":"end","jobs":1}\n'
 DONE = "pipeline-init: up\npipeline-init: done\n"
