@@ -37,6 +37,14 @@ def kernel_faults(bench: Bench, word: Word, *, on: bool) -> list[str]:
     return faults
 
 
+def words_faults(area: Word, *, on: bool) -> list[str]:
+    """Whether the words are zero that the kernel obeys once it is registered: ``rseq_cs``, for no section is
+    entered where this is asked, and ``flags`` (``area_flags``). Where nothing is registered ``cpu_id_start``
+    is zero as well: a program may use it as an index without a look at ``cpu_id`` (linux/rseq.h)."""
+    words = {"rseq_cs": "rseq_cs", "area_flags": "flags", **({} if on else {"cpu_id_start": "cpu_id_start"})}
+    return [f"the area's {name} is {area[key]:#x}, not 0" for key, name in words.items() if area[key]]
+
+
 def place_faults(place: int, offset: int | None) -> list[str]:
     """Whether the kernel's area is where libc says, in bytes from the thread pointer (None: not said)."""
     if offset is None or place == offset:

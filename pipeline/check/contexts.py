@@ -12,18 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pipeline.check import Bench
-from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults
+from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults, words_faults
 from pipeline.check.probing import (
     CANNOT,
     PROBES,
     Answers,
     Case,
-    OfKind,
     ProbeCheck,
     Unanswered,
+    Variant,
     Verdict,
     need_static,
     told,
+    variant,
+    variants,
     verdict,
 )
 from pipeline.core.declaration import Declaration, Need
@@ -57,7 +59,7 @@ CONTEXTS = {
     "destructor of thread-specific data": 1, "child of fork": 1,
     "child of fork, its thread": 1, "child of fork in a thread": 1,
     "child of fork in a thread, its thread": 1, "atfork, before": 1, "atfork, in the parent": 1,
-    "atfork, in the child": 1, "a program started by posix_spawn": 1,
+    "atfork, in the child": 1, "child of _Fork": 1, "a program started by posix_spawn": 1,
     "child of vfork": 1, "a program started after vfork": 1, "main after vfork": 1, "atexit": 1,
     "destructor": 1,
 }  # fmt: skip
@@ -83,28 +85,27 @@ class Looks(ProbeCheck):
     #: kind -> file below /probes; ``{release}`` stands for the release's name
     programs: ClassVar[Mapping[str, str]]
 
-    def expected(self, case: OfKind) -> Mapping[str, int]:
+    def expected(self, case: Variant) -> Mapping[str, int]:
         """How many looks there must be, by context."""
         raise NotImplementedError
 
     def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/look-tracer",)
 
-    def cases(self, bench: Bench) -> Sequence[OfKind]:
-        return [OfKind(c.release, c.state, kind) for c in super().cases(bench) for kind in self.programs]
+    def cases(self, bench: Bench) -> Sequence[Variant]:
+        return variants(super().cases(bench), "kind", self.programs)
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
-        assert isinstance(case, OfKind)
-        return (*self.program(bench), self.file(case))
+        return (*self.program(bench), self.file(variant(case)))
 
     def asks(self, case: Case) -> str:
-        assert isinstance(case, OfKind)
-        count = sum(self.expected(case).values())
+        expected = self.expected(variant(case))
+        count = sum(expected.values())
         word = "registered, its area read by sched_getcpu" if case.on else "not registered"
-        return f"{count} looks in {len(self.expected(case))} contexts: each {word}, every CPU's number right"
+        return f"{count} looks in {len(expected)} contexts: each {word}, every CPU's number right"
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        assert isinstance(case, OfKind)
+        case = variant(case)
         if ended := self._ended(bench, case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
         *lines, ends = answers.lines(case.job(self.name))
@@ -140,30 +141,32 @@ class Looks(ProbeCheck):
         measures = {"looks": len(lines), "registered": registered, "reused": reused, "ends": ends["ends"]}
         return verdict(self.asks(case), f"{seen}; {ends['ends']} threads ended", faults, measures)
 
-    def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
+    def shown_enough(self, case: Variant, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
 
-    def _ended(self, bench: Bench, case: OfKind, answers: Answers) -> str:
+    def _ended(self, bench: Bench, case: Variant, answers: Answers) -> str:
         """How the program ended, if it crashed or gave up: that is the release's fault, not the probe's."""
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
-        if result.status == NOT_STARTED and case.kind.startswith("static"):
+        if result.status == NOT_STARTED and case.value.startswith("static"):
             need_static(bench, case.release.name, self.file(case))
         words = result.stderr.decode(errors="replace").strip()[-200:]
         last = result.stdout.decode(errors="replace").splitlines()[-1:] or ["(none)"]
         said = f": {words}" if words else ""
         return f"the program ended with {result.ending()}{said}; last look: {last[0][:80]}"
 
-    def file(self, case: OfKind) -> str:
+    def file(self, case: Variant) -> str:
         """The program's path at a place."""
-        return f"{PROBES}/{self.programs[case.kind].format(release=case.release.name)}"
+        return f"{PROBES}/{self.programs[case.value].format(release=case.release.name)}"
 
 
 def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
     """What the kernel and the CPUs' numbers say against one look."""
     borrows = line["context"] in BORROWERS
     faults = kernel_faults(bench, line, on=on and not borrows)
+    if line["pointer"]:
+        faults += words_faults(line, on=True)
     if on and not borrows and line["planted"] != 1:
         faults.append("sched_getcpu does not read the area")
     if on and borrows:  # what it reads is its parent's, which does not run
@@ -175,9 +178,9 @@ def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
     ]
 
 
-def _libc_faults(bench: Bench, line: Mapping[str, Any], case: OfKind) -> list[str]:
+def _libc_faults(bench: Bench, line: Mapping[str, Any], case: Variant) -> list[str]:
     """What is wrong with the symbols that the context sees, and with where they say that the area is."""
-    static = case.kind.startswith("static")
+    static = case.value.startswith("static")
     libc = line["libc"]
     if static and line["context"] in SECOND:
         return []
@@ -186,7 +189,7 @@ def _libc_faults(bench: Bench, line: Mapping[str, Any], case: OfKind) -> list[st
     if not case.release.exports_rseq and not static:  # no version script hides symbols of libc.a
         return ["the rseq symbols are there"]
     faults = symbol_faults(libc, bench.profile.rseq.size_on if case.on else 0)
-    faults += cpu_id_faults(libc["cpu_id"], on=case.on)
+    faults += cpu_id_faults(libc["cpu_id"], on=case.on) + words_faults(libc, on=case.on)
     return faults + (place_faults(line["place"], libc["offset"]) if line["pointer"] else [])
 
 
@@ -216,11 +219,11 @@ class RseqThreads(Looks):
         "static": "rseq-starts-static-{release}",
     }
 
-    def expected(self, case: OfKind) -> Mapping[str, int]:
-        return {**STARTS, **CANCELLED} if case.kind == "static" else STARTS
+    def expected(self, case: Variant) -> Mapping[str, int]:
+        return {**STARTS, **CANCELLED} if case.value == "static" else STARTS
 
-    def shown_enough(self, case: OfKind, lines: Sequence[Mapping[str, Any]]) -> None:
-        wanted = REUSED | CANCELLED.keys() if case.kind == "static" else REUSED
+    def shown_enough(self, case: Variant, lines: Sequence[Mapping[str, Any]]) -> None:
+        wanted = REUSED | CANCELLED.keys() if case.value == "static" else REUSED
         fresh = sorted(wanted - {line["context"] for line in lines if line["reused"] == 1})
         if fresh:
             raise Unanswered(Outcome.MISSING, f"no descriptor was used again: {', '.join(fresh)}")
@@ -243,18 +246,17 @@ class RseqContexts(Looks):
         NON_PIE: "rseq-copied",
     }
 
-    def cases(self, bench: Bench) -> Sequence[OfKind]:
-        return [c for c in super().cases(bench) if c.kind != NON_PIE or c.release.exports_rseq]
+    def cases(self, bench: Bench) -> Sequence[Variant]:
+        return [c for c in super().cases(bench) if c.value != NON_PIE or c.release.exports_rseq]
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
-        assert isinstance(case, OfKind)
-        files = ("rseq-library", "rseq-auditor") if case.kind == "dynamic" else ("rseq-library",)
+        files = ("rseq-library", "rseq-auditor") if variant(case).value == "dynamic" else ("rseq-library",)
         return (*super().argv(bench, case), *(f"{PROBES}/{file}" for file in files))
 
-    def expected(self, case: OfKind) -> Mapping[str, int]:
-        if case.kind == NON_PIE:
+    def expected(self, case: Variant) -> Mapping[str, int]:
+        if case.value == NON_PIE:
             return COPIED
-        return {**CONTEXTS, **(LIBRARIES if case.kind == "dynamic" else HANDLER | SECOND)}
+        return {**CONTEXTS, **(LIBRARIES if case.value == "dynamic" else HANDLER | SECOND)}
 
 
 CHECKS = (RseqThreads(), RseqContexts())

@@ -76,7 +76,7 @@ class GetcpuPath(ProbeCheck):
 
     def asks(self, case: Case) -> str:
         if case.on:
-            return "impossible CPU numbers written into the area come back, with every bit"
+            return "impossible CPU numbers written into the area come back, with every bit; a mark does not"
         return "the area says -2 (not registered), and the answer is right all the same"
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
@@ -104,6 +104,11 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
     faults = []
     if line["answer"] != line["cpu"]:
         faults.append(f"sched_getcpu said {line['answer']} on CPU {line['cpu']}")
+    if line["fell_back"] != line["marks"]:
+        faults.append(
+            f"{line['marks'] - line['fell_back']} of {line['marks']} negative numbers in the area, as of a "
+            "thread that is not registered, were taken for a CPU's"
+        )
     if on:
         if not line["registered"]:
             return ["the kernel has no registration, so there is no area to read"]

@@ -7,7 +7,7 @@ never be taken for a good one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -98,18 +98,32 @@ class Case:
 
 
 @dataclass(frozen=True)
-class OfKind(Case):
-    """A release in one state of the tunable, seen by one kind of program; ``kind`` says how that was made."""
+class Variant(Case):
+    """A release in one state of the tunable, asked about in several ways; ``facet`` names what tells them
+    apart: ``kind``, how the program was made that looks; ``error``, how the system call is refused."""
 
-    kind: str
+    facet: str
+    value: str
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, {super().name}"
+        return f"{self.value}, {super().name}"
 
     @property
     def facets(self) -> dict[str, str]:
-        return {**super().facets, "kind": self.kind}
+        return {**super().facets, self.facet: self.value}
+
+
+def variants(cases: Iterable[Case], facet: str, values: Iterable[str]) -> list[Variant]:
+    """Each case in each variant."""
+    each = tuple(values)
+    return [Variant(c.release, c.state, facet, value) for c in cases for value in each]
+
+
+def variant(case: Case) -> Variant:
+    """The case of a check that asks in variants."""
+    assert isinstance(case, Variant)
+    return case
 
 
 @dataclass(frozen=True)

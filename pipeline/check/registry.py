@@ -15,6 +15,7 @@ from pipeline.check import (
     devel,
     getcpu,
     launch,
+    launch_needs,
     made_with,
     own_tests,
     ownership,
@@ -40,7 +41,7 @@ STATIC: tuple[StaticCheck, ...] = (
     *rpm.CHECKS,
     *packages.CHECKS,
     *devel.CHECKS,
-    *launch.STATIC_CHECKS,
+    *launch_needs.CHECKS,
     own_tests.OwnTests(),
     *rebuilt.CHECKS,
 )

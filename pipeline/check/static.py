@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.check import Bench
@@ -11,9 +10,11 @@ from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
-    OfKind,
+    Variant,
     Verdict,
     need_static,
+    variant,
+    variants,
 )
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need
@@ -24,14 +25,9 @@ KINDS = ("static", "static-pie")
 NOT_STARTED = 127
 
 
-@dataclass(frozen=True)
-class Linked(OfKind):
-    """A release's libc.a in a program linked in one of the `KINDS`."""
-
-    @property
-    def program(self) -> str:
-        """Its path; the workshop makes one of each kind for each release."""
-        return f"{PROBES}/rseq-{self.kind}-{self.release.name}"
+def linked(case: Variant) -> str:
+    """The program of a case; the workshop makes one of each kind for each release."""
+    return f"{PROBES}/rseq-{case.value}-{case.release.name}"
 
 
 class RseqStatic(RseqRegistered):
@@ -51,21 +47,19 @@ class RseqStatic(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def cases(self, bench: Bench) -> Sequence[Linked]:
-        return [Linked(case.release, case.state, kind) for case in super().cases(bench) for kind in KINDS]
+    def cases(self, bench: Bench) -> Sequence[Variant]:
+        return variants(super().cases(bench), "kind", KINDS)
 
     def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
-        assert isinstance(case, Linked)
-        return (f"{PROBES}/rseq-tracer", case.program, str(THREADS))
+        return (f"{PROBES}/rseq-tracer", linked(variant(case)), str(THREADS))
 
     def exports(self, case: Case, libc: dict[str, Any]) -> bool:
         return case.release.exports_rseq or any(libc[k] is not None for k in ("size", "flags", "offset"))
 
     def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        assert isinstance(case, Linked)
         result = answers.batch.results.get(case.job(self.name))
         if result is not None and result.status == NOT_STARTED:
-            need_static(bench, case.release.name, case.program)
+            need_static(bench, case.release.name, linked(variant(case)))
         return super().verdict(bench, case, answers)
 
 

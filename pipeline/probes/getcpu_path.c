@@ -5,6 +5,8 @@
    the area gives back each of them, whole, and each of the 31 bits comes back as 1 and as 0.  A preemption in
    between makes the kernel put the true number back.  That is seen: a number that is still in the area after
    the call was there during it, so another answer came from elsewhere.  One that is gone is planted again.
+   A negative number is no CPU's: glibc and the kernel write one where there is no registration, -2 and -1, and
+   then the answer has to come from elsewhere, also once a program has given the registration back.
    Before that, the words as glibc left them are shown: with rseq off the area says -2, no CPU, and a right
    answer must have come from elsewhere.
 
@@ -124,13 +126,23 @@ look (void *name)
       else if (left == number)
         passed++;
     }
+  static const uint32_t marks[] = { UINT32_MAX, UINT32_MAX - 1, UINT32_MAX - 2, (uint32_t) INT32_MIN };
+  int fell_back = 0, marked = sizeof marks / sizeof *marks;
+  for (int i = 0; i < marked; i++)
+    {
+      uint32_t honest = area->cpu_id;
+      area->cpu_id = marks[i];
+      fell_back += sched_getcpu () == cpu;
+      area->cpu_id = honest;
+    }
   if (pinned)
     sched_setaffinity (0, sizeof was, was);
   printf (",\"offset\":%td,\"offset_from\":\"%s\",\"at_kernel_pointer\":%s,\"before\":%u,\"after\":%u,"
           "\"cpu\":%d,\"answer\":%d,\"tries\":%d,\"planted\":%d,\"other\":%d,"
-          "\"passed\":%d,\"ones\":%u,\"zeros\":%u,\"wrote\":%u,\"read\":%u}\n",
+          "\"passed\":%d,\"ones\":%u,\"zeros\":%u,\"wrote\":%u,\"read\":%u,\"marks\":%d,\"fell_back\":%d}\n",
           offset, from, word.pointer == (uintptr_t) area ? "true" : "false", before, after,
-          pinned ? cpu : -1, answer, TRIES, planted, other, passed, ones, zeros & INT32_MAX, wrote, read);
+          pinned ? cpu : -1, answer, TRIES, planted, other, passed, ones, zeros & INT32_MAX, wrote, read,
+          marked, fell_back);
   return NULL;
 }
 

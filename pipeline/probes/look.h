@@ -60,19 +60,18 @@ static void
 look (const char *context, int reused)
 {
   struct kernel_word word;
-  char line[800], libc[120] = "null";
+  char line[1000], libc[300] = "null";
   int saved = errno;
   const struct exported *from_libc = exported ();
   int error = kernel_word_here (&word);
   int cpus = 0, wrong = 0, wrong_getcpu = 0, planted = -1;
-  uint32_t cpu_id = 0, cpu_id_start = 0;
+  struct area words = { 0 };
   cpu_set_t was, one;
 
   if (word.pointer)
     {
       volatile struct area *area = (volatile struct area *) (uintptr_t) word.pointer;
-      cpu_id_start = area->cpu_id_start;
-      cpu_id = area->cpu_id;
+      words = *area;
       planted = 0;
       for (int i = 0; i < PATIENCE && !planted; i++)
         {
@@ -103,17 +102,25 @@ look (const char *context, int reused)
       sched_setaffinity (0, sizeof was, &was);
     }
   if (from_libc)
-    snprintf (libc, sizeof libc,
-              "{\"offset\":%td,\"size\":%u,\"flags\":%u,\"cpu_id\":%u}",
-              *from_libc->offset, *from_libc->size, *from_libc->flags,
-              *from_libc->offset ? area_at (*from_libc->offset)->cpu_id : 0);
+    {
+      struct area told = { 0 };
+      if (*from_libc->offset)
+        told = *area_at (*from_libc->offset);
+      snprintf (libc, sizeof libc,
+                "{\"offset\":%td,\"size\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
+                "\"rseq_cs\":%ju,\"area_flags\":%u}",
+                *from_libc->offset, *from_libc->size, *from_libc->flags, told.cpu_id_start, told.cpu_id,
+                (uintmax_t) told.rseq_cs, told.flags);
+    }
   int n = snprintf (line, sizeof line,
                     "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"pointer\":%ju,\"place\":%td,"
                     "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
+                    "\"rseq_cs\":%ju,\"area_flags\":%u,"
                     "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,\"libc\":%s}\n",
                     context, reused, error_name (error), (uintmax_t) word.pointer,
                     word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
-                    word.size, word.signature, word.flags, cpu_id_start, cpu_id, planted, cpus, wrong,
+                    word.size, word.signature, word.flags, words.cpu_id_start, words.cpu_id,
+                    (uintmax_t) words.rseq_cs, words.flags, planted, cpus, wrong,
                     wrong_getcpu, libc);
   /* Not through stdio: a child made by fork would write its parent's lines again.  */
   for (int done = 0; done < n;)

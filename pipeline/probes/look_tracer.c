@@ -3,18 +3,16 @@
    (look.h) it asks the kernel for that thread's rseq registration and hands the answer over; and when a thread
    ends it asks once more, so that threads that never look are asked about, too.  The last line says how many
    looked and ended, and how many of those were registered.  A child in its parent's memory (vfork, posix_spawn)
-   has no registration of its own, and counts apart.  It ends as the program did.  Static, so that nothing of the
-   libc under test takes part.  */
+   has no registration of its own, and counts apart, as does a thread that the process's end killed before it
+   could be asked.  It ends as the program did.  Static, so that nothing of the libc under test takes part.  */
 #define _GNU_SOURCE
-#include <err.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 
 #include "look_asked.h"
+#include "traced.h"
 
 #define OPTIONS                                                                                              \
-  (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT    \
-   | PTRACE_O_EXITKILL)
+  (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT)
 #define MAX_TASKS 4096
 
 /* A thread that lives.  One that is new stops by itself, and waits until its maker's event has told what it is:
@@ -26,14 +24,8 @@ struct task
 };
 
 static struct task task[MAX_TASKS];
-static size_t tasks, looks, ends, registered, borrowers;
+static size_t tasks, looks, ends, registered, borrowers, killed;
 static int error_at_end;
-
-static long
-traced (int request, pid_t tid, void *data)
-{
-  return ptrace ((__typeof__ (PTRACE_CONT)) request, tid, NULL, data);
-}
 
 static struct task *
 task_of (pid_t tid)
@@ -67,8 +59,7 @@ answer (pid_t tid, char *address)
   asked.error = kernel_word_of (tid, &asked.word);
   memcpy (word, &asked, sizeof asked);
   for (size_t i = 1; i < sizeof word / sizeof *word; i++)
-    if (ptrace (PTRACE_POKEDATA, tid, address + 8 * i, (void *) (uintptr_t) word[i]) < 0)
-      err (CANNOT, "this place does not permit writing a traced program's memory");
+    set_word (tid, (uintptr_t) address + 8 * i, word[i]);
   looks++;
 }
 
@@ -82,6 +73,11 @@ on_end (struct task *t)
       return;
     }
   int error = kernel_word_of (t->tid, &word);
+  if (error == ESRCH) /* exit_group in another thread woke it from this very stop: it cannot be asked any more */
+    {
+      killed++;
+      return;
+    }
   if (error)
     error_at_end = error;
   ends++;
@@ -132,19 +128,12 @@ on_stop (struct task *t, int status)
 int
 main (int argc, char **argv)
 {
-  int status, started = 0, result = 0;
+  int status, result = 0;
   if (argc < 2)
     errx (2, "usage: look-tracer PROGRAM ARG...");
-  pid_t leader = fork ();
-  if (leader < 0)
-    err (1, "fork");
-  if (leader == 0)
-    {
-      if (ptrace (PTRACE_TRACEME, 0, NULL, NULL) < 0)
-        err (CANNOT, "this place does not permit tracing");
-      execv (argv[1], argv + 1);
-      err (127, "%s", argv[1]);
-    }
+  pid_t leader = start_traced (argv + 1, OPTIONS, NULL);
+  task_of (leader)->known = 1;
+  traced (PTRACE_CONT, leader, NULL);
   for (;;)
     {
       pid_t tid = waitpid (-1, &status, __WALL);
@@ -159,21 +148,13 @@ main (int argc, char **argv)
             result = status;
           continue;
         }
-      long signum = 0;
-      if (started)
-        signum = on_stop (task_of (tid), status);
-      else /* after exec */
-        {
-          traced (PTRACE_SETOPTIONS, tid, (void *) OPTIONS);
-          task_of (tid)->known = started = 1;
-        }
+      long signum = on_stop (task_of (tid), status);
       if (signum >= 0)
         traced (PTRACE_CONT, tid, (void *) signum);
     }
-  if (started)
-    printf ("{\"from\":\"tracer\",\"looks\":%zu,\"ends\":%zu,\"registered\":%zu,\"borrowers\":%zu,"
-            "\"error\":\"%s\"}\n",
-            looks, ends, registered, borrowers, error_name (error_at_end));
+  printf ("{\"from\":\"tracer\",\"looks\":%zu,\"ends\":%zu,\"registered\":%zu,\"borrowers\":%zu,"
+          "\"killed\":%zu,\"error\":\"%s\"}\n",
+          looks, ends, registered, borrowers, killed, error_name (error_at_end));
   fflush (stdout);
   if (WIFSIGNALED (result))
     {

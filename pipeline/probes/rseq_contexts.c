@@ -214,6 +214,14 @@ main (int argc, char **argv)
     _exit (0);
   wait_for (pid, "fork");
 
+  pid = _Fork (); /* runs no handlers, and may be called where fork may not */
+  if (pid == 0)
+    {
+      look ("child of _Fork", -1);
+      _exit (0);
+    }
+  wait_for (pid, "_Fork");
+
   spawn ("a program started by posix_spawn", environ);
   pid = vfork ();
   if (pid == 0)

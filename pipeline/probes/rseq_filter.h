@@ -54,7 +54,15 @@ rseq_is_told (void)
 static inline int
 error_named (const char *name)
 {
-  return strcmp (name, "ENOSYS") == 0 ? ENOSYS : strcmp (name, "EPERM") == 0 ? EPERM : 0;
+  static const struct
+  {
+    const char *name;
+    int error;
+  } known[] = { { "ENOSYS", ENOSYS }, { "EPERM", EPERM }, { "EBUSY", EBUSY } };
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (strcmp (name, known[i].name) == 0)
+      return known[i].error;
+  return 0;
 }
 
 #endif

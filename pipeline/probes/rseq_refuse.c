@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* rseq-refuse ERROR TUNABLE -- COMMAND... [-- COMMAND...]...: runs each command under a filter that answers
-   rseq with ERROR (ENOSYS, EPERM; "later": with no filter, the command makes its own) and prints how it ended and
+   rseq with ERROR (ENOSYS, EPERM, EBUSY; "later": with no filter, the command makes its own) and prints how it ended and
    what it wrote.  Where no filter can be had, but rseq is answered with that very error already, the commands
    run as they are.  Static, so that nothing of the libc under test takes part.
 
    An argument "@offset" stands for what `PROGRAM offset' prints when nothing refuses rseq and TUNABLE is 1: where a
    libc without public symbols has its area.
 
-   One line says what rseq is told here, then one a command.  */
+   One line says what rseq is told here, then one a command; "code" says why a command did not run: "filter", no
+   filter could be made; "exec", it could not be started, "error" being the errno's name; else it is "".  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
@@ -30,11 +31,29 @@ name_of (int error)
   return name ? name : "unknown";
 }
 
+/* Why a command did not run: CODE as printed, "" if it ran, and an errno.  */
+struct failure
+{
+  char code[8];
+  int error;
+};
+
+static void __attribute__ ((noreturn))
+give_up (int to, const char *code, int error)
+{
+  struct failure failure = { .error = error };
+  strcpy (failure.code, code);
+  write_all (to, (const char *) &failure, sizeof failure);
+  _exit (127);
+}
+
 /* Run ARGV and take what it writes; returns its wait status.  ARGV[-1] must be EMULATOR's name.  */
 static int
-run (char **argv, char **env, int error, struct text said[2])
+run (char **argv, char **env, int error, struct text said[2], struct failure *failure)
 {
-  int out[2][2], status;
+  int out[2][2], failed[2], status;
+  if (pipe2 (failed, O_CLOEXEC) < 0)
+    err (1, "pipe");
   for (int i = 0; i < 2; i++)
     if (pipe2 (out[i], O_CLOEXEC) < 0)
       err (1, "pipe");
@@ -45,14 +64,19 @@ run (char **argv, char **env, int error, struct text said[2])
     {
       dup2 (out[0][1], 1);
       dup2 (out[1][1], 2);
-      if (error && refuse_rseq (error) != 0)
-        _exit (CANNOT);
+      int refused = error ? refuse_rseq (error) : 0;
+      if (refused)
+        give_up (failed[1], "filter", refused);
       execve (argv[0], argv, env);
       if (errno == ENOEXEC)
         execve (EMULATOR, argv - 1, env); /* argv[-1] is there for this */
-      dprintf (2, "rseq-refuse: %s: %s\n", argv[0], strerror (errno));
-      _exit (127);
+      give_up (failed[1], "exec", errno);
     }
+  close (failed[1]);
+  memset (failure, 0, sizeof *failure);
+  if (read (failed[0], failure, sizeof *failure) < 0) /* nothing comes of a program that was started */
+    err (1, "read");
+  close (failed[0]);
   struct pollfd fds[2];
   for (int i = 0; i < 2; i++)
     {
@@ -89,8 +113,9 @@ offset_of (char *program, char *tunable)
 {
   char setting[256], *argv[] = { (char *) EMULATOR, program, (char *) "offset", NULL }, *env[] = { setting, NULL };
   struct text said[2] = { 0 };
+  struct failure failure;
   snprintf (setting, sizeof setting, "GLIBC_TUNABLES=%s=1", tunable);
-  int status = run (argv + 1, env, 0, said);
+  int status = run (argv + 1, env, 0, said, &failure);
   said[0].data[strcspn (said[0].data, "\n")] = '\0';
   return WIFEXITED (status) && WEXITSTATUS (status) == 0 && *said[0].data ? said[0].data
                                                                          : (char *) "unknown";
@@ -101,6 +126,7 @@ report (char **argv, char *tunable, int error)
 {
   static char *program, *offset; /* those of the last command: a program is asked once */
   struct text said[2] = { 0 }, t = { 0 };
+  struct failure failure;
   for (char **a = argv; *a; a++)
     if (strcmp (*a, "@offset") == 0)
       {
@@ -109,9 +135,11 @@ report (char **argv, char *tunable, int error)
         program = argv[0];
         *a = offset;
       }
-  int status = run (argv, environ, error, said);
+  int status = run (argv, environ, error, said, &failure);
   text_addf (&t, "{\"from\":\"command\"");
   text_add_string (&t, "program", argv[0]);
+  text_add_string (&t, "code", failure.code);
+  text_add_string (&t, "error", failure.error ? name_of (failure.error) : "");
   if (WIFEXITED (status))
     text_addf (&t, ",\"status\":%d,\"signal\":null", WEXITSTATUS (status));
   else
@@ -146,7 +174,7 @@ int
 main (int argc, char **argv)
 {
   if (argc < 5 || strcmp (argv[3], "--") != 0)
-    errx (2, "usage: rseq-refuse ENOSYS|EPERM|later TUNABLE -- COMMAND... [-- COMMAND...]...");
+    errx (2, "usage: rseq-refuse ENOSYS|EPERM|EBUSY|later TUNABLE -- COMMAND... [-- COMMAND...]...");
   int error = error_named (argv[1]), filtered = 0, told = rseq_is_told ();
   if (error)
     {

@@ -75,7 +75,11 @@ look (const char *who)
   if (flags)
     printf (",\"flags\":%u", *flags);
   if (offset_known)
-    printf (",\"cpu_id\":%u", area_at (offset)->cpu_id);
+    {
+      struct area area = *area_at (offset);
+      printf (",\"cpu_id_start\":%u,\"cpu_id\":%u,\"rseq_cs\":%ju,\"area_flags\":%u", area.cpu_id_start,
+              area.cpu_id, (uintmax_t) area.rseq_cs, area.flags);
+    }
   puts ("}");
   fflush (stdout);
   pthread_mutex_unlock (&one);

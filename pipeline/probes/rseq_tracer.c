@@ -12,14 +12,9 @@
    AT_RSEQ_ALIGN are changed on that stack.  A kernel before 6.3 has none; there they take the places of
    AT_CLKTCK and AT_EXECFN, which no libc starts by.  */
 #define _GNU_SOURCE
-#include <elf.h>
-#include <err.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
-#include <sys/user.h>
 
-#include "probe.h"
+#include "traced.h"
 
 #define MAX_THREADS 4096
 #define NOBODY 65534
@@ -31,22 +26,13 @@
 
 static pid_t thread[MAX_THREADS];
 static size_t threads;
+/* Whether the kernel made the program secure; the child says so, in memory that it shares.  */
+static volatile int *by_kernel;
 
-static long
-traced (int request, pid_t tid, void *data)
+static void
+become_secure (void)
 {
-  return ptrace ((__typeof__ (PTRACE_CONT)) request, tid, NULL, data);
-}
-
-/* A word of the program's memory.  */
-static uint64_t
-word_at (pid_t tid, uint64_t address)
-{
-  errno = 0;
-  long word = ptrace (PTRACE_PEEKDATA, tid, (void *) (uintptr_t) address, NULL);
-  if (errno)
-    err (CANNOT, "this place does not permit reading a traced program's memory");
-  return (uint64_t) word;
+  *by_kernel = setresuid (NOBODY, (uid_t) -1, (uid_t) -1) == 0;
 }
 
 /* Change an entry of the auxiliary vector of a program that was just executed (or, if it has none, the entry
@@ -54,14 +40,11 @@ word_at (pid_t tid, uint64_t address)
 static void
 set_auxv (pid_t tid, uint64_t type, uint64_t instead, uint64_t value)
 {
-  struct user_regs_struct registers;
-  struct iovec all = { &registers, sizeof registers };
-  if (ptrace (PTRACE_GETREGSET, tid, (void *) NT_PRSTATUS, &all) < 0)
-    err (CANNOT, "this place does not permit reading a traced program's registers");
+  struct user_regs_struct regs = registers (tid);
 #ifdef __x86_64__
-  uint64_t at = registers.rsp;
+  uint64_t at = regs.rsp;
 #else
-  uint64_t at = registers.sp;
+  uint64_t at = regs.sp;
 #endif
   at += 8 * (word_at (tid, at) + 2);
   uint64_t end = at + 8 * MAX_WORDS;
@@ -78,9 +61,8 @@ set_auxv (pid_t tid, uint64_t type, uint64_t instead, uint64_t value)
     }
   if (place == 0)
     errx (1, "there is no entry %ju in the auxiliary vector", (uintmax_t) type);
-  if (ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) place, (void *) (uintptr_t) type) < 0
-      || ptrace (PTRACE_POKEDATA, tid, (void *) (uintptr_t) (place + 8), (void *) (uintptr_t) value) < 0)
-    err (CANNOT, "this place does not permit writing a traced program's memory");
+  set_word (tid, place, type);
+  set_word (tid, place + 8, value);
 }
 
 static void
@@ -125,29 +107,30 @@ report_all (pid_t leader)
 int
 main (int argc, char **argv)
 {
-  int status, first_stop = 1;
+  int status;
   int secure = argc > 1 && strcmp (argv[1], "--secure") == 0;
   int announced = argc > 2 && strcmp (argv[1], "--announce") == 0 ? atoi (argv[2]) : 0;
   argv += secure + 2 * (announced > 0);
   if (argv[1] == NULL)
     errx (2, "usage: rseq-tracer [--secure | --announce SIZE] PROGRAM ARG...");
-  /* Whether the kernel makes the program secure; the child says so.  */
-  volatile int *by_kernel
-    = mmap (NULL, sizeof *by_kernel, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  by_kernel = mmap (NULL, sizeof *by_kernel, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (by_kernel == MAP_FAILED)
     err (1, "mmap");
-  pid_t leader = fork ();
-  if (leader < 0)
-    err (1, "fork");
-  if (leader == 0)
+  pid_t leader = start_traced (argv + 1, PTRACE_O_TRACECLONE, secure ? become_secure : NULL);
+  if (secure && !*by_kernel)
+    set_auxv (leader, AT_SECURE, AT_SECURE, 1);
+  if (announced)
     {
-      if (ptrace (PTRACE_TRACEME, 0, NULL, NULL) < 0)
-        err (CANNOT, "this place does not permit tracing");
-      *by_kernel = secure && setresuid (NOBODY, (uid_t) -1, (uid_t) -1) == 0;
-      execv (argv[1], argv + 1);
-      err (127, "%s", argv[1]);
+      set_auxv (leader, FEATURE_SIZE, AT_CLKTCK, (uint64_t) announced);
+      set_auxv (leader, AREA_ALIGN, AT_EXECFN, (uint64_t) announced);
+    }
+  if (secure)
+    {
+      printf ("{\"from\":\"secure\",\"by\":\"%s\"}\n", *by_kernel ? "kernel" : "tracer");
+      fflush (stdout);
     }
   thread[threads++] = leader;
+  traced (PTRACE_CONT, leader, NULL);
   for (;;)
     {
       pid_t tid = waitpid (-1, &status, __WALL);
@@ -160,25 +143,7 @@ main (int argc, char **argv)
           continue;
         }
       long signum = WSTOPSIG (status);
-      if (first_stop) /* after exec */
-        {
-          traced (PTRACE_SETOPTIONS, tid, (void *) (PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL));
-          if (secure && !*by_kernel)
-            set_auxv (tid, AT_SECURE, AT_SECURE, 1);
-          if (announced)
-            {
-              set_auxv (tid, FEATURE_SIZE, AT_CLKTCK, (uint64_t) announced);
-              set_auxv (tid, AREA_ALIGN, AT_EXECFN, (uint64_t) announced);
-            }
-          if (secure)
-            {
-              printf ("{\"from\":\"secure\",\"by\":\"%s\"}\n", *by_kernel ? "kernel" : "tracer");
-              fflush (stdout);
-            }
-          first_stop = 0;
-          signum = 0;
-        }
-      else if (status >> 16 == PTRACE_EVENT_CLONE)
+      if (status >> 16 == PTRACE_EVENT_CLONE)
         {
           unsigned long child;
           traced (PTRACE_GETEVENTMSG, tid, &child);

@@ -3,36 +3,11 @@
    instructions, from the call to its return (both included, so with the PLT), and the system calls among
    them.  No clock takes part: the figures are the same on busy, slow and emulated machines.  */
 #define _GNU_SOURCE
-#include <elf.h>
-#include <err.h>
 #include <sched.h>
-#include <stdlib.h>
-#include <sys/uio.h>
-#include <sys/user.h>
 
-#include "probe.h"
+#include "traced.h"
 
 #define LIMIT 100000 /* instructions; a call that takes more is not the one that was marked */
-
-static struct user_regs_struct
-registers (pid_t pid)
-{
-  struct user_regs_struct regs;
-  struct iovec io = { &regs, sizeof regs };
-  if (ptrace (PTRACE_GETREGSET, pid, (void *) NT_PRSTATUS, &io) < 0)
-    err (1, "PTRACE_GETREGSET");
-  return regs;
-}
-
-static uint64_t
-word_at (pid_t pid, uint64_t address)
-{
-  errno = 0;
-  long word = ptrace (PTRACE_PEEKDATA, pid, (void *) (uintptr_t) address, NULL);
-  if (errno)
-    err (1, "PTRACE_PEEKDATA at %#jx", (uintmax_t) address);
-  return (uint64_t) word;
-}
 
 static uint64_t
 counter_of (const struct user_regs_struct *regs)
@@ -90,19 +65,7 @@ main (int argc, char **argv)
   CPU_ZERO (&here);
   CPU_SET (sched_getcpu (), &here);
   (void) sched_setaffinity (0, sizeof here, &here);
-  pid_t pid = fork ();
-  if (pid < 0)
-    err (1, "fork");
-  if (pid == 0)
-    {
-      if (ptrace (PTRACE_TRACEME, 0, NULL, NULL) < 0)
-        err (CANNOT, "this place does not permit tracing");
-      execv (argv[1], argv + 1);
-      err (127, "%s", argv[1]);
-    }
-  wait_stopped (pid, SIGTRAP); /* exec */
-  if (ptrace (PTRACE_SETOPTIONS, pid, NULL, (void *) PTRACE_O_EXITKILL) < 0)
-    err (1, "PTRACE_SETOPTIONS");
+  pid_t pid = start_traced (argv + 1, 0, NULL);
   ptrace (PTRACE_CONT, pid, NULL, NULL);
   wait_stopped (pid, SIGUSR1);
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.contexts import REUSED, STARTS, RseqContexts, RseqThreads
-from pipeline.check.probing import OfKind
+from pipeline.check.probing import Variant
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Outcome
 from tests.check import probe_kit
@@ -26,9 +26,12 @@ def lines() -> list[Line]:
         {
             "context": context, "reused": int(n > 0) if context in REUSED else -1, "error": "0",
             "pointer": 140254171803744, "place": 2336, "size": 32, "signature": machine.rseq_signature,
-            "flags": 0, "cpu_id_start": 1,
-            "cpu_id": 1, "planted": 1, "cpus": 2, "wrong": 0, "wrong_getcpu": 0,
-            "libc": {"offset": 2336, "size": 32, "flags": 0, "cpu_id": 1},
+            "flags": 0, "cpu_id_start": 1, "cpu_id": 1, "rseq_cs": 0, "area_flags": 0, "planted": 1,
+            "cpus": 2, "wrong": 0, "wrong_getcpu": 0,
+            "libc": {
+                "offset": 2336, "size": 32, "flags": 0, "cpu_id_start": 1, "cpu_id": 1, "rseq_cs": 0,
+                "area_flags": 0,
+            },
         }
         for context, count in STARTS.items()
         for n in range(count)
@@ -61,6 +64,8 @@ def test_all_as_it_should_be() -> None:
         ({"flags": 1}, "the kernel's flags is 0x1"),
         ({"cpu_id": 0xFFFFFFFE}, "the area holds no CPU number (0xfffffffe)"),
         ({"cpu_id_start": 0}, "the area holds no CPU number"),
+        ({"rseq_cs": 4096}, "detached: the area's rseq_cs is 0x1000, not 0"),
+        ({"area_flags": 1}, "detached: the area's flags is 0x1, not 0"),
         ({"planted": 0}, "sched_getcpu does not read the area"),
         ({"wrong": 1}, "sched_getcpu was wrong on 1 of 2 CPUs"),
         ({"wrong_getcpu": 2}, "getcpu was wrong on 2 of 2 CPUs"),
@@ -108,7 +113,7 @@ def test_a_tracer_that_saw_something_else_is_an_error(change: Line) -> None:
 
 
 NONE = {"pointer": 0, "place": 0, "size": 0, "signature": 0, "planted": -1}
-OFF: dict[str, Any] = {"size": 0, "cpu_id": 0xFFFFFFFE}
+OFF: dict[str, Any] = {"size": 0, "cpu_id": 0xFFFFFFFE, "cpu_id_start": 0}
 
 
 def off(release: str, *, libc: Line | None = OFF, registered: int = 0) -> tuple[Outcome, str]:
@@ -127,6 +132,8 @@ def test_what_is_said_with_rseq_off() -> None:
     assert off("12.0", libc=None)[0] is Outcome.PASS
     assert "the rseq symbols are there" in off("12.0")[1]
     assert "cpu_id is 0x1, not -2" in off("12.0.z", libc=OFF | {"cpu_id": 1})[1]
+    assert "cpu_id_start is 0x5, not 0" in off("12.0.z", libc=OFF | {"cpu_id_start": 5})[1]
+    assert "flags is 0x1, not 0" in off("12.0.z", libc=OFF | {"area_flags": 1})[1]
     assert "__rseq_size is 32, not 0" in off("12.0.z", libc=OFF | {"size": 32})[1]
     assert "1 of 60 threads ended registered" in off("12.0.z", registered=1)[1]
 
@@ -135,7 +142,7 @@ def in_vfork(**over: Any) -> tuple[Outcome, str]:
     """As rseq.contexts judges its program, the child of vfork having said this."""
     check, case = RseqContexts(), "static, tunable=1"
     whole, first = lines(), lines()[0]
-    counted = check.expected(OfKind(probe_kit.bench().profile.get("12.1"), 1, "static"))
+    counted = check.expected(Variant(probe_kit.bench().profile.get("12.1"), 1, "kind", "static"))
     looks = [{**first, "context": context} for context, count in counted.items() for _ in range(count)]
     looks = [{**x, **NONE, **over} if x["context"] == "child of vfork" else x for x in looks]
     said = probe_kit.said(f"rseq.contexts/12.1/{case}", *looks, {**whole[-1], "looks": len(looks)})
@@ -148,7 +155,7 @@ def test_a_child_in_its_parents_memory_is_not_registered() -> None:
     assert in_vfork()[0] is Outcome.PASS
     assert in_vfork(wrong=1)[0] is Outcome.PASS  # it reads its parent's area
     assert "child of vfork: registered with the kernel" in in_vfork(pointer=4096, signature=1)[1]
-    assert "__rseq_offset is 0" in in_vfork(libc={"offset": 0, "size": 32, "flags": 0, "cpu_id": 0})[1]
+    assert "__rseq_offset is 0" in in_vfork(libc=lines()[0]["libc"] | {"offset": 0, "cpu_id": 0})[1]
 
 
 @pytest.mark.parametrize("context", sorted(STARTS))

@@ -46,6 +46,7 @@ ON: dict[str, Any] = {
     "error": "0", "registered": True, "offset": 2336, "offset_from": "symbol", "at_kernel_pointer": True,
     "before": 0, "after": 0, "cpu": 0, "answer": 0, "tries": 2000, "planted": 2000, "other": 0,
     "passed": 0, "ones": EVERY_BIT, "zeros": EVERY_BIT, "wrote": 0, "read": 0,
+    "marks": 4, "fell_back": 4,
 }  # fmt: skip
 OFF = ON | {
     "registered": False, "at_kernel_pointer": False, "before": 0xFFFFFFFE, "after": 0xFFFFFFFE,
@@ -76,6 +77,7 @@ def test_path_is_green_where_it_should_be() -> None:
         {"registered": False},
         {"at_kernel_pointer": False},
         {"answer": 1},
+        {"fell_back": 3},
     ],
 )
 def test_a_getcpu_that_does_not_read_the_area_is_red(wrong: dict[str, Any]) -> None:

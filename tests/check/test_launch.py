@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.check import Bench, PlaceCheck, StaticCheck
-from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, LaunchMatrix, Needs, starts
+from pipeline.check.launch import CONTROL, LaunchMatrix, starts
+from pipeline.check.launch_needs import PRINTS, RSEQ, STATIC, Needs
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.run import run
 from pipeline.place import BatchResult, JobResult

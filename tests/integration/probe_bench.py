@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench, PlaceCheck
-from pipeline.check.launch import PRINTS
+from pipeline.check.launch_needs import PRINTS
 from pipeline.check.probing import PROBES
 from pipeline.core import paths
 from pipeline.core.arch import Arch, host_arch

@@ -180,6 +180,39 @@ def test_children_that_are_not_registered_are_red(root: Path, programs: Path, tm
     assert found["static, tunable=1"].outcome is PASS
 
 
+AREA = "((volatile struct rseq *) ((char *) __builtin_thread_pointer () + __rseq_offset))"
+
+
+@pytest.mark.parametrize(
+    ("change", "cases"),
+    [
+        (("flags", 1), ("tunable=0", "tunable=1")),
+        (("cpu_id_start", 3), ("tunable=0",)),
+    ],
+    ids=["flags", "index"],
+)
+def test_wrong_words_of_the_area_in_children_alone_are_red(
+    root: Path, programs: Path, tmp_path: Path, change: tuple[str, int], cases: tuple[str, ...]
+) -> None:
+    word, value = change
+    extra = GIVE_BACK + FORK.replace("WHAT", f"{AREA}->{word} = {value}")
+    found = ask(RseqContexts(), root, wrong(programs, tmp_path, "rseq-contexts", extra, "-Wl,--wrap=fork"))
+    for case in cases:
+        assert found[f"dynamic, {case}"].outcome is FAIL
+        assert f"child of fork: the area's {word} is {value:#x}, not 0" in found[f"dynamic, {case}"].seen
+        assert found[f"static, {case}"].outcome is PASS
+
+
+def test_a_child_of_the_other_fork_that_is_not_registered_is_red(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    extra = GIVE_BACK + FORK.replace("_fork", "__Fork").replace("WHAT", "give_back ()")
+    probes = wrong(programs, tmp_path, "rseq-contexts", extra, "-Wl,--wrap=_Fork")
+    found = ask(RseqContexts(), root, probes)["dynamic, tunable=1"]
+    assert found.outcome is FAIL
+    assert "child of _Fork: not registered with the kernel" in found.seen
+
+
 def test_a_child_that_crashes_is_a_fail_that_says_where(root: Path, programs: Path, tmp_path: Path) -> None:
     probes = wrong(
         programs, tmp_path, "rseq-contexts", GIVE_BACK + FORK.replace("WHAT", "abort ()"), "-Wl,--wrap=fork"

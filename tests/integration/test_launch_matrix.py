@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Bench
-from pipeline.check.launch import CONTROL, PRINTS, RSEQ, STATIC, LaunchMatrix, Needs
+from pipeline.check.launch import CONTROL, LaunchMatrix
+from pipeline.check.launch_needs import PRINTS, RSEQ, STATIC, Needs
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.outcome import Outcome

@@ -66,6 +66,19 @@ int sched_getcpu (void)
   return getcpu (&cpu, 0) < 0 ? -1 : (int) (cpu & ~(1U << BIT));
 }
 """
+KNOWS_ONE_MARK = """
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/rseq.h>
+int sched_getcpu (void)
+{
+  volatile struct rseq *area = (void *) ((char *) __builtin_thread_pointer () + __rseq_offset);
+  unsigned int cpu;
+  if (area->cpu_id != (unsigned int) RSEQ_CPU_ID_REGISTRATION_FAILED)
+    return (int) area->cpu_id;
+  return getcpu (&cpu, 0) < 0 ? -1 : (int) cpu;
+}
+"""
 GOES_BY_THE_SIZE = """
 #define _GNU_SOURCE
 #include <stddef.h>
@@ -299,6 +312,12 @@ def test_a_getcpu_that_drops_a_bit_is_red(bit: int, root: Path, programs: Path, 
     wrong = wrong_program(programs, tmp_path, "getcpu-path", DROPS_A_BIT.replace("BIT", str(bit)))
     here = FAIL if 1 << bit & max(os.sched_getaffinity(0)) else PASS
     assert ask(GetcpuPath(), root, wrong) == [FAIL, here, FAIL]
+
+
+def test_a_mark_that_is_taken_for_a_cpu_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    """Right with rseq on and off, until a program gives glibc's registration back: then the area says -1."""
+    wrong = wrong_program(programs, tmp_path, "getcpu-path", KNOWS_ONE_MARK)
+    assert ask(GetcpuPath(), root, wrong) == [FAIL] * 3
 
 
 def on_the_last_cpu(programs: Path, tmp_path: Path) -> HostPlace:

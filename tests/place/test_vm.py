@@ -221,11 +221,15 @@ def test_command_lines(tmp_path: Path) -> None:
     )
     pairs = dict(itertools.pairwise(tcg))
     assert tcg[0] == "qemu-system-aarch64"
-    assert (pairs["-machine"], pairs["-cpu"], pairs["-accel"]) == ("virt", "cortex-a57", "tcg,thread=multi")
+    assert (pairs["-machine"], pairs["-cpu"], pairs["-accel"]) == ("virt", "cortex-a57", "tcg,thread=single")
     assert (pairs["-m"], pairs["-smp"]) == ("512M", "2")
     assert pairs["-append"] == "console=ttyAMA0 panic=-1 x=1"
     assert f"file,id=console,path={tmp_path}/a,,b" in tcg
     assert "-no-reboot" in tcg
+    assert [w for n, w in itertools.pairwise(tcg) if n == "-numa"] == [
+        "node,nodeid=0,cpus=0-0,memdev=node0", "node,nodeid=1,cpus=1-1,memdev=node1",
+    ]  # fmt: skip
+    assert "memory-backend-ram,id=node0,size=256M" in tcg
     kvm = machine.command(
         arch("x86_64"), files, machine.Acceleration("kvm"), memory_mib=512, cpus=2, options=()
     )
