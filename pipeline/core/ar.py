@@ -69,9 +69,10 @@ def index(file: BinaryIO, where: str) -> frozenset[str]:
     data = file.read(int(head[48:58]))
     count = int.from_bytes(data[:width], "big")
     end = width * (count + 1)
-    offsets = {int.from_bytes(data[at : at + width], "big") for at in range(width, end, width)}
+    room = end <= len(data)  # the number may be any
+    offsets = {int.from_bytes(data[at : at + width], "big") for at in range(width, end if room else 0, width)}
     names = data[end:].split(b"\0")[:-1]
-    if end > len(data) or len(names) < count or not offsets <= starts:
+    if not room or len(names) < count or not offsets <= starts:
         raise MalformedInput(f"{where}: its index is damaged", hint=_REMEDY)
     return frozenset(name.decode(errors="replace") for name in names[:count])
 

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from pipeline.build import described, headers
 from pipeline.build.workplace import Workplace
@@ -227,6 +229,7 @@ def test_the_index_of_an_archive(tmp_path: Path) -> None:
     assert ar.index(io.BytesIO(data), "a") == {"filler", "one", "two"}
     for wrong in (
         data[:68] + b"\0\0\x40\0" + data[72:],  # more entries than there is room for
+        data[:8] + b"/SYM64/".ljust(16) + data[24:68] + b"\xff" * 8 + data[76:],  # and than can be counted
         data[:72] + b"\0\0\0\4" + data[76:],  # an offset at which no member begins
     ):
         with pytest.raises(MalformedInput, match="index"):
@@ -284,6 +287,16 @@ def test_what_was_not_described_is_missing(tmp_path: Path) -> None:
     commit(on)
     shutil.rmtree(on.programs.parent)
     assert committed(on).outcome is MISSING
+
+
+def test_an_object_with_unknown_kinds_of_symbols(tmp_path: Path) -> None:
+    """Bindings and types without a name are told by their number."""
+    data = bytearray(object_of(tmp_path, "int one (void) { return 1; }").read_bytes())
+    table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
+    assert isinstance(table, SymbolTableSection)
+    at = next(n for n, s in enumerate(table.iter_symbols()) if s.name == "one")
+    data[table["sh_offset"] + at * table["sh_entsize"] + 4] = 0x7B
+    assert headers.symbols(bytes(data), "x.o") == "defines one (11 7); needs nothing"
 
 
 def test_an_object_without_debug_information_and_a_broken_archive(tmp_path: Path) -> None:
