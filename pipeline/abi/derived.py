@@ -21,17 +21,17 @@ from pipeline.profile import Outline, PublishedRelease
 LATEST = "latest"
 
 
-def known(outline: Outline, release: str, machine: str) -> Baseline | None:
+def known(outline: Outline, release: str, arch: str) -> Baseline | None:
     """The baseline of a release: committed, else derived if it is published, else None.
 
     Raises `MalformedInput` for a broken baseline, `UsageError` for a release that cannot be derived.
     """
-    return _Known(machine).of(outline, release, ())
+    return _Known(arch).of(outline, release, ())
 
 
-def all_known(outline: Outline, machine: str) -> dict[str, Baseline]:
+def all_known(outline: Outline, arch: str) -> dict[str, Baseline]:
     """Each release of a profile that has a baseline, in the profile's order; raises as `known`."""
-    memory = _Known(machine)
+    memory = _Known(arch)
     found = {name: memory.of(outline, name, ()) for name in outline.names}
     return {name: made for name, made in found.items() if made is not None}
 
@@ -39,8 +39,8 @@ def all_known(outline: Outline, machine: str) -> dict[str, Baseline]:
 class _Known:
     """Baselines of one architecture, each read or derived once."""
 
-    def __init__(self, machine: str) -> None:
-        self.machine = machine
+    def __init__(self, arch: str) -> None:
+        self.arch = arch
         self._found: dict[str, Baseline | None] = {}
 
     def of(self, outline: Outline, release: str, on_the_way: tuple[str, ...]) -> Baseline | None:
@@ -50,7 +50,7 @@ class _Known:
         return self._found[name]
 
     def _read(self, outline: Outline, release: str, on_the_way: tuple[str, ...]) -> Baseline | None:
-        target = Target(profile=outline.name, release=release, arch=self.machine)
+        target = Target(profile=outline.name, release=release, arch=self.arch)
         committed = baseline.load_target(target)
         published = outline.published.get(release)
         if committed is not None or published is None:

@@ -57,7 +57,7 @@ def warnings_of(builder: Builder, target: Target) -> frozenset[str]:
     return frozenset(json.loads((entry.path / WARNINGS).read_text()))
 
 
-def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -> Iterator[PatchStep]:
+def each(builder: Builder, releases: list[str], arch: str, up_to: str = "") -> Iterator[PatchStep]:
     """Build every release of the profile step by step, in order.
 
     A step that two releases have (the same patches so far) is built once, for nothing that is compiled
@@ -74,9 +74,7 @@ def each(builder: Builder, releases: list[str], machine: str, up_to: str = "") -
             if done in known:
                 step = replace(known[done], release=release, as_in=known[done].release)
             else:
-                step = _step(
-                    builder, Target(profile=builder.profile.name, release=release, arch=machine), name
-                )
+                step = _step(builder, Target(profile=builder.profile.name, release=release, arch=arch), name)
                 if before is not None and not step.trouble:
                     step = replace(step, new=tuple(sorted(step.warnings - before)))
                 known[done] = step

@@ -89,8 +89,8 @@ class WholeNodes(StaticCheck):
         )
 
 
-def _nothing(name: str, arch: Arch) -> Listing:
-    return Listing(name, "", arch.name, frozenset())
+def _nothing(name: str, machine: Arch) -> Listing:
+    return Listing(name, "", machine.name, frozenset())
 
 
 def expected_nodes(bench: Bench, release: str) -> list[tuple[str, str]]:
@@ -112,18 +112,18 @@ def gained_nodes(before: Mapping[str, Listing], after: Mapping[str, Listing]) ->
     }
 
 
-def upstream_node(arch: Arch, dso: str, node: str) -> frozenset[SymbolChange] | str:
+def upstream_node(machine: Arch, dso: str, node: str) -> frozenset[SymbolChange] | str:
     """Upstream's set of a node of a DSO; or what is missing to know it. Raises `MalformedInput`."""
     match = _NODE.fullmatch(node)
     version = match[1] if match else ""
-    found = baseline.load(baseline.upstream_directory(version, arch.name)) if match else None
+    found = baseline.load(baseline.upstream_directory(version, machine.name)) if match else None
     if found is None or node not in found.provenance.nodes:
         return (
-            f"no upstream list of {node} for {arch.name}: "
-            f"`nox -s baseline -- --upstream {version or 'VERSION'} --node {node} --arch {arch.name} "
+            f"no upstream list of {node} for {machine.name}: "
+            f"`nox -s baseline -- --upstream {version or 'VERSION'} --node {node} --arch {machine.name} "
             "--from-deb FILE` makes it"
         )
-    listing = found.listings.get(dso, _nothing(dso, arch))
+    listing = found.listings.get(dso, _nothing(dso, machine))
     return frozenset(SymbolChange(dso, *entry) for entry in listing.node(node))
 
 

@@ -119,7 +119,7 @@ def apply_each(
         if options is not None and not failed:
             found = build_each(Builder(profile, fetched, options), releases, machines, up_to)
             failed |= any(step.wrong for _, step in found)
-            built += [_row(profile.name, machine, step) for machine, step in found]
+            built += [_row(profile.name, arch, step) for arch, step in found]
     print(tabulate(rows, headers=["release", "patch", "subject", "applies"], tablefmt="simple"))
     if built:
         print()
@@ -146,7 +146,7 @@ def build_each(
     return found
 
 
-def _row(profile: str, machine: str, step: PatchStep) -> BuiltRow:
+def _row(profile: str, arch: str, step: PatchStep) -> BuiltRow:
     if step.trouble:
         new = ""
     elif step.new is None:
@@ -155,7 +155,7 @@ def _row(profile: str, machine: str, step: PatchStep) -> BuiltRow:
         new = str(len(step.new)) if step.new else "none"
     builds = "does not build" if step.trouble else "yes"
     same = f", as in {step.as_in}" if step.as_in else ""
-    return f"{profile}/{step.release}/{machine}", step.patch, builds + same, new
+    return f"{profile}/{step.release}/{arch}", step.patch, builds + same, new
 
 
 def apply_one(

@@ -40,25 +40,25 @@ class KernelImage:
         return self.release or self.image.name
 
 
-def fetch(profile: Profile, kernel_name: str, arch: Arch) -> KernelImage:
+def fetch(profile: Profile, kernel_name: str, machine: Arch) -> KernelImage:
     """The kernel that the profile calls ``kernel_name``, for ``arch``, from its Debian package.
 
     Raises `UsageError` if the profile names no such kernel, and what `pipeline.debian.apt` raises if the
     package cannot be had.
     """
-    kernel = named(profile, kernel_name, arch)
-    apt = PrivateApt(kernel.suite, arch.deb, max_age=MAX_AGE)
+    kernel = named(profile, kernel_name, machine)
+    apt = PrivateApt(kernel.suite, machine.deb, max_age=MAX_AGE)
     try:
-        return _from_apt(apt, kernel.packages[arch.name], arch)
+        return _from_apt(apt, kernel.packages[machine.name], machine)
     except SourceUnreachable:  # what old lists name may have left the archive
         apt.refresh(force=True)
-        return _from_apt(apt, kernel.packages[arch.name], arch)
+        return _from_apt(apt, kernel.packages[machine.name], machine)
 
 
-def _from_apt(apt: PrivateApt, name: str, arch: Arch) -> KernelImage:
+def _from_apt(apt: PrivateApt, name: str, machine: Arch) -> KernelImage:
     package = apt.resolve_dependency(name, "linux-image-")
     version = apt.candidate(package)
-    inputs = {"format": FORMAT, "package": package, "version": version, "arch": arch.name}
+    inputs = {"format": FORMAT, "package": package, "version": version, "arch": machine.name}
 
     def make(directory: Path) -> None:
         with progress.step(f"kernel {package} {version}") as step:
@@ -82,14 +82,14 @@ def _parts(apt: PrivateApt, package: str) -> list[str]:
     return [p for p in wanted if p in there] if wanted[0] in there else [package]
 
 
-def named(profile: Profile, name: str, arch: Arch) -> Kernel:
+def named(profile: Profile, name: str, machine: Arch) -> Kernel:
     """The kernel that the profile calls ``name``, for ``arch``; raises `UsageError` if there is none."""
-    have = [k for k in profile.kernel if arch.name in k.packages]
+    have = [k for k in profile.kernel if machine.name in k.packages]
     for kernel in have:
         if kernel.name == name:
             return kernel
     raise UsageError(
-        f"profile {profile.name} has no kernel {name!r} for {arch.name}",
+        f"profile {profile.name} has no kernel {name!r} for {machine.name}",
         hint=f"it has: {', '.join(k.name for k in have) or 'none'}; `--kernel ./FILE` takes any kernel image",
     )
 

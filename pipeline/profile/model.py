@@ -245,13 +245,13 @@ class Profile(Outline):
     def releases(self) -> dict[str, BuiltRelease]:
         return {r.name: r for r in self.release}
 
-    def configure_of(self, machine: str) -> list[str]:
+    def configure_of(self, arch: str) -> list[str]:
         """Options of glibc's configure for one architecture."""
-        return [*self.configure, *self.arch_options.get(machine, ArchOptions()).configure]
+        return [*self.configure, *self.arch_options.get(arch, ArchOptions()).configure]
 
-    def cflags_of(self, machine: str) -> list[str]:
+    def cflags_of(self, arch: str) -> list[str]:
         """Options of the compiler for one architecture."""
-        return [*self.cflags, *self.arch_options.get(machine, ArchOptions()).cflags]
+        return [*self.cflags, *self.arch_options.get(arch, ArchOptions()).cflags]
 
     def tests_of(self, name: str) -> list[str]:
         """glibc's own tests of one release."""
