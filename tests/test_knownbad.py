@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_every_entry_can_be_read_and_names_checks_that_exist() -> None:
     for one in found:
         for profile in one.profiles:
             one.release_of(load(profile))
+
+
+def test_the_table_of_kinds_has_each_entry_once() -> None:
+    table = (entry.DIRECTORY / "README.md").read_text().partition("## What goes wrong, by kind")[2]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    named = [name for line in lines for name in re.findall(r"`([a-z0-9-]+)`", line.split(" | ")[-1])]
+    assert sorted(named) == sorted(e.name for e in entry.load())
 
 
 def test_an_entry_that_waits_is_judged_once_its_check_is_there() -> None:

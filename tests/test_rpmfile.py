@@ -138,6 +138,12 @@ def test_links_that_point_out_are_taken_within_the_root(tmp_path: Path) -> None:
     assert (root / "outside/evil").is_file()
 
 
+def test_a_mode_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    """Seen by a fuzzer: modes are as wide as the header says, and stat takes no more than 32 bits."""
+    with pytest.raises(MalformedInput, match="no file has the mode 4100644"):
+        rpmfile.read(write(tmp_path, "odd", items=[Item("/x", 1 << 20 | 0o100644)]))
+
+
 @pytest.mark.parametrize(
     ("items", "says"),
     [

@@ -25,6 +25,8 @@ from pipeline.rpm.payload import inside
 DIRECTORIES = ("usr/lib64", "usr/lib", "lib64")
 #: Archives that go into every program; larger ones hold the library itself.
 SMALL = 64 << 10
+#: What pyelftools raises on damaged files (seen by a fuzzer: offsets beyond what Python can seek to).
+DAMAGED = (ELFError, AssertionError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError)
 #: The fact about a symbol of a large archive.
 DEFINED = "defined"
 #: Macros whose value becomes part of a program's data.
@@ -79,7 +81,7 @@ def symbols(data: bytes, where: str) -> str:
     try:
         table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
         listed = list(table.iter_symbols()) if isinstance(table, SymbolTableSection) else []
-    except (ELFError, AssertionError, KeyError, IndexError) as e:
+    except DAMAGED as e:
         raise MalformedInput(f"{where}: {e!r}", hint="build or fetch the package again") from e
     defined, needed = [], []
     for symbol in listed:

@@ -57,6 +57,15 @@ def _script(rpm: RpmFile, file: str, when: str, text: str, program: str = "/bin/
     rpm.header.set(program_tag, [program] if program else [], 6)
 
 
+def _trigger(rpm: RpmFile, file: str, on: str, text: str, program: str = "/bin/sh") -> None:  # noqa: ARG001
+    """A scriptlet that is run when another package is installed."""
+    for tag, values, kind in (
+        (1065, [text], 8), (1066, [on], 8), (1067, [""], 8), (1068, [1 << 16], 4), (1069, [0], 4),
+        (1092, [program], 8),
+    ):  # fmt: skip
+        rpm.header.set(tag, values, kind)
+
+
 def _depend(rpm: RpmFile, file: str, kind: str, add: str = "", remove: str = "") -> None:  # noqa: ARG001
     if remove:
         rpm.depend(kind, remove, remove=True)
@@ -79,6 +88,7 @@ RPM_EDITS: dict[str, Callable[..., None]] = {
     "file-remove": lambda rpm, file: rpm.remove(file),
     "file-add": _add,
     "script": _script,
+    "trigger": _trigger,
     "depend": _depend,
 }
 

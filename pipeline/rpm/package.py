@@ -162,6 +162,8 @@ def _files(header: RpmHeader) -> tuple[FileEntry, ...]:
     )
     if any(len(c) != len(names) for c in (*columns, indexes)) or any(i >= len(dirs) for i in indexes):
         raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=REMEDY)
+    if odd := [mode for mode in columns[0] if mode > 0xFFFF]:
+        raise MalformedInput(f"{header.where}: no file has the mode {odd[0]:o}", hint=REMEDY)
     rows = zip(names, indexes, *columns, strict=True)
     return tuple(FileEntry(dirs[i] + name, *rest) for name, i, *rest in rows)
 

@@ -297,6 +297,9 @@ def test_an_object_with_unknown_kinds_of_symbols(tmp_path: Path) -> None:
     at = next(n for n, s in enumerate(table.iter_symbols()) if s.name == "one")
     data[table["sh_offset"] + at * table["sh_entsize"] + 4] = 0x7B
     assert headers.symbols(bytes(data), "x.o") == "defines one (11 7); needs nothing"
+    data[0x28:0x30] = b"\xff" * 8  # where the section headers are
+    with pytest.raises(MalformedInput, match=r"x\.o"):
+        headers.symbols(bytes(data), "x.o")
 
 
 def test_an_object_without_debug_information_and_a_broken_archive(tmp_path: Path) -> None:
