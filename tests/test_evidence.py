@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipeline.core.identity import Identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import BuildManifest, file_record
 from pipeline.place import BatchResult, PlaceFacts
+from pipeline.report import figures
+from pipeline.report.abi import symbol_counts
 from pipeline.signoff import document, schema
 from pipeline.signoff import evidence as ev
 from pipeline.signoff.completeness import OWN, OWN_CHECK, complete, may_decline
@@ -417,6 +420,28 @@ def test_changed_evidence_is_refused(
 ) -> None:
     with pytest.raises(MalformedInput, match=message):
         read(_tampered(made, tmp_path / "evidence.json", change))
+
+
+def test_evidence_from_before_measures_had_units_is_read(made: Draft, tmp_path: Path) -> None:
+    """Version 2 as it was first written: the units of what a report draws are known, the rest is not told."""
+
+    def older(data: dict[str, Any]) -> None:
+        for check in data["checks"]:
+            del check["measures"]
+        for seen_at in data["places"]:
+            for key in ("page_size", "rseq_feature_size", "rseq_align"):
+                del seen_at[key]
+        for built in data["builds"]:
+            del built["beside"], built["rebuild"]
+
+    path = _tampered(made, tmp_path / "evidence.json", older)
+    found = read(path)
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.findings == made.evidence().findings
+    assert figures.speeds(found) == figures.speeds(made.evidence())
+    assert figures.steps(found) == figures.steps(made.evidence())
+    assert symbol_counts(found) == symbol_counts(made.evidence())
+    assert symbol_counts(found)
 
 
 def _claiming(made: Draft, **claims: object) -> Evidence:

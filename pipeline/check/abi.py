@@ -23,7 +23,7 @@ from pipeline.check.abi_facts import (
     shown,
 )
 from pipeline.check.abi_nodes import RseqLayout, WholeNodes
-from pipeline.core.declaration import Declaration, Scope
+from pipeline.core.declaration import Declaration, Scope, Unit, measured
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.profile import Step
 
@@ -33,6 +33,11 @@ class Baselines(StaticCheck):
 
     declared = Declaration(
         name="abi.baseline",
+        measures=(
+            *measured(Unit.COUNT, "added", "removed", "changed", "dsos", "dsos_that_differ"),
+            *measured(Unit.SYMBOLS, "*_symbols"),
+            *measured(Unit.TEXT, "delta"),
+        ),
         question=(
             "Does every DSO export exactly its committed baseline, symbol by symbol, kinds and "
             "sizes included?"
@@ -76,6 +81,11 @@ class AbiDelta(StaticCheck):
 
     declared = Declaration(
         name="abi.delta",
+        measures=(
+            *measured(Unit.COUNT, "added", "removed", "changed", "dsos", "dsos_that_differ"),
+            *measured(Unit.SYMBOLS, "*_symbols"),
+            *measured(Unit.TEXT, "delta"),
+        ),
         question=(
             "From release to release, is exactly the expected set added, and nothing removed or "
             "changed in any DSO?"

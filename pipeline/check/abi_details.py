@@ -21,7 +21,7 @@ from pipeline.check.abi_facts import (
     remedy,
     shown,
 )
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.elf.hardening import PROPERTY
 from pipeline.elf.notes import ISA_LEVELS
@@ -36,6 +36,7 @@ class Details(EachRelease):
 
     declared = Declaration(
         name="abi.details",
+        measures=measured(Unit.COUNT, "differences", "dsos", "lines", "files"),
         question=(
             "Are default and hidden versions, types, bindings, visibility, thread-local segments and the "
             "flags and parents of version nodes those of the committed baseline?"
@@ -64,6 +65,7 @@ class Hardening(EachRelease):
 
     declared = Declaration(
         name="elf.hardening",
+        measures=measured(Unit.COUNT, "differences", "files"),
         question=(
             "Has every program and DSO the stack, RELRO, binding, needed libraries, flags and notes "
             "(oldest kernel, IBT, SHSTK, BTI, PAC, ISA level) of the committed baseline?"

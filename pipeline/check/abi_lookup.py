@@ -13,7 +13,7 @@ from pipeline import elf
 from pipeline.abi.files import ElfFile
 from pipeline.check import Bench
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.elf import Symbol, layout, versions
@@ -29,6 +29,10 @@ class LoaderLookup(EachRelease):
 
     declared = Declaration(
         name="abi.lookup",
+        measures=(
+            *measured(Unit.COUNT, "files", "lookups"),
+            *measured(Unit.SYMBOLS, "symbols"),
+        ),
         question="Does the loader find each listed symbol by its name and version, and no other?",
     )
     about = "files that can be read"

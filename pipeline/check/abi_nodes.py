@@ -17,7 +17,7 @@ from pipeline.abi.listing import Listing
 from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Fact, answered, built_listings, changes, reference, remedy, shown
 from pipeline.core.arch import Arch
-from pipeline.core.declaration import Declaration, Scope
+from pipeline.core.declaration import Declaration, Scope, Unit, measured
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.elf import Elf, Symbol
 
@@ -29,6 +29,7 @@ class WholeNodes(StaticCheck):
 
     declared = Declaration(
         name="abi.node-whole",
+        measures=measured(Unit.COUNT, "nodes_gained"),
         question=("Is each version node a DSO gained upstream's whole set, and has no other DSO gained it?"),
         scope=Scope.LATER,
     )

@@ -16,7 +16,7 @@ from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
 from pipeline.check import Bench
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, committed, shown
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.core.words import several
@@ -31,6 +31,11 @@ class Private(EachRelease):
 
     declared = Declaration(
         name="abi.private",
+        measures=(
+            *measured(Unit.COUNT, "imports", "private_imports"),
+            *measured(Unit.SYMBOLS, "private_symbols"),
+            *measured(Unit.TEXT, "private_gained_over_*", "private_lost_since_*"),
+        ),
         question=(
             "Is every versioned symbol that a file of the release needs, private ones too, in that release?"
         ),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: Bytes that are announced, of the area and of its alignment: more than any kernel has today.
@@ -25,6 +25,10 @@ class RseqAnnounced(RseqRegistered):
 
     declared = Declaration(
         name="rseq.announced",
+        measures=(
+            *measured(Unit.COUNT, "threads", "registered"),
+            *measured(Unit.BYTES, "rseq_size"),
+        ),
         question="Where the kernel announces a larger area (AT_RSEQ_FEATURE_SIZE), does rseq stay the same?",
         needs=(Need.RSEQ,),
     )

@@ -28,7 +28,7 @@ from pipeline.check.probing import (
     variants,
     verdict,
 )
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: Looks of rseq_starts.c, by context.
@@ -210,6 +210,7 @@ class RseqThreads(Looks):
 
     declared = Declaration(
         name="rseq.threads",
+        measures=measured(Unit.COUNT, "looks", "registered", "reused", "ends"),
         question="Is every thread registered, or none, in whatever way it is begun, in used descriptors too?",
         needs=(Need.RSEQ,),
     )
@@ -234,6 +235,7 @@ class RseqContexts(Looks):
 
     declared = Declaration(
         name="rseq.contexts",
+        measures=measured(Unit.COUNT, "looks", "registered", "reused", "ends"),
         question=(
             "Is the right area registered in handlers, constructors, children, destructors and libraries "
             "loaded later?"

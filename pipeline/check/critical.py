@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: How long the counters are incremented, ms.
@@ -17,6 +17,7 @@ class RseqCritical(ProbeCheck):
 
     declared = Declaration(
         name="rseq.critical",
+        measures=measured(Unit.COUNT, "threads", "cpus", "done", "counted", "aborted"),
         question="Do real critical sections on glibc's area lose no increment under preemption?",
         needs=(Need.RSEQ,),
     )

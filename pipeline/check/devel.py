@@ -15,7 +15,7 @@ from pipeline.check.abi_facts import Fact, answered, remedy
 from pipeline.check.packages import COMMITTED, EachPackaging, foreign_without, judged
 from pipeline.check.rpm import is_foreign
 from pipeline.core import paths
-from pipeline.core.declaration import Declaration, Scope
+from pipeline.core.declaration import Declaration, Scope, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome, Question, Target
 from pipeline.profile import Step
@@ -30,6 +30,7 @@ class Compile(EachPackaging):
 
     declared = Declaration(
         name="devel.compile",
+        measures=measured(Unit.COUNT, "refused"),
         question="Does everything compile and link against a release that does against another C library?",
     )
     expected = "what compiles against the build image's own C library compiles against the release"
@@ -63,6 +64,7 @@ class Committed(EachPackaging):
 
     declared = Declaration(
         name="devel.baseline",
+        measures=measured(Unit.COUNT, "facts"),
         question=(
             "Have the types, initialisers, linker scripts, start files and archives the layouts, values and "
             "symbols that are committed?"
@@ -120,6 +122,7 @@ class DevelDelta(StaticCheck):
 
     declared = Declaration(
         name="devel.delta",
+        measures=measured(Unit.COUNT, "facts", "new"),
         question="From release to release, does nothing but `<sys/rseq.h>` change in headers and archives?",
         scope=Scope.STEP,
     )

@@ -16,7 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: The bits of a CPU number; the sign stands for "not registered".
@@ -32,6 +32,7 @@ class GetcpuMigration(ProbeCheck):
 
     declared = Declaration(
         name="getcpu.migration",
+        measures=measured(Unit.COUNT, "cpus", "calls", "wrong"),
         question="Is `sched_getcpu` right on every CPU?",
         needs=(Need.TWO_CPUS,),
     )
@@ -67,6 +68,10 @@ class GetcpuPath(ProbeCheck):
 
     declared = Declaration(
         name="getcpu.path",
+        measures=(
+            *measured(Unit.COUNT, "tries", "planted"),
+            *measured(Unit.BYTES, "offset"),
+        ),
         question="Does `sched_getcpu` read the rseq area when on, and not when off?",
         needs=(Need.RSEQ,),
     )
@@ -144,6 +149,10 @@ class GetcpuSteps(ProbeCheck):
 
     declared = Declaration(
         name="getcpu.steps",
+        measures=(
+            *measured(Unit.INSTRUCTIONS, "instructions", "on_instructions", "off_instructions"),
+            *measured(Unit.SYSTEM_CALLS, "system_calls", "on_system_calls", "off_system_calls"),
+        ),
         question=(
             "How many instructions and system calls is one call (single-stepped, the same everywhere)?"
         ),

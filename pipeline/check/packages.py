@@ -12,7 +12,7 @@ from pipeline.check import Bench, StaticCheck
 from pipeline.check.abi_facts import Fact, answered, remedy, shown
 from pipeline.check.rpm import NotThere, is_foreign
 from pipeline.core import paths, store
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome, Question, Target
 from pipeline.core.records import Built
@@ -90,6 +90,7 @@ class Payload(EachPackaging):
 
     declared = Declaration(
         name="rpm.payload",
+        measures=measured(Unit.COUNT, "files", "packages"),
         question="Are each package's digests right, and does its payload hold exactly what its header lists?",
     )
     expected = "header and payload have their digests; members, modes, sizes, digests and links as listed"
@@ -124,7 +125,9 @@ class Conflicts(EachPackaging):
     """No two packages of a release have different things at one path."""
 
     declared = Declaration(
-        name="rpm.conflicts", question="Does no path have different contents in two packages of a release?"
+        name="rpm.conflicts",
+        measures=measured(Unit.COUNT, "packages", "paths"),
+        question="Does no path have different contents in two packages of a release?",
     )
     expected = "one content, mode and owner for each path, whichever package it is taken from"
 
@@ -142,6 +145,7 @@ class Install(EachPackaging):
 
     declared = Declaration(
         name="rpm.install",
+        measures=measured(Unit.COUNT, "differ", "unmet"),
         question="Does rpm install all packages of a release together, and find each file as it should be?",
     )
     expected = "accepted in one transaction, but for other makers' packages; `rpm -Va` finds no difference"
@@ -273,6 +277,7 @@ def _shown_path(path: Path) -> str:
 class FileLists(_Committed):
     declared = Declaration(
         name="rpm.files",
+        measures=measured(Unit.COUNT, "facts", "packages"),
         question="Are the packages' files, modes, owners, links, flags and capabilities as committed?",
         when=COMMITTED,
     )
@@ -282,6 +287,7 @@ class FileLists(_Committed):
 class Metadata(_Committed):
     declared = Declaration(
         name="rpm.metadata",
+        measures=measured(Unit.COUNT, "facts", "packages"),
         question="Are relations to other packages, scriptlets and triggers as committed?",
         when=COMMITTED,
     )

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from pipeline.check import Bench
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.elf import Elf
 from pipeline.elf.image import PT_GNU_RELRO, PT_LOAD
@@ -46,6 +46,10 @@ class Pages(EachRelease):
 
     declared = Declaration(
         name="elf.pages",
+        measures=(
+            *measured(Unit.COUNT, "files"),
+            *measured(Unit.BYTES, "page_bytes"),
+        ),
         question=(
             "Can every program and DSO be loaded, and its RELRO be protected whole, with the largest memory "
             "pages of the architecture (AArch64: 64 KiB)?"

@@ -38,7 +38,7 @@ from pipeline.check.refused import (
     was_started,
     words_of,
 )
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import BatchResult, JobResult
 
@@ -125,6 +125,7 @@ class RseqRefused(RefusalCheck):
 
     declared = Declaration(
         name="rseq.refused",
+        measures=measured(Unit.COUNT, "programs"),
         question="Where rseq is refused from the start, does all run without it, and does glibc say so?",
         needs=(Need.TWO_CPUS,),
     )
@@ -177,6 +178,7 @@ class RseqRefusedLater(RefusalCheck):
 
     declared = Declaration(
         name="rseq.refused-later",
+        measures=measured(Unit.COUNT, "programs"),
         question=(
             "Where rseq is refused only once a program runs, does the next thread end it with the documented "
             "message, and does nothing change when rseq is off?"

@@ -16,7 +16,7 @@ from pipeline.check.probing import (
     told,
     verdict,
 )
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: Threads beside the main one.
@@ -30,6 +30,10 @@ class RseqRegistered(ProbeCheck):
 
     declared = Declaration(
         name="rseq.registered",
+        measures=(
+            *measured(Unit.COUNT, "threads", "registered"),
+            *measured(Unit.BYTES, "rseq_size"),
+        ),
         question=(
             "Does the kernel (ptrace) have an rseq area for every thread when on, and for none when off?"
         ),

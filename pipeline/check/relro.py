@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pipeline.abi.files import ElfFile
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
-from pipeline.core.declaration import Declaration
+from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.elf.image import PT_GNU_RELRO
@@ -30,6 +30,10 @@ class RseqRelro(ProbeCheck):
 
     declared = Declaration(
         name="rseq.relro",
+        measures=(
+            *measured(Unit.COUNT, "objects", "with_relro", "pages"),
+            *measured(Unit.BYTES, "page_size"),
+        ),
         question=(
             "Are the RELRO pages of every DSO, and the pages of the rseq symbols, read-only for the kernel "
             "once a program runs?"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
 #: Who made the program AT_SECURE, as the tracer says it.
@@ -35,6 +35,11 @@ class RseqSecure(RseqRegistered):
 
     declared = Declaration(
         name="rseq.secure",
+        measures=(
+            *measured(Unit.COUNT, "threads", "registered"),
+            *measured(Unit.BYTES, "rseq_size"),
+            *measured(Unit.TEXT, "secure_by"),
+        ),
         question=(
             "In a program that runs with more rights than its user (AT_SECURE), does the "
             "release's default hold whatever the tunable says?"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.check import Bench
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.place import Job, PlaceFacts
 from pipeline.profile import SpeedLimits
@@ -83,6 +83,7 @@ class GetcpuSpeed(ProbeCheck):
 
     declared = Declaration(
         name="getcpu.speed",
+        measures=measured(Unit.NANOSECONDS, "*_ns"),
         question=(
             "How many nanoseconds is a call, against the alternatives in the same run (on real "
             "hardware alone)?"

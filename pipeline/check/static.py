@@ -17,7 +17,7 @@ from pipeline.check.probing import (
     variants,
 )
 from pipeline.check.registration import THREADS, RseqRegistered
-from pipeline.core.declaration import Declaration, Need
+from pipeline.core.declaration import Declaration, Need, Unit, measured
 
 #: Ways of linking, as the gcc option without its dash.
 KINDS = ("static", "static-pie")
@@ -40,6 +40,10 @@ class RseqStatic(RseqRegistered):
 
     declared = Declaration(
         name="rseq.static",
+        measures=(
+            *measured(Unit.COUNT, "threads", "registered"),
+            *measured(Unit.BYTES, "rseq_size"),
+        ),
         question=(
             "Does a program linked with `-static` or `-static-pie` against the release's libc.a "
             "register, or not, in the same way?"

@@ -106,8 +106,8 @@ class Finding(Frozen):
     ``check`` is the check's dotted name; ``case`` tells the answers of one check about one target apart
     (``tunable=0``, ``cxx on 12.0``); ``place`` is the name of the place it was observed at ("" if the
     question needs none) and ``kernel`` the release of the kernel it ran on. ``measures`` holds figures by
-    name, the unit being part of the name (``on_ns``, ``on_instructions``): a number, a string or a list
-    of numbers. ``facets`` and ``control`` are the question's (`Question`).
+    name: a number, a string or a list of numbers, in the unit that the check declares. ``facets`` and
+    ``control`` are the question's (`Question`).
     """
 
     check: str

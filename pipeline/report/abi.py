@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.core.declaration import Unit
 from pipeline.core.outcome import Finding
 from pipeline.report import view
 from pipeline.signoff.records import Evidence
@@ -56,15 +57,16 @@ class SymbolCounts:
 
 
 def symbol_counts(evidence: Evidence) -> list[SymbolCounts]:
-    """From measures of ``abi.baseline`` named ``DSO_symbols``."""
+    """From the measures of ``abi.baseline`` that count the symbols of one DSO."""
     made = []
     for arch in view.arches_of(evidence):
         counts: dict[str, dict[str, str]] = {}
         for f in evidence.findings:
             if f.check == "abi.baseline" and f.target.arch == arch:
-                for name, value in f.measures.items():
-                    if name.endswith("_symbols"):
-                        counts.setdefault(name.removesuffix("_symbols"), {})[f.target.release] = str(value)
+                declared = evidence.declared[f.check]
+                for name, value in declared.of_unit(Unit.SYMBOLS, f.measures).items():
+                    if (measure := declared.measure(name)) and (dso := measure.of(name)):
+                        counts.setdefault(dso, {})[f.target.release] = str(value)
         if counts:
             releases = view.order((r for row in counts.values() for r in row), evidence.profile.releases)
             rows = tuple((d, tuple(row.get(r, "") for r in releases)) for d, row in sorted(counts.items()))

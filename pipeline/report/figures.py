@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
+from pipeline.core.declaration import Unit
 from pipeline.core.outcome import Finding, NotJudged
 from pipeline.report import view
 from pipeline.signoff.records import Evidence
@@ -19,8 +20,12 @@ SERIES = {
     "off_ns": "sched_getcpu, rseq off",
     "raw_ns": "raw system call",
 }
-#: Names under which a count of system calls per call is recorded.
-CALLS = ("syscalls", "system_calls")
+
+
+def of_unit(evidence: Evidence, answer: Finding | NotJudged, unit: Unit) -> dict[str, Any]:
+    """The measures of an answer that its check declares to be of the unit."""
+    declared = evidence.declared.get(answer.check)
+    return declared.of_unit(unit, answer.measures) if declared else {}
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class SpeedGroup:
 
 
 def speeds(evidence: Evidence) -> list[SpeedGroup]:
-    """Answers that carry times (measures whose name ends in ``_ns``), by architecture, place and release.
+    """Answers that carry times, by architecture, place and release.
 
     Where several answers about a release carry the same series, the one with most samples is shown.
     """
@@ -103,21 +108,21 @@ def speeds(evidence: Evidence) -> list[SpeedGroup]:
             here: dict[str, list[Finding | NotJudged]] = {}
             for a in view.answers_of(evidence):
                 at = (a.target.arch, a.place, a.kernel)
-                if at == (arch, where.place, where.kernel) and any(n.endswith("_ns") for n in a.measures):
+                if at == (arch, where.place, where.kernel) and of_unit(evidence, a, Unit.NANOSECONDS):
                     here.setdefault(a.target.release, []).append(a)
             releases = view.order(here, evidence.profile.releases)
-            timed = [SpeedTable(r, _series(here[r]), tuple(here[r])) for r in releases]
+            timed = [SpeedTable(r, _series(evidence, here[r]), tuple(here[r])) for r in releases]
             timed = [s for s in timed if s.series]
             if timed:
                 made.append(SpeedGroup(arch, where, tuple(timed)))
     return made
 
 
-def _series(answers: Sequence[Finding | NotJudged]) -> dict[str, Spread]:
+def _series(evidence: Evidence, answers: Sequence[Finding | NotJudged]) -> dict[str, Spread]:
     series: dict[str, Spread] = {}
     for answer in answers:
-        for name, value in answer.measures.items():
-            spread = Spread.of(value) if name.endswith("_ns") else None
+        for name, value in of_unit(evidence, answer, Unit.NANOSECONDS).items():
+            spread = Spread.of(value)
             if spread and (name not in series or len(spread.values) > len(series[name].values)):
                 series[name] = spread
     return series
@@ -137,14 +142,14 @@ class StepsTable:
 
 
 def steps(evidence: Evidence) -> list[StepsTable]:
-    """From measures named ``instructions`` and ``system_calls`` (or ``syscalls``)."""
+    """From the measures that are instructions and system calls."""
     made = []
     for arch in view.arches_of(evidence):
         figures: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
         places: dict[str, None] = {}
         for f in evidence.findings:
-            instructions = _numbers(f.measures.get("instructions"))
-            calls = [n for name in CALLS for n in _numbers(f.measures.get(name))]
+            instructions = _numbers(of_unit(evidence, f, Unit.INSTRUCTIONS))
+            calls = _numbers(of_unit(evidence, f, Unit.SYSTEM_CALLS))
             if f.target.arch != arch or not (instructions or calls):
                 continue
             both = figures.setdefault((f.target.release, f.case), ([], []))
@@ -165,9 +170,11 @@ def steps(evidence: Evidence) -> list[StepsTable]:
     return made
 
 
-def _numbers(value: Any) -> list[float]:
-    raw = value if isinstance(value, (list, tuple)) else [value]
-    return [float(v) for v in raw if isinstance(v, (int, float)) and not isinstance(v, bool)]
+def _numbers(measures: Mapping[str, Any]) -> list[float]:
+    found = [
+        v for value in measures.values() for v in (value if isinstance(value, list | tuple) else [value])
+    ]
+    return [float(v) for v in found if isinstance(v, (int, float)) and not isinstance(v, bool)]
 
 
 def span(numbers: Sequence[float]) -> str:

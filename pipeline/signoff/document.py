@@ -16,7 +16,7 @@ from pipeline.core.errors import MalformedInput, UsageError
 from pipeline.signoff.evidence import regraded
 from pipeline.signoff.recheck import recheck
 from pipeline.signoff.records import Evidence
-from pipeline.signoff.upgrade import upgraded
+from pipeline.signoff.upgrade import completed, upgraded
 
 SCHEMA_VERSION = 2
 SCHEMA_FILE = paths.PACKAGE / "signoff" / "evidence.schema.json"
@@ -102,14 +102,16 @@ def parse(raw: bytes, name: str) -> Evidence:
         )
     if version == 1 and (errors := sorted(_version_1().iter_errors(data), key=lambda e: e.json_path)):
         raise MalformedInput(f"{name}: {errors[0].json_path}: {errors[0].message[:300]}", hint=again)
+    older = version == 1 or completed(data)
     try:
         evidence = Evidence.model_validate(upgraded(data) if version == 1 else data)
     except ValidationError as e:
         raise MalformedInput(tomlfile.in_words(e, f"{name}: $")[:1000], hint=again) from None
     if version == 1:
         evidence = regraded(evidence)
-        evidence.keep_sha256(hashlib.sha256(raw).hexdigest())
     elif wrong := difference(data, evidence.model_dump(mode="json", by_alias=True)):
         raise MalformedInput(f"{name}: {wrong}", hint=again)
+    if older:
+        evidence.keep_sha256(hashlib.sha256(raw).hexdigest())
     recheck(evidence, name)
     return evidence

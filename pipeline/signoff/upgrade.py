@@ -1,4 +1,4 @@
-"""Evidence of schema version 1, read as version 2.
+"""Evidence of schema version 1, read as version 2, and of version 2 as it first was.
 
 Version 1 had no table of checks, named the judge by a version number alone, and marked a negative control
 by the words of what was expected. What it lacked is filled in from what its writer knew; what it never asked
@@ -10,12 +10,33 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.core.declaration import Declaration, Need, Scope
+from pipeline.core.declaration import Declaration, Need, Scope, Unit, measured
 from pipeline.signoff.completeness import OWN
 
+#: Measures of which more is known than their name, by check: what a report counts and draws.
+MEASURES = {
+    "abi.baseline": measured(Unit.SYMBOLS, "*_symbols"),
+    "getcpu.steps": (
+        *measured(Unit.INSTRUCTIONS, "instructions"),
+        *measured(Unit.SYSTEM_CALLS, "system_calls", "syscalls"),
+    ),
+    "getcpu.speed": measured(Unit.NANOSECONDS, "*_ns"),
+}
+#: What version 2 says since evidence of it was first written, by the list it is in, with what stands for it.
+LATER: dict[str, dict[str, Any]] = {
+    "places": {"page_size": 0, "rseq_feature_size": 0, "rseq_align": 0},
+    "builds": {"beside": [], "rebuild": None},
+}
 #: Checks that version 1 could hold, in its report's order, with what they needed and were asked about.
 CHECKS = tuple(
-    Declaration(name=name, question=question, needs=needs, scope=scope, release_grade=name != "glibc.tests")
+    Declaration(
+        name=name,
+        question=question,
+        needs=needs,
+        scope=scope,
+        release_grade=name != "glibc.tests",
+        measures=MEASURES.get(name, ()),
+    )
     for name, question, needs, scope in (
         ("abi.baseline", "Do public symbols equal the committed baseline?", (), Scope.RELEASE),
         ("abi.delta", "Are symbols gained and lost between releases those intended?", (), Scope.STEP),
@@ -66,6 +87,31 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
             for kind in ("questions", "findings", "not_judged")
         },
     }
+
+
+def completed(data: dict[str, Any]) -> bool:
+    """Fill in what evidence of version 2 lacks that was written before version 2 had it.
+
+    That is units of measures, and facts of places and builds. Returns whether anything was lacking. What is
+    of another shape is left as it is, for the model to refuse.
+    """
+    lacking = False
+    for one in _records(data, "checks"):
+        if "measures" not in one:
+            known = MEASURES.get(str(one.get("name")), ())
+            one["measures"] = [m.model_dump(mode="json") for m in known]
+            lacking = True
+    for key, facts in LATER.items():
+        for one in _records(data, key):
+            absent = {k: v for k, v in facts.items() if k not in one}
+            one.update(absent)
+            lacking = lacking or bool(absent)
+    return lacking
+
+
+def _records(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = data.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _key(record: dict[str, Any]) -> tuple[str, ...]:

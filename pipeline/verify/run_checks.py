@@ -13,8 +13,9 @@ from pipeline.check import Bench, PlaceCheck, StaticCheck
 from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch
+from pipeline.core.declaration import Declaration
 from pipeline.core.errors import PipelineError
-from pipeline.core.outcome import Finding, NotJudged, Question, Target
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import Built, FileRecord, file_record
 from pipeline.core.run import first_line
@@ -112,9 +113,18 @@ def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
     if not questions:
         return
     try:
-        notes.findings += [f for f in check.run(bench) if notes.about(f.target)]
+        notes.findings += [typed(check.declared, f) for f in check.run(bench) if notes.about(f.target)]
     except (PipelineError, OSError) as e:
         notes.findings += [unanswered(q, e) for q in questions]
+
+
+def typed(declared: Declaration, finding: Finding) -> Finding:
+    """The finding; an ERROR if its check does not declare one of its measures, or one is of another type."""
+    wrong = declared.undeclared(finding.measures)
+    if not wrong:
+        return finding
+    seen = f"{', '.join(wrong)}: not as {declared.name} declares its measures ({finding.seen})"
+    return finding.model_copy(update={"outcome": Outcome.ERROR, "seen": seen})
 
 
 def unanswered(question: Question, error: PipelineError | OSError) -> Finding:
@@ -168,7 +178,8 @@ def judge(site: Site, seen: Observation, bench: Bench, checks: Sequence[PlaceChe
             answers += [a for a in check.judge(bench, place.name, batch) if notes.about(a.target)]
         except (PipelineError, OSError) as e:
             answers += [unanswered(q, e) for q in questions]
-    findings = [a for a in answers if isinstance(a, Finding)]
+    declared = {check.name: check.declared for check in checks}
+    findings = [typed(declared[a.check], a) for a in answers if isinstance(a, Finding)]
     notes.findings += findings
     notes.declined += [a for a in answers if isinstance(a, NotJudged)]
     if findings and all(f.outcome.green for f in findings):

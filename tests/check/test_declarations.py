@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from pipeline import profile as profiles
 from pipeline.check import Bench, StaticCheck, document, registry
-from pipeline.core.declaration import Declaration, Need, Scope, by_name
-from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
+from pipeline.core.declaration import Declaration, Need, Scope, Unit, by_name, measured
+from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.report import html, markdown, terminal
 from pipeline.signoff.completeness import may_decline
-from pipeline.verify.run_checks import verify
+from pipeline.verify.run_checks import typed, verify
 from tests.check import probe_kit
 from tests.report.factory import draft, place, release_grade
 
@@ -104,6 +104,48 @@ def test_only_what_a_check_needs_may_be_declined(
     check = Declaration(name="a.b", question="Is it?", needs=needs)
     assert may_decline(place("p", "aarch64", "6.1", emulation), check) is declines
     assert not may_decline(place("p", "aarch64", "6.1", emulation), None)
+
+
+TIMES = Declaration(
+    name="a.b",
+    question="Is it?",
+    measures=(
+        *measured(Unit.NANOSECONDS, "*_ns"), *measured(Unit.SYMBOLS, "*_symbols"),
+        *measured(Unit.TEXT, "delta"), *measured(Unit.COUNT, "files"),
+    ),
+)  # fmt: skip
+
+
+def test_a_measure_has_the_unit_that_its_check_declares() -> None:
+    carried = {"on_ns": [1.0, 2], "libc.so.6_symbols": 3, "delta": "+ x", "files": 4, "else_ns": 5, "_ns": 6}
+    assert TIMES.of_unit(Unit.NANOSECONDS, carried) == {"on_ns": [1.0, 2], "else_ns": 5}
+    assert TIMES.of_unit(Unit.BYTES, carried) == {}
+    symbols = TIMES.measure("libc.so.6_symbols")
+    assert symbols is not None
+    assert symbols.of("libc.so.6_symbols") == "libc.so.6"
+    assert TIMES.undeclared(carried) == ["_ns"]
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [{"files": "4"}, {"files": True}, {"on_ns": [1, "2"]}, {"delta": 3}, {"delta": ["x"]}, {"new": 1}],
+)
+def test_a_measure_of_another_type_is_not_as_declared(carried: dict[str, object]) -> None:
+    assert TIMES.undeclared(carried) == sorted(carried)
+    finding = Finding(
+        check="a.b", target=Target(profile="p", release="r", arch="x86_64"), outcome=Outcome.PASS,
+        expected="e", seen="s", measures=carried,
+    )  # fmt: skip
+    judged = typed(TIMES, finding)
+    assert judged.outcome is Outcome.ERROR
+    assert judged.seen.startswith(f"{next(iter(carried))}: not as a.b declares its measures")
+    assert typed(TIMES, finding.model_copy(update={"measures": {"files": 4}})).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("name", ["a-b", "*x*", "a b"])
+def test_a_measures_name_is_plain(name: str) -> None:
+    with pytest.raises(ValidationError):
+        measured(Unit.COUNT, name)
 
 
 AGREED = [
