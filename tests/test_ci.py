@@ -120,7 +120,7 @@ def scripts() -> list[tuple[str, str]]:
 def test_every_command_exists() -> None:
     called = [(where, command) for where, script in scripts() for command in ours(script)]
     assert {c[2] for _, c in called if c[0] == "nox"} == {
-        "setup", "build", "verify", "known-bad", "report", "drift",
+        "setup", "build", "verify", "known-bad", "report", "drift", "docs",
     }  # fmt: skip
     assert {w.split()[0] for w, _ in called} == {"verify.yml", "drift.yml", ".gitlab-ci.yml"}
     assert [(where, wrong) for where, command in called if (wrong := wrong_with(command))] == []

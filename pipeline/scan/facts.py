@@ -94,6 +94,11 @@ class Facts:
         return frozenset((i.version, i.name) for i in self.imports if not i.weak)
 
     @cached_property
+    def required(self) -> frozenset[tuple[str, str]]:
+        """(DSO, version) of the required versions."""
+        return frozenset((need.file, version) for need in self.needs for version in need.versions)
+
+    @cached_property
     def copied(self) -> tuple[Import, ...]:
         """The imports of which the program keeps a copy."""
         return tuple(i for i in self.imports if i.copied)

@@ -23,6 +23,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from pipeline.abi.listing import PRIVATE, SIZED, Listing
+from pipeline.elf import Import
 from pipeline.elf.versions import BASE, UNVERSIONED
 from pipeline.scan.facts import Exports, Facts, Kind
 from pipeline.scan.loading import ELSEWHERE, LIBC, SYSTEM
@@ -166,6 +167,22 @@ class Setting:
 
     names: Mapping[str, Companion | int]
     companions: tuple[Companion, ...] = ()
+    _wanted: dict[int, tuple[Facts, list[Import], frozenset[tuple[str, str]]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def wanted(self, facts: Facts) -> tuple[list[Import], frozenset[tuple[str, str]]]:
+        """The imports of a file that a release must have, and their (version, name).
+
+        A weak one need not be there. What is bound to a version in a library of which nothing is known is not
+        among them.
+        """
+        found = self._wanted.get(id(facts))
+        if found is None:
+            known = {name for name, where in self.names.items() if where != ELSEWHERE}
+            asked = [i for i in facts.imports if not i[3] and (i[1] == UNVERSIONED or i[2] in known)]
+            found = self._wanted[id(facts)] = facts, asked, frozenset((i[1], i[0]) for i in asked)
+        return found[1], found[2]
 
     @cached_property
     def system(self) -> frozenset[str]:
@@ -276,19 +293,20 @@ def _missing_symbols(
     facts: Facts, release: Release, setting: Setting, missing: set[Missing], *, closed: bool
 ) -> tuple[str, ...]:
     """Add the symbols that are not there; returns those that whoever loads a library must have."""
+    wanted, keys = setting.wanted(facts)
     scope = release.scope(setting.system)
-    left = facts.wanted - scope
+    left = keys - scope
     lone = set(missing)
     borrowed = []
-    for name, version, file, weak, _ in facts.imports if left else ():
-        if weak or (version, name) not in left:
+    for name, version, file, _, _ in wanted if left else ():
+        if (version, name) not in left:
             continue
         where = setting.names.get(file) if file else None
         if version == PRIVATE and where == SYSTEM:
             if name not in release.private.get(file, {name}):  # an own copy of another build's library
                 missing.add(Missing(file, version, name))
             continue
-        if setting.brought(name, version, file):
+        if setting.companions and setting.brought(name, version, file):
             continue
         if version == UNVERSIONED:
             if closed:
@@ -325,7 +343,7 @@ def _own_copies(setting: Setting, release: Release) -> list[str]:
 
 def _smaller_copies(facts: Facts, release: Release) -> list[str]:
     """Data of which the program's copy has another size: the loader warns, and copies what fits."""
-    found = []
+    found: list[str] = []
     for symbol in facts.copied:
         size = release.sizes.get((symbol.version, symbol.name))
         if size is not None and size != symbol.copied:

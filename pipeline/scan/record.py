@@ -122,7 +122,20 @@ def _missing(missing: Missing, scanned: Scanned) -> MissingRecord:
     )
 
 
-def _judgement(release: str, judgement: Judgement, scanned: Scanned) -> JudgementRecord:
+#: Records of judgements with nothing missing, by release: many files have the same.
+Plain = dict[tuple[str, Judgement], JudgementRecord]
+
+
+def _judgement(release: str, judgement: Judgement, scanned: Scanned, plain: Plain) -> JudgementRecord:
+    if judgement.missing:
+        return _judgement_record(release, judgement, scanned)
+    found = plain.get((release, judgement))
+    if found is None:
+        found = plain[release, judgement] = _judgement_record(release, judgement, scanned)
+    return found
+
+
+def _judgement_record(release: str, judgement: Judgement, scanned: Scanned) -> JudgementRecord:
     answer: AnswerName = judgement.answer.value
     return JudgementRecord(
         release=release,
@@ -140,14 +153,14 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _file(scanned: Scanned) -> FileResult:
+def _file(scanned: Scanned, plain: Plain) -> FileResult:
     item = scanned.item
     return FileResult(
         file=_printable(item.file),
         member=_printable(item.member),
         kind=item.facts.kind.value if item.facts else "",
         arch=item.facts.arch if item.facts else "",
-        judgements=tuple(_judgement(r, j, scanned) for r, j in scanned.judgements.items()),
+        judgements=tuple(_judgement(r, j, scanned, plain) for r, j in scanned.judgements.items()),
         remarks=item.facts.remarks if item.facts else (),
         tag=broken_promise(item),
     )
@@ -156,6 +169,7 @@ def _file(scanned: Scanned) -> FileResult:
 def record(scan: Scan) -> ScanRecord:
     """The record of a scan."""
     counts: dict[str, int] = {}
+    plain: Plain = {}
     for scanned in scan.files:
         for judgement in scanned.judgements.values():
             counts[judgement.answer.value] = counts.get(judgement.answer.value, 0) + 1
@@ -190,7 +204,7 @@ def record(scan: Scan) -> ScanRecord:
             )
             for r in scan.requires
         ),
-        files=tuple(_file(f) for f in scan.files),
+        files=tuple(_file(f, plain) for f in scan.files),
     )
 
 

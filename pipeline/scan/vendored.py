@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pipeline.scan.alike import Difference, difference
 from pipeline.scan.facts import Kind
 from pipeline.scan.inputs import INSIDE
 from pipeline.scan.judge import Answer, Companion, Judgement, Release, Setting, judge
@@ -24,6 +25,21 @@ class Together:
     _settings: dict[int, tuple[Loaded, Setting]] = field(default_factory=dict)
     _alone: dict[int, dict[str, Judgement]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        #: architecture -> how releases differ from the first, and those that do so (None: one by itself)
+        self._compared: dict[str, list[tuple[Difference | None, list[Release]]]] = {}
+        for arch, releases in self.releases.items():
+            groups = self._compared.setdefault(arch, [])
+            for release in releases:
+                differs = difference(releases[0], release)
+                same = [
+                    g for d, g in groups if d is not None and d == differs and g[0].private == release.private
+                ]
+                if same:
+                    same[0].append(release)
+                else:
+                    groups.append((differs, [release]))
+
     def judgements(self, number: int) -> dict[str, Judgement]:
         """The answers for a file, by release, its libraries' trouble included."""
         own = dict(self._judged_alone(number))
@@ -38,7 +54,15 @@ class Together:
         if number not in self._alone:
             facts = self.scene.facts(number)
             setting = self._setting(number)[1]
-            self._alone[number] = {r.name: judge(facts, r, setting) for r in self.releases[facts.arch]}
+            found: dict[str, Judgement] = {}
+            first: Judgement | None = None
+            for differs, group in self._compared[facts.arch]:
+                judged = first
+                if judged is None or differs is None or differs.touches(facts, setting):
+                    judged = judge(facts, group[0], setting)
+                first = first or judged
+                found.update(dict.fromkeys([r.name for r in group], judged))
+            self._alone[number] = {r.name: found[r.name] for r in self.releases[facts.arch]}
         return self._alone[number]
 
     def _setting(self, number: int) -> tuple[Loaded, Setting]:
