@@ -1,3 +1,3 @@
 """Build patched glibc as RPMs and decide from evidence whether they may ship."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

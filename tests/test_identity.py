@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import __version__
 from pipeline.core import identity as identities
 from pipeline.core import paths
 from pipeline.core.identity import Identity, identity
@@ -69,3 +72,13 @@ def test_without_git_nothing_is_known(checkout: Path) -> None:
 def test_many_changes_are_counted() -> None:
     found = Identity(version="1", commit="a" * 40, changed=tuple("abcdef"))
     assert found.doubt.endswith(": a, b, c, d and 2 more")
+
+
+def test_there_is_one_version() -> None:
+    """The package's, the project file's and the newest of the change log's are the same."""
+    project = tomllib.loads((paths.REPO / "pyproject.toml").read_text())["project"]
+    newest = re.search(
+        r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", (paths.REPO / "CHANGELOG.md").read_text(), re.M
+    )
+    assert newest is not None
+    assert project["version"] == __version__ == newest[1]
