@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck
 from pipeline.check.probing import (
+    CANNOT,
     PROBES,
     Answers,
     Case,
@@ -64,10 +65,10 @@ class _EachKind(ProbeCheck):
         if case.kind.startswith("static"):
             need_static(bench, case.release.name, name)
         result = answers.batch.results.get(case.job(self.name))
-        if result is not None and not result.error and not result.timed_out and result.status != 0:
-            words = result.stderr.decode(errors="replace").strip()[-300:]
-            raise Unanswered(Outcome.FAIL, f"the program ended with {result.ending()}: {words}")
-        return answers.lines(case.job(self.name))
+        if result is None or result.error or result.timed_out or result.status in (0, CANNOT):
+            return answers.lines(case.job(self.name))
+        words = result.stderr.decode(errors="replace").strip()[-300:]
+        raise Unanswered(Outcome.FAIL, f"the program ended with {result.ending()}: {words}")
 
 
 class CriticalSection(_EachKind):
