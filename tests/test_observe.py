@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.core import store
 from pipeline.core.errors import NoSpace, WorldError
 from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
@@ -51,23 +51,23 @@ def place(tmp_path: Path) -> FakePlace:
     return FakePlace(tmp_path / "log")
 
 
-def make_bench(directory: Path, rpm: bytes = b"rpm", programs: str = "key1") -> Bench:
+def make_bench(directory: Path, rpm: bytes = b"rpm", programs: str = "key1") -> Material:
     directory.mkdir(exist_ok=True)
     file = directory / "glibc.rpm"
     file.write_bytes(rpm)
     (directory / "root").mkdir(exist_ok=True)
     (directory / "root" / "file").write_bytes(rpm)
     made = rpm_bench.built("12.0", [file], root=directory / "root")
-    return rpm_bench.bench({"12.0": made}, directory / programs / "probes")
+    return rpm_bench.material({"12.0": made}, directory / programs / "probes")
 
 
 def test_asked_once_then_known_with_the_time_it_was_seen(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    first = observe(site, bench, JOBS)
-    assert place.asked == [({"12.0": tmp_path / "b" / "root"}, {"/probes": bench.programs})]
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    first = observe(site, material, JOBS)
+    assert place.asked == [({"12.0": tmp_path / "b" / "root"}, {"/probes": material.programs})]
     keep(first)
     place.log.unlink()
-    again = observe(site, bench, JOBS)
+    again = observe(site, material, JOBS)
     assert len(place.asked) == 1
     assert (first.reused, again.reused) == (False, True)
     assert replace(again.batch, log=None) == replace(first.batch, log=None)
@@ -78,9 +78,9 @@ def test_asked_once_then_known_with_the_time_it_was_seen(place: FakePlace, tmp_p
 
 
 def test_nothing_is_kept_unless_it_is_told_to_be(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    observe(site, bench, JOBS)
-    observe(site, bench, JOBS)
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    observe(site, material, JOBS)
+    observe(site, material, JOBS)
     assert len(place.asked) == 2
 
 
@@ -95,34 +95,34 @@ def test_nothing_is_kept_unless_it_is_told_to_be(place: FakePlace, tmp_path: Pat
         lambda s, b, j, _: (s, b, [replace(j[0], env={})]),
         lambda s, b, j, _: (s, b, [replace(j[0], timeout=61.0)]),
         lambda s, b, j, _: (s, b, [*j, replace(j[0], id="check/two")]),
-        lambda s, b, j, _: (s, rpm_bench.bench({"12.1": b.built["12.0"]}, b.programs), j),
+        lambda s, b, j, _: (s, rpm_bench.material({"12.1": b.built["12.0"]}, b.programs), j),
     ],
     ids=["kernel", "place", "rpm", "programs", "arguments", "environment", "timeout", "more", "release"],
 )
 def test_whatever_could_change_the_answer_is_asked_anew(
     place: FakePlace,
     tmp_path: Path,
-    change: Callable[[Site, Bench, list[Job], Path], tuple[Site, Bench, list[Job]]],
+    change: Callable[[Site, Material, list[Job], Path], tuple[Site, Material, list[Job]]],
 ) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    keep(observe(site, bench, JOBS))
-    assert not observe(*change(site, bench, JOBS, tmp_path)).reused
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, material, JOBS))
+    assert not observe(*change(site, material, JOBS, tmp_path)).reused
     assert observe(Site(place, {"kernel": "a"}), make_bench(tmp_path / "b"), JOBS).reused
 
 
 def test_a_root_that_was_altered_by_hand_is_observed_anew(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    keep(observe(site, bench, JOBS))
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, material, JOBS))
     (tmp_path / "b" / "root" / "file").write_bytes(b"rqm")
-    assert not observe(site, bench, JOBS).reused
+    assert not observe(site, material, JOBS).reused
 
 
 def test_packages_with_the_same_files_need_not_be_watched_twice(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    keep(observe(site, bench, JOBS))
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, material, JOBS))
     other = make_bench(tmp_path / "other")
     (tmp_path / "other" / "glibc.rpm").write_bytes(b"another header")
-    assert observe(site, replace(other, programs=bench.programs), JOBS).reused
+    assert observe(site, replace(other, programs=material.programs), JOBS).reused
 
 
 @pytest.mark.parametrize(
@@ -135,28 +135,28 @@ def test_packages_with_the_same_files_need_not_be_watched_twice(place: FakePlace
 )
 def test_a_batch_that_is_not_whole_is_never_kept(place: FakePlace, tmp_path: Path, bad: BatchResult) -> None:
     place.result = bad
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    keep(observe(site, bench, JOBS))
-    assert not observe(site, bench, JOBS).reused
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, material, JOBS))
+    assert not observe(site, material, JOBS).reused
 
 
 def test_a_place_nobody_can_vouch_for_is_always_asked(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place), make_bench(tmp_path / "b")
+    site, material = Site(place), make_bench(tmp_path / "b")
     for _ in range(2):
-        seen = observe(site, bench, JOBS)
+        seen = observe(site, material, JOBS)
         assert seen.inputs is None
         keep(seen)
     assert len(place.asked) == 2
 
 
 def test_fresh_asks_again_and_replaces_what_was_kept(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    keep(observe(site, bench, JOBS))
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    keep(observe(site, material, JOBS))
     place.result = BatchResult(FACTS, {"check/one": replace(RESULT, stdout=b"new")})
-    fresh = observe(site, bench, JOBS, fresh=True)
+    fresh = observe(site, material, JOBS, fresh=True)
     assert (fresh.reused, fresh.batch.results["check/one"].stdout) == (False, b"new")
     keep(fresh)
-    assert observe(site, bench, JOBS).batch.results["check/one"].stdout == b"new"
+    assert observe(site, material, JOBS).batch.results["check/one"].stdout == b"new"
 
 
 def test_the_host_is_known_by_its_kernel_and_processor() -> None:
@@ -167,17 +167,17 @@ def test_the_host_is_known_by_its_kernel_and_processor() -> None:
 
 
 def test_what_was_damaged_since_is_asked_again_and_replaced(place: FakePlace, tmp_path: Path) -> None:
-    site, bench = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
-    first = observe(site, bench, JOBS)
+    site, material = Site(place, {"kernel": "a"}), make_bench(tmp_path / "b")
+    first = observe(site, material, JOBS)
     keep(first)
     assert first.inputs is not None
     kept = store.peek("observation", first.inputs)
     assert kept is not None
     (kept.path / observing.BATCH).write_bytes(b'{"facts": ')
-    again = observe(site, bench, JOBS)
+    again = observe(site, material, JOBS)
     assert not again.reused
     keep(again)
-    assert observe(site, bench, JOBS).reused
+    assert observe(site, material, JOBS).reused
     assert len(place.asked) == 2
 
 
@@ -206,27 +206,27 @@ class Meeting:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor has one lane")
 def test_emulated_machines_run_side_by_side_and_come_back_in_order(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path / "b")
+    material = make_bench(tmp_path / "b")
     sites = [
         Site(Meeting(tmp_path, name, other), {"accelerator": "tcg", "kernel": name})
         for name, other in (("one", "two"), ("two", "one"))
     ]
-    seen = observe_all(sites, bench, JOBS)
+    seen = observe_all(sites, material, JOBS)
     assert [o.batch.trouble for o in seen] == ["", ""]
     assert [(o.inputs or {})["place"] for o in seen] == ["one", "two"]
     assert seen[0].batch.results == {"check/one": RESULT}
     for observation in seen:
         keep(observation)
-    assert [o.reused for o in observe_all(sites, bench, JOBS)] == [True, True]
+    assert [o.reused for o in observe_all(sites, material, JOBS)] == [True, True]
 
 
 def test_what_is_timed_has_the_machine_for_itself(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path / "b")
+    material = make_bench(tmp_path / "b")
     sites = [
         Site(Meeting(tmp_path, "one", "two", patience=1), {"accelerator": "kvm"}),
         Site(Meeting(tmp_path, "two", "one", patience=1), None),
     ]
-    assert [o.batch.trouble for o in observe_all(sites, bench, JOBS)] == ["one was alone", ""]
+    assert [o.batch.trouble for o in observe_all(sites, material, JOBS)] == ["one was alone", ""]
 
 
 @dataclass
@@ -247,10 +247,10 @@ class Broken:
 def test_a_place_that_cannot_be_had_is_trouble_and_a_full_disk_is_not_its(
     place: FakePlace, accelerator: str, tmp_path: Path
 ) -> None:
-    bench, identity = make_bench(tmp_path / "b"), {"accelerator": accelerator}
+    material, identity = make_bench(tmp_path / "b"), {"accelerator": accelerator}
     broken, good = Site(Broken(WorldError("no QEMU here")), identity), Site(place, identity)
-    lost, seen = observe_all([broken, good], bench, JOBS)
+    lost, seen = observe_all([broken, good], material, JOBS)
     assert (lost.batch.facts, lost.batch.trouble) == (None, "no QEMU here")
     assert seen.batch.results == {"check/one": RESULT}
     with pytest.raises(NoSpace):
-        observe_all([Site(Broken(NoSpace("full")), identity), good], bench, JOBS)
+        observe_all([Site(Broken(NoSpace("full")), identity), good], material, JOBS)

@@ -54,7 +54,7 @@ def judged(place: SilentPlace, *wanted: Target, narrow: bool = True) -> Evidence
     profile = profiles.load("bookworm")
     arches = dict.fromkeys(t.arch for t in wanted)
     return verify(
-        profile, wanted, {a: probe_kit.bench(machine=a).built for a in arches},
+        profile, wanted, {a: probe_kit.material(machine=a).built for a in arches},
         programs=lambda _: Path("/nowhere/key/probes"), sites=lambda *_: [Site(place)],
         static=registry.STATIC, watched=registry.WATCHED, command="nox -s verify", narrow=narrow,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def compiled_against(tmp_path: Path, mode: BuildMode, *, absent: str = "") -> tu
     profile, place = profiles.load("bookworm"), SilentPlace()
     built = {
         name: b.model_copy(update={"manifest": b.manifest.model_copy(update={"mode": mode})})
-        for name, b in probe_kit.bench(machine="x86_64").built.items()
+        for name, b in probe_kit.material(machine="x86_64").built.items()
     }
     fault = {"program": "launch-rseq", "release": "12.1", "words": "rseq.c:3: error: no", "absent": absent}
     (tmp_path / "faults.json").write_text(json.dumps([fault]))

@@ -12,7 +12,7 @@ import pytest
 from pipeline.build import workshop
 from pipeline.build.workplace import Workplace
 from pipeline.build.workshop import Program, compile_programs, compiler, programs
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.devel import Compile
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, Arch, host_arch
@@ -243,7 +243,7 @@ def test_a_static_program_without_libc_a_is_named(tmp_path: Path, monkeypatch: p
     for mode, outcome in (("native", Outcome.FAIL), ("supplied", Outcome.MISSING)):
         manifest = made["12.1"].manifest.model_copy(update={"mode": mode})
         built = {**made, "12.1": made["12.1"].model_copy(update={"manifest": manifest})}
-        on = Bench(load("bookworm"), host_arch(), built, programs, workshop.faults(out))
+        on = Material(load("bookworm"), host_arch(), built, programs, workshop.faults(out))
         said = {f.target.release: f for f in Compile().run(on)}
         assert said["12.1"].outcome is outcome
         assert "libc.a" in said["12.1"].seen or "glibc-static" in said["12.1"].seen

@@ -42,8 +42,8 @@ def tunable_env(tunable: str, state: int | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What the checks of one architecture are given: the workbench, nothing else is looked up.
+class Material:
+    """What the checks of one architecture are given; nothing else is looked up.
 
     ``built`` maps release names (in the profile's order) to what was built; ``programs`` is the directory
     of the compiled probe programs (`pipeline.build.workshop`), laid over every root at ``/probes``.
@@ -131,10 +131,10 @@ class StaticCheck(Check, ABC):
     """A check that needs no running program: it reads RPMs, ELF files and baselines."""
 
     @abstractmethod
-    def questions(self, bench: Bench) -> list[Question]: ...
+    def questions(self, material: Material) -> list[Question]: ...
 
     @abstractmethod
-    def run(self, bench: Bench) -> list[Finding]: ...
+    def run(self, material: Material) -> list[Finding]: ...
 
 
 class PlaceCheck(Check, ABC):
@@ -146,10 +146,10 @@ class PlaceCheck(Check, ABC):
     """
 
     @abstractmethod
-    def questions(self, bench: Bench, place: str) -> list[Question]: ...
+    def questions(self, material: Material, place: str) -> list[Question]: ...
 
     @abstractmethod
-    def jobs(self, bench: Bench) -> list[Job]: ...
+    def jobs(self, material: Material) -> list[Job]: ...
 
     @abstractmethod
-    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]: ...
+    def judge(self, material: Material, place: str, batch: BatchResult) -> list[Finding | NotJudged]: ...

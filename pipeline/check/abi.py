@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline.abi.delta import Delta, delta
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import (
     Fact,
     answered,
@@ -44,19 +44,19 @@ class Baselines(StaticCheck):
         ),
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return bench.each(self.name)
+    def questions(self, material: Material) -> list[Question]:
+        return material.each(self.name)
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, "a baseline that can be read", partial(self._ask, bench, question))
-            for question in self.questions(bench)
+            answered(question, "a baseline that can be read", partial(self._ask, material, question))
+            for question in self.questions(material)
         ]
 
-    def _ask(self, bench: Bench, question: Question) -> Fact:
+    def _ask(self, material: Material, question: Question) -> Fact:
         target = question.target
-        found = built_listings(bench, target.release)
-        base = committed(bench, target.release)
+        found = built_listings(material, target.release)
+        base = committed(material, target.release)
         if base is None:
             return Fact(
                 Outcome.MISSING,
@@ -93,27 +93,27 @@ class AbiDelta(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in bench.steps(self.name, both=False)]
+    def questions(self, material: Material) -> list[Question]:
+        return [question for _, question in material.steps(self.name, both=False)]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, "two releases that can be compared", partial(self._ask, bench, step))
-            for step, question in bench.steps(self.name, both=False)
+            answered(question, "two releases that can be compared", partial(self._ask, material, step))
+            for step, question in material.steps(self.name, both=False)
         ]
 
-    def _ask(self, bench: Bench, step: Step) -> Fact:
-        expected = Delta(added=changes(bench, step.added))
+    def _ask(self, material: Material, step: Step) -> Fact:
+        expected = Delta(added=changes(material, step.added))
         words = shown(expected.lines()) or "no difference"
-        before = reference(bench, step.before)
+        before = reference(material, step.before)
         if before is None:
-            target = bench.target(step.before)
+            target = material.target(step.before)
             return Fact(
                 Outcome.MISSING,
                 words,
                 f"{target} has neither a baseline nor a build; {remedy(target)}",
             )
-        after = built_listings(bench, step.after)
+        after = built_listings(material, step.after)
         seen = delta(before.listings, after)
         return Fact(
             Outcome.PASS if seen == expected else Outcome.FAIL,

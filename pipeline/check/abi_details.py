@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pipeline.abi import traits
 from pipeline.abi.baseline import Baseline
 from pipeline.abi.traits import Blocks
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.abi_facts import (
     EachRelease,
     Fact,
@@ -44,18 +44,18 @@ class Details(EachRelease):
     )
     about = "a baseline that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        found = traits.public(traits.details(built_files(bench, release)))
-        base = committed(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        found = traits.public(traits.details(built_files(material, release)))
+        base = committed(material, release)
         if base is None or traits.DETAILS not in base.traits:
-            return _absent(bench, release, traits.DETAILS, len(found))
+            return _absent(material, release, traits.DETAILS, len(found))
         wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs as in the baseline "
             f"(made from {base.provenance.origin})",
             shown(wrong) or "no difference",
-            (f"{baseline_path(bench.target(release))}/{traits.DETAILS}",),
+            (f"{baseline_path(material.target(release))}/{traits.DETAILS}",),
             {"dsos": len(found), "lines": sum(map(len, found.values())), "differences": len(wrong)},
         )
 
@@ -73,15 +73,15 @@ class Hardening(EachRelease):
     )
     about = "a baseline that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        found = traits.hardening(built_files(bench, release))
-        level = bench.profile.isa_level.get(bench.arch.name, ISA_LEVELS[0])
+    def ask(self, material: Material, release: str) -> Fact:
+        found = traits.hardening(built_files(material, release))
+        level = material.profile.isa_level.get(material.arch.name, ISA_LEVELS[0])
         high = _above(found, level)
-        base = committed(bench, release)
+        base = committed(material, release)
         if base is None or traits.HARDENING not in base.traits:
-            answer = _absent(bench, release, traits.HARDENING, len(found))
+            answer = _absent(material, release, traits.HARDENING, len(found))
             return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer
-        same = _same_compiler(bench, release, base)
+        same = _same_compiler(material, release, base)
         words = (
             ")"
             if same
@@ -91,20 +91,20 @@ class Hardening(EachRelease):
         wrong = high + (
             traits.difference(base.traits[traits.HARDENING], found)
             if same
-            else _weaker(base.traits[traits.HARDENING], found, bench.arch.loader)
+            else _weaker(base.traits[traits.HARDENING], found, material.arch.loader)
         )
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"{len(base.traits[traits.HARDENING])} files as in the baseline (made from "
             f"{base.provenance.origin}{words}; none needs more than {level}",
             shown(wrong) or "no difference",
-            (f"{baseline_path(bench.target(release))}/{traits.HARDENING}",),
+            (f"{baseline_path(material.target(release))}/{traits.HARDENING}",),
             {"files": len(found), "differences": len(wrong)},
         )
 
 
-def _absent(bench: Bench, release: str, name: str, count: int) -> Fact:
-    target = bench.target(release)
+def _absent(material: Material, release: str, name: str, count: int) -> Fact:
+    target = material.target(release)
     return Fact(
         Outcome.MISSING,
         f"a committed {name}",
@@ -113,9 +113,9 @@ def _absent(bench: Bench, release: str, name: str, count: int) -> Fact:
     )
 
 
-def _same_compiler(bench: Bench, release: str, base: Baseline) -> bool:
+def _same_compiler(material: Material, release: str, base: Baseline) -> bool:
     """Whether the release was built in an image of the base that the baseline's build had."""
-    image = bench.built[release].manifest.image
+    image = material.built[release].manifest.image
     return image is not None and bool(image.base) and image.base == base.provenance.image
 
 

@@ -14,7 +14,7 @@ from pipeline.abi.baseline import Baseline
 from pipeline.abi.delta import SymbolChange, parse_changes
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
 from pipeline.core.errors import EvidenceError, PipelineError, UsageError
@@ -59,26 +59,26 @@ class EachRelease(StaticCheck, ABC):
     about: ClassVar[str]
 
     @abstractmethod
-    def ask(self, bench: Bench, release: str) -> Fact:
+    def ask(self, material: Material, release: str) -> Fact:
         """The answer; raises as `answered` says."""
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return bench.each(self.name)
+    def questions(self, material: Material) -> list[Question]:
+        return material.each(self.name)
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, self.about, partial(self.ask, bench, question.target.release))
-            for question in self.questions(bench)
+            answered(question, self.about, partial(self.ask, material, question.target.release))
+            for question in self.questions(material)
         ]
 
 
-def changes(bench: Bench, lines: Sequence[str]) -> frozenset[SymbolChange]:
+def changes(material: Material, lines: Sequence[str]) -> frozenset[SymbolChange]:
     """Symbol lines of the profile for one architecture; raises `UsageError` naming a wrong one."""
     try:
-        return parse_changes(for_arch(list(lines), bench.arch))
+        return parse_changes(for_arch(list(lines), material.arch))
     except ValueError as e:
         raise UsageError(
-            f"profile {bench.profile.name}: {e}", hint="fix the line; sizes belong to data alone"
+            f"profile {material.profile.name}: {e}", hint="fix the line; sizes belong to data alone"
         ) from None
 
 
@@ -87,30 +87,30 @@ def shown(lines: Collection[str]) -> str:
     return several(lines, SHOWN, separator="\n")
 
 
-def built_listings(bench: Bench, release: str) -> dict[str, Listing]:
+def built_listings(material: Material, release: str) -> dict[str, Listing]:
     """The listings of a built release. Raises `EvidenceError` if it has no DSO, `MalformedInput`."""
-    found = bench.listings(release)
+    found = material.listings(release)
     if not found:
         raise EvidenceError(
-            f"{bench.target(release)} has no DSO", hint="the packages are empty; build the release again"
+            f"{material.target(release)} has no DSO", hint="the packages are empty; build the release again"
         )
     return found
 
 
-def built_files(bench: Bench, release: str) -> dict[str, ElfFile]:
+def built_files(material: Material, release: str) -> dict[str, ElfFile]:
     """Every ELF file of a built release by path. Raises `EvidenceError` (none), `MalformedInput`."""
-    found = bench.files(release)
+    found = material.files(release)
     if not found:
         raise EvidenceError(
-            f"{bench.target(release)} has no ELF file",
+            f"{material.target(release)} has no ELF file",
             hint="the packages are empty; build the release again",
         )
     return found
 
 
-def committed(bench: Bench, release: str) -> Baseline | None:
+def committed(material: Material, release: str) -> Baseline | None:
     """The committed baseline of a release, or None. Raises `MalformedInput`."""
-    return baseline.load_target(bench.target(release))
+    return baseline.load_target(material.target(release))
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,15 @@ class Reference:
     evidence: tuple[str, ...] = ()
 
 
-def reference(bench: Bench, release: str) -> Reference | None:
+def reference(material: Material, release: str) -> Reference | None:
     """The baseline of a release, else its build, else None. Raises `MalformedInput`, `EvidenceError`."""
-    found = committed(bench, release)
+    found = committed(material, release)
     if found is not None:
-        path = baseline_path(bench.target(release))
+        path = baseline_path(material.target(release))
         return Reference(found.listings, f"the baseline of {release}", (path,))
-    if release in bench.built:
+    if release in material.built:
         words = f"the built {release}, for which no baseline is committed"
-        return Reference(built_listings(bench, release), words)
+        return Reference(built_listings(material, release), words)
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipeline import elf
 from pipeline.abi.files import ElfFile
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
@@ -37,8 +37,8 @@ class LoaderLookup(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        files = built_files(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        files = built_files(material, release)
         wrong: list[str] = []
         counts: Counter[str] = Counter()
         for file in files.values():

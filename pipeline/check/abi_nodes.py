@@ -14,7 +14,7 @@ from pipeline import elf
 from pipeline.abi import baseline
 from pipeline.abi.delta import Delta, SymbolChange
 from pipeline.abi.listing import Listing
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import Fact, answered, built_listings, changes, reference, remedy, shown
 from pipeline.core.arch import Arch
 from pipeline.core.declaration import Declaration, Scope, Unit, measured
@@ -34,31 +34,31 @@ class WholeNodes(StaticCheck):
         scope=Scope.LATER,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        first = bench.profile.release[0].name
-        return [q for q in bench.each(self.name) if q.target.release != first]
+    def questions(self, material: Material) -> list[Question]:
+        first = material.profile.release[0].name
+        return [q for q in material.each(self.name) if q.target.release != first]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, "whole nodes", partial(self._ask, bench, question.target.release))
-            for question in self.questions(bench)
+            answered(question, "whole nodes", partial(self._ask, material, question.target.release))
+            for question in self.questions(material)
         ]
 
-    def _ask(self, bench: Bench, release: str) -> Fact:
-        first = bench.profile.release[0].name
-        wanted = expected_nodes(bench, release)
+    def _ask(self, material: Material, release: str) -> Fact:
+        first = material.profile.release[0].name
+        wanted = expected_nodes(material, release)
         words = "; ".join(
             f"{dso} gains {node}, equal to upstream's, and nothing else gains a node" for dso, node in wanted
         )
         words = words or "no DSO gains a node"
-        before = reference(bench, first)
+        before = reference(material, first)
         if before is None:
-            target = bench.target(first)
+            target = material.target(first)
             return Fact(
                 Outcome.MISSING, words, f"{target} has neither a baseline nor a build; {remedy(target)}"
             )
         base, what = before.listings, before.words
-        found = built_listings(bench, release)
+        found = built_listings(material, release)
         gained = gained_nodes(base, found)
         wrong: list[str] = []
         unknown: list[str] = []
@@ -67,12 +67,12 @@ class WholeNodes(StaticCheck):
             symbols = ", ".join(sorted(e.symbol for e in found[dso].node(node) if e.kind != "A"))
             wrong.append(f"{dso} gained {node}, which it must not have: {symbols or 'no symbol at it'}")
         for dso, node in wanted:
-            if node in base.get(dso, _nothing(dso, bench.arch)).nodes:
+            if node in base.get(dso, _nothing(dso, material.arch)).nodes:
                 continue
             if (dso, node) not in gained:
                 wrong.append(f"{dso} has no {node}")
                 continue
-            whole = upstream_node(bench.arch, dso, node)
+            whole = upstream_node(material.arch, dso, node)
             if isinstance(whole, str):
                 unknown.append(whole)
                 continue
@@ -94,14 +94,14 @@ def _nothing(name: str, machine: Arch) -> Listing:
     return Listing(name, "", machine.name, frozenset())
 
 
-def expected_nodes(bench: Bench, release: str) -> list[tuple[str, str]]:
+def expected_nodes(material: Material, release: str) -> list[tuple[str, str]]:
     """(DSO, node) that the profile expects ``release`` to have beyond the first release, sorted."""
-    lines = list(bench.profile.rseq.symbols) if bench.profile.get(release).exports_rseq else []
-    first = bench.profile.release[0].name
-    for step in bench.profile.step:
+    lines = list(material.profile.rseq.symbols) if material.profile.get(release).exports_rseq else []
+    first = material.profile.release[0].name
+    for step in material.profile.step:
         if step.after == release and step.before == first:
             lines += step.added
-    return sorted({(c.dso, c.node) for c in changes(bench, lines)})
+    return sorted({(c.dso, c.node) for c in changes(material, lines)})
 
 
 def gained_nodes(before: Mapping[str, Listing], after: Mapping[str, Listing]) -> set[tuple[str, str]]:
@@ -152,19 +152,19 @@ class RseqLayout(StaticCheck):
         question=("Are the symbols where they belong: size and offset in RELRO, flags in read-only data?"),
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return bench.each(self.name)
+    def questions(self, material: Material) -> list[Question]:
+        return material.each(self.name)
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, "DSOs that can be read", partial(self._ask, bench, question.target.release))
-            for question in self.questions(bench)
+            answered(question, "DSOs that can be read", partial(self._ask, material, question.target.release))
+            for question in self.questions(material)
         ]
 
-    def _ask(self, bench: Bench, release: str) -> Fact:
-        symbols = changes(bench, bench.profile.rseq.symbols)
-        wanted = sorted(symbols) if bench.profile.get(release).exports_rseq else []
-        found = built_listings(bench, release)
+    def _ask(self, material: Material, release: str) -> Fact:
+        symbols = changes(material, material.profile.rseq.symbols)
+        wanted = sorted(symbols) if material.profile.get(release).exports_rseq else []
+        found = built_listings(material, release)
         names = {change.symbol for change in symbols}
         stray = sorted(
             str(SymbolChange(dso, *entry))
@@ -178,7 +178,7 @@ class RseqLayout(StaticCheck):
             if change.dso not in found:
                 wrong.append(f"there is no {change.dso}")
                 continue
-            binary = elf.read(bench.built[release].root / found[change.dso].path)
+            binary = elf.read(material.built[release].root / found[change.dso].path)
             trouble = misplaced(binary, change)
             wrong += [f"{change.symbol} in {change.dso}: {word}" for word in trouble]
             if not trouble:

@@ -14,7 +14,7 @@ from pipeline.abi import baseline, traits
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, committed, shown
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
@@ -42,10 +42,10 @@ class Private(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        files = built_files(bench, release)
-        scopes = Scopes.of(files, bench.arch.loader)
-        ours = _ours(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        files = built_files(material, release)
+        scopes = Scopes.of(files, material.arch.loader)
+        ours = _ours(material, release)
         wrong: list[str] = []
         elsewhere: set[str] = set()
         imports = private = 0
@@ -56,8 +56,8 @@ class Private(EachRelease):
                 private += sum(i.version == PRIVATE for i in file.binary.imports)
             except MalformedInput as e:
                 wrong.append(e.message)
-        wrong += _private_drift(bench, release)
-        lines, measures = _private_deltas(bench, release)
+        wrong += _private_drift(material, release)
+        lines, measures = _private_deltas(material, release)
         good = f"{imports} versioned imports of {len(files)} files, {private} of them private"
         if elsewhere:
             good += f"; not judged: what comes from {', '.join(sorted(elsewhere))}"
@@ -70,16 +70,16 @@ class Private(EachRelease):
         )
 
 
-def _ours(bench: Bench, release: str) -> frozenset[str]:
+def _ours(material: Material, release: str) -> frozenset[str]:
     """Sonames that are glibc's in any release that is built or committed: they come from nowhere else."""
     names = {
         listing.soname
-        for built in bench.built
+        for built in material.built
         if built != release
-        for name, listing in bench.listings(built).items()
+        for name, listing in material.listings(built).items()
         if "/" not in name
     }
-    for target in (bench.target(r) for r in bench.profile.releases):
+    for target in (material.target(r) for r in material.profile.releases):
         committed = baseline.load_target(target) if baseline.directory_of(target).is_dir() else None
         if committed is not None:
             names |= {listing.soname for name, listing in committed.listings.items() if "/" not in name}
@@ -109,30 +109,30 @@ def _faults(file: ElfFile, scopes: Scopes, ours: frozenset[str], elsewhere: set[
             yield f"needs {symbol.name}@{symbol.version} of {symbol.file}, which is not there"
 
 
-def _private_drift(bench: Bench, release: str) -> list[str]:
+def _private_drift(material: Material, release: str) -> list[str]:
     """How PRIVATE differs from the release's own baseline, if there is one with details.
 
     Where there is none, `abi.details` says so.
     """
-    base = committed(bench, release)
+    base = committed(material, release)
     if base is None or traits.DETAILS not in base.traits:
         return []
-    found = traits.private(traits.details(built_files(bench, release)))
+    found = traits.private(traits.details(built_files(material, release)))
     return [
         f"compared with its baseline: {line}"
         for line in traits.difference(traits.private(base.traits[traits.DETAILS]), found)
     ]
 
 
-def _private_deltas(bench: Bench, release: str) -> tuple[list[str], dict[str, int | str]]:
+def _private_deltas(material: Material, release: str) -> tuple[list[str], dict[str, int | str]]:
     """What PRIVATE gained and lost over the releases that this one follows: lines, and measures."""
-    here = _private(bench, release)
+    here = _private(material, release)
     lines: list[str] = []
     measures: dict[str, int | str] = {"private_symbols": len(here)}
-    for step in bench.profile.step:
-        if step.after != release or step.before not in bench.built:
+    for step in material.profile.step:
+        if step.after != release or step.before not in material.built:
             continue
-        before = _private(bench, step.before)
+        before = _private(material, step.before)
         gained, lost = sorted(here - before), sorted(before - here)
         measures[f"private_gained_over_{step.before}"] = ", ".join(gained)
         measures[f"private_lost_since_{step.before}"] = ", ".join(lost)
@@ -144,8 +144,8 @@ def _private_deltas(bench: Bench, release: str) -> tuple[list[str], dict[str, in
     return lines, measures
 
 
-def _private(bench: Bench, release: str) -> set[str]:
-    found = built_listings(bench, release)
+def _private(material: Material, release: str) -> set[str]:
+    found = built_listings(material, release)
     return {f"{e.symbol} of {name}" for name, listing in found.items() for e in listing.private}
 
 

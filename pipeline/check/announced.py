@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need, Unit, measured
@@ -33,14 +33,14 @@ class RseqAnnounced(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", "--announce", str(ANNOUNCED), f"{PROBES}/rseq-threads", str(THREADS))
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         heard = [x for x in answers.lines(case.job(self.name)) if x["from"] == "announced"]
         if [(x["size"], x["align"]) for x in heard] != [(ANNOUNCED, ANNOUNCED)]:
             raise Unanswered(Outcome.ERROR, f"{ANNOUNCED} bytes were announced, the program heard {heard}")
-        said = super().verdict(bench, case, answers)
+        said = super().verdict(material, case, answers)
         return replace(said, expected=f"with {ANNOUNCED} bytes announced: {said.expected}")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import MAX_CPU, REGISTRATION_FAILED
 
 Word = Mapping[str, Any]
 
 
-def kernel_faults(bench: Bench, word: Word, *, on: bool) -> list[str]:
+def kernel_faults(material: Material, word: Word, *, on: bool) -> list[str]:
     """What is wrong with the kernel's word on a thread, and with the area that it names.
 
     ``word`` has ``pointer`` (any true value: registered), ``size`` in bytes, ``signature`` and ``flags`` of
@@ -24,7 +24,7 @@ def kernel_faults(bench: Bench, word: Word, *, on: bool) -> list[str]:
     if not word["pointer"]:
         return ["not registered with the kernel"]
     wanted = {
-        "size": bench.profile.rseq.area_size, "signature": bench.arch.rseq_signature, "flags": 0,
+        "size": material.profile.rseq.area_size, "signature": material.arch.rseq_signature, "flags": 0,
     }  # fmt: skip
     faults = [
         f"the kernel's {key} is {word[key]:#x}, not {value:#x}"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults, words_faults
 from pipeline.check.probing import (
     CANNOT,
@@ -89,14 +89,14 @@ class Looks(ProbeCheck):
         """How many looks there must be, by context."""
         raise NotImplementedError
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/look-tracer",)
 
-    def cases(self, bench: Bench) -> Sequence[Variant]:
-        return variants(super().cases(bench), "kind", self.programs)
+    def cases(self, material: Material) -> Sequence[Variant]:
+        return variants(super().cases(material), "kind", self.programs)
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
-        return (*self.program(bench), self.file(variant(case)))
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
+        return (*self.program(material), self.file(variant(case)))
 
     def asks(self, case: Case) -> str:
         expected = self.expected(variant(case))
@@ -104,9 +104,9 @@ class Looks(ProbeCheck):
         word = "registered, its area read by sched_getcpu" if case.on else "not registered"
         return f"{count} looks in {len(expected)} contexts: each {word}, every CPU's number right"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         case = variant(case)
-        if ended := self._ended(bench, case, answers):
+        if ended := self._ended(material, case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
         *lines, ends = answers.lines(case.job(self.name))
         if "context" in ends:
@@ -126,7 +126,7 @@ class Looks(ProbeCheck):
         faults = [
             f"{line['context']}: {fault}"
             for line in lines
-            for fault in (*_faults(bench, line, case.on), *_libc_faults(bench, line, case))
+            for fault in (*_faults(material, line, case.on), *_libc_faults(material, line, case))
         ]
         if len(places) > 1:
             faults.append(f"the area is not at one place in each thread: {sorted(places)}")
@@ -144,13 +144,13 @@ class Looks(ProbeCheck):
     def shown_enough(self, case: Variant, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
 
-    def _ended(self, bench: Bench, case: Variant, answers: Answers) -> str:
+    def _ended(self, material: Material, case: Variant, answers: Answers) -> str:
         """How the program ended, if it crashed or gave up: that is the release's fault, not the probe's."""
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
         if result.status == NOT_STARTED and case.value.startswith("static"):
-            need_static(bench, case.release.name, self.file(case))
+            need_static(material, case.release.name, self.file(case))
         words = result.stderr.decode(errors="replace").strip()[-200:]
         last = result.stdout.decode(errors="replace").splitlines()[-1:] or ["(none)"]
         said = f": {words}" if words else ""
@@ -161,10 +161,10 @@ class Looks(ProbeCheck):
         return f"{PROBES}/{self.programs[case.value].format(release=case.release.name)}"
 
 
-def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
+def _faults(material: Material, line: Mapping[str, Any], on: bool) -> list[str]:
     """What the kernel and the CPUs' numbers say against one look."""
     borrows = line["context"] in BORROWERS
-    faults = kernel_faults(bench, line, on=on and not borrows)
+    faults = kernel_faults(material, line, on=on and not borrows)
     if line["pointer"]:
         faults += words_faults(line, on=True)
     if on and not borrows and line["planted"] != 1:
@@ -178,7 +178,7 @@ def _faults(bench: Bench, line: Mapping[str, Any], on: bool) -> list[str]:
     ]
 
 
-def _libc_faults(bench: Bench, line: Mapping[str, Any], case: Variant) -> list[str]:
+def _libc_faults(material: Material, line: Mapping[str, Any], case: Variant) -> list[str]:
     """What is wrong with the symbols that the context sees, and with where they say that the area is."""
     static = case.value.startswith("static")
     libc = line["libc"]
@@ -188,7 +188,7 @@ def _libc_faults(bench: Bench, line: Mapping[str, Any], case: Variant) -> list[s
         return ["the rseq symbols are not there"] if case.release.exports_rseq else []
     if not case.release.exports_rseq and not static:  # no version script hides symbols of libc.a
         return ["the rseq symbols are there"]
-    faults = symbol_faults(libc, bench.profile.rseq.size_on if case.on else 0)
+    faults = symbol_faults(libc, material.profile.rseq.size_on if case.on else 0)
     faults += cpu_id_faults(libc["cpu_id"], on=case.on) + words_faults(libc, on=case.on)
     return faults + (place_faults(line["place"], libc["offset"]) if line["pointer"] else [])
 
@@ -248,12 +248,12 @@ class RseqContexts(Looks):
         NON_PIE: "rseq-copied",
     }
 
-    def cases(self, bench: Bench) -> Sequence[Variant]:
-        return [c for c in super().cases(bench) if c.value != NON_PIE or c.release.exports_rseq]
+    def cases(self, material: Material) -> Sequence[Variant]:
+        return [c for c in super().cases(material) if c.value != NON_PIE or c.release.exports_rseq]
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
         files = ("rseq-library", "rseq-auditor") if variant(case).value == "dynamic" else ("rseq-library",)
-        return (*super().argv(bench, case), *(f"{PROBES}/{file}" for file in files))
+        return (*super().argv(material, case), *(f"{PROBES}/{file}" for file in files))
 
     def expected(self, case: Variant) -> Mapping[str, int]:
         if case.value == NON_PIE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -22,14 +22,14 @@ class RseqCritical(ProbeCheck):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-critical", str(DURATION))
 
     def asks(self, case: Case) -> str:
         whose = "glibc's areas" if case.on else "areas of their own"
         return f"threads lose no increment through {whose}, and sections were aborted"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
         lines = answers.lines(case.job(self.name))
         if len(lines) != 1:
             raise Unanswered(Outcome.ERROR, f"{len(lines)} answers to one question")

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pipeline.abi import baseline
 from pipeline.build import described, workshop
 from pipeline.build.headers import DEFINED
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import Fact, answered, remedy
 from pipeline.check.packages import COMMITTED, EachPackaging, foreign_without, judged
 from pipeline.check.rpm import is_foreign
@@ -35,9 +35,9 @@ class Compile(EachPackaging):
     )
     expected = "what compiles against the build image's own C library compiles against the release"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        mine = [fault for fault in bench.faults.values() if fault.release == release]
-        known = [answer for fault in mine if (answer := bench.not_compiled(fault.program))]
+    def ask(self, material: Material, release: str) -> Fact:
+        mine = [fault for fault in material.faults.values() if fault.release == release]
+        known = [answer for fault in mine if (answer := material.not_compiled(fault.program))]
         if known and all(outcome is Outcome.MISSING for outcome, _ in known):
             return Fact(Outcome.MISSING, self.expected, known[0][1])
         faults = [words for _, words in known]
@@ -73,23 +73,23 @@ class Committed(EachPackaging):
     )
     expected = "headers that compile, and committed facts to compare them with"
 
-    def questions(self, bench: Bench) -> list[Question]:
-        asked = super().questions(bench)
-        return [q for q in asked if not foreign_without(self._path, bench, q.target.release)]
+    def questions(self, material: Material) -> list[Question]:
+        asked = super().questions(material)
+        return [q for q in asked if not foreign_without(self._path, material, q.target.release)]
 
-    def _path(self, bench: Bench, release: str) -> Path:
-        return devel_path(bench.target(release), foreign=is_foreign(bench.built[release]))
+    def _path(self, material: Material, release: str) -> Path:
+        return devel_path(material.target(release), foreign=is_foreign(material.built[release]))
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        file = self._path(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        file = self._path(material, release)
         shown_path = str(file.relative_to(paths.BASELINES.parent))
         if not file.is_file():
-            words = f"there is no {shown_path}; {remedy(bench.target(release))}"
+            words = f"there is no {shown_path}; {remedy(material.target(release))}"
             return Fact(Outcome.MISSING, "committed facts", words)
         lines = file.read_text().splitlines()
         if sorted(lines[1:]) != lines[1:] or len(set(lines)) != len(lines):
             raise MalformedInput(f"{file} is not as it was written", hint="restore it from git")
-        found = _described(bench, release, described.committed)
+        found = _described(material, release, described.committed)
         if isinstance(found, Fact):
             return found
         gone, new = set(lines[1:]) - set(found), set(found) - set(lines[1:])
@@ -103,17 +103,17 @@ class Committed(EachPackaging):
 _Facts = TypeVar("_Facts")
 
 
-def _described(bench: Bench, release: str, read: Callable[[Path], _Facts]) -> _Facts | Fact:
+def _described(material: Material, release: str, read: Callable[[Path], _Facts]) -> _Facts | Fact:
     """What ``read`` finds in a release's description, or the answer where there is nothing to compare."""
-    directory = workshop.description(bench.programs, release)
+    directory = workshop.description(material.programs, release)
     wanted = "headers that compile"
     if not directory.is_dir():
         return Fact(Outcome.MISSING, wanted, f"the headers of {release} were not looked at")
     try:
         return read(directory)
     except described.NoHeaders as e:
-        absent = not (bench.built[release].root / "usr" / "include" / "stdio.h").is_file()
-        supplied = bench.built[release].manifest.mode == "supplied"
+        absent = not (material.built[release].root / "usr" / "include" / "stdio.h").is_file()
+        supplied = material.built[release].manifest.mode == "supplied"
         return Fact(Outcome.MISSING if absent and supplied else Outcome.FAIL, wanted, e.message)
 
 
@@ -127,26 +127,26 @@ class DevelDelta(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in bench.steps(self.name)]
+    def questions(self, material: Material) -> list[Question]:
+        return [question for _, question in material.steps(self.name)]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, "headers that compile", partial(self._ask, bench, step))
-            for step, question in bench.steps(self.name)
+            answered(question, "headers that compile", partial(self._ask, material, step))
+            for step, question in material.steps(self.name)
         ]
 
-    def _ask(self, bench: Bench, step: Step) -> Fact:
-        before = _described(bench, step.before, described.facts)
-        after = _described(bench, step.after, described.facts)
+    def _ask(self, material: Material, step: Step) -> Fact:
+        before = _described(material, step.before, described.facts)
+        after = _described(material, step.after, described.facts)
         for found in (before, after):
             if isinstance(found, Fact):
                 return found
         assert not isinstance(before, Fact)
         assert not isinstance(after, Fact)
-        brings = bool(step.added) and not bench.profile.get(step.before).exports_rseq
-        theirs = tuple(f"{header}: " for header in bench.profile.rseq.headers) if brings else ()
-        symbols = brought(bench, step, after) if brings else frozenset[str]()
+        brings = bool(step.added) and not material.profile.get(step.before).exports_rseq
+        theirs = tuple(f"{header}: " for header in material.profile.rseq.headers) if brings else ()
+        symbols = brought(material, step, after) if brings else frozenset[str]()
         faults = []
         for key in sorted(before.keys() | after.keys()):
             old, new = before.get(key), after.get(key)
@@ -159,22 +159,24 @@ class DevelDelta(StaticCheck):
             faults += [f"+ {key}: {new}"] if new is not None else []
         added = sorted(k for k in after.keys() - before.keys() if theirs and k.startswith(theirs))
         if brings and not added:
-            faults.append(f"{', '.join(bench.profile.rseq.headers)} did not come with the symbols")
-        expected = f"only new macros and types of {', '.join(bench.profile.rseq.headers)}" if brings else ""
+            faults.append(f"{', '.join(material.profile.rseq.headers)} did not come with the symbols")
+        expected = (
+            f"only new macros and types of {', '.join(material.profile.rseq.headers)}" if brings else ""
+        )
         return judged(
             expected or "no difference", f"{len(after)} facts; new: {', '.join(added) or 'nothing'}", faults,
             {"facts": len(after), "new": len(added)},
         )  # fmt: skip
 
 
-def brought(bench: Bench, step: Step, after: Mapping[str, str]) -> frozenset[str]:
+def brought(material: Material, step: Step, after: Mapping[str, str]) -> frozenset[str]:
     """Facts of symbols that a step may bring into archives: those it adds, and glibc's own names around them.
 
     No version script hides what is glibc's own in an archive. Its names are reserved and name the mechanism,
     as the tunable's last word does (``_dl_rseq_size``).
     """
     public = {line.split()[2] for line in step.added}
-    word = bench.profile.rseq.tunable.rpartition(".")[2]
+    word = material.profile.rseq.tunable.rpartition(".")[2]
     found = []
     for key, text in after.items():
         symbol = key.partition(": ")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import (
     PROBES,
     REGISTRATION_FAILED,
@@ -37,13 +37,13 @@ class GetcpuMigration(ProbeCheck):
         needs=(Need.TWO_CPUS,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/getcpu-migrate", str(ROUNDS), str(THREADS))
 
     def asks(self, case: Case) -> str:  # noqa: ARG002
         return f"no wrong answer on any CPU from {THREADS + 1} threads"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
         *each, total = answers.lines(case.job(self.name))
         if total["cpus"] != len(each) or total["threads"] != THREADS + 1:
             raise Unanswered(Outcome.ERROR, f"{len(each)} of {total['cpus']} CPUs answered")
@@ -76,15 +76,15 @@ class GetcpuPath(ProbeCheck):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:
-        return (f"{PROBES}/getcpu-path", bench.profile.rseq.tunable)
+    def program(self, material: Material) -> tuple[str, ...]:
+        return (f"{PROBES}/getcpu-path", material.profile.rseq.tunable)
 
     def asks(self, case: Case) -> str:
         if case.on:
             return "impossible CPU numbers written into the area come back, with every bit; a mark does not"
         return "the area says -2 (not registered), and the answer is right all the same"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
         lines = answers.of_both_threads(case.job(self.name))
         faults: list[str] = []
         for line in lines:
@@ -159,11 +159,11 @@ class GetcpuSteps(ProbeCheck):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/step-count", f"{PROBES}/getcpu-once")
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        name = bench.arch.name
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        name = material.arch.name
         here = self._count(answers, case)
         opposite = self._count(answers, case.but(0 if case.on else 1))
         on, off = (here, opposite) if case.on else (opposite, here)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.check import (
     TUNABLE_STATES,
-    Bench,
+    Material,
     PlaceCheck,
     tunable_case,
     tunable_env,
@@ -56,9 +56,9 @@ class Start:
         return {**facets, "tunable": tunable_facet(self.state)} if self.program == RSEQ else facets
 
 
-def starts(bench: Bench) -> Iterator[Start]:
+def starts(material: Material) -> Iterator[Start]:
     """The whole matrix."""
-    for release in bench.built:
+    for release in material.built:
         for program in PRINTS:
             for state in TUNABLE_STATES if program == RSEQ else (None,):
                 yield Start(program, release, state)
@@ -75,63 +75,68 @@ class LaunchMatrix(PlaceCheck):
         ),
     )
 
-    def _question(self, bench: Bench, place: str, start: Start) -> Question:
+    def _question(self, material: Material, place: str, start: Start) -> Question:
         return Question(
             check=self.name,
-            target=bench.target(start.release),
+            target=material.target(start.release),
             case=start.case,
             place=place,
             facets=start.facets,
-            control=start.program == RSEQ and not bench.profile.get(start.release).exports_rseq,
+            control=start.program == RSEQ and not material.profile.get(start.release).exports_rseq,
         )
 
-    def _controls(self, bench: Bench, place: str) -> list[Question]:
+    def _controls(self, material: Material, place: str) -> list[Question]:
         """One a release that must refuse a program: was any seen refused?"""
         return [
-            Question(check=self.name, target=bench.target(release), case=CONTROL, place=place)
-            for release in bench.built
-            if not bench.profile.get(release).exports_rseq
+            Question(check=self.name, target=material.target(release), case=CONTROL, place=place)
+            for release in material.built
+            if not material.profile.get(release).exports_rseq
         ]
 
-    def questions(self, bench: Bench, place: str) -> list[Question]:
-        return [self._question(bench, place, s) for s in starts(bench)] + self._controls(bench, place)
+    def questions(self, material: Material, place: str) -> list[Question]:
+        return [self._question(material, place, s) for s in starts(material)] + self._controls(
+            material, place
+        )
 
-    def jobs(self, bench: Bench) -> list[Job]:
+    def jobs(self, material: Material) -> list[Job]:
         return [
             Job(
-                s.job, s.release, (f"{PROBES}/{s.program}",), tunable_env(bench.profile.rseq.tunable, s.state)
+                s.job,
+                s.release,
+                (f"{PROBES}/{s.program}",),
+                tunable_env(material.profile.rseq.tunable, s.state),
             )
-            for s in starts(bench)
+            for s in starts(material)
         ]
 
-    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
+    def judge(self, material: Material, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
         kernel = batch.facts.kernel if batch.facts else ""
         findings: list[Finding | NotJudged] = []
         #: release -> the programs that were seen refused there, as they must be
         controls: dict[str, list[str]] = {}
-        for start in starts(bench):
+        for start in starts(material):
             refusal = False
             try:
-                needs = needed_pairs(bench, start.program)
+                needs = needed_pairs(material, start.program)
             except MalformedInput as e:
                 expected, outcome, seen = "a program", Outcome.ERROR, e.message
             else:
-                exported = bench.profile.get(start.release).exports_rseq
-                wanting = frozenset() if exported or needs is None else needs & rseq_pairs(bench)
+                exported = material.profile.get(start.release).exports_rseq
+                wanting = frozenset() if exported or needs is None else needs & rseq_pairs(material)
                 refusal = bool(wanting)
-                expected = _expected(bench, start, wanting)
+                expected = _expected(material, start, wanting)
                 if needs is None:
-                    known = bench.not_compiled(start.program)
+                    known = material.not_compiled(start.program)
                     outcome, seen = known or (Outcome.MISSING, f"{start.program} was not compiled")
                 else:
-                    outcome, seen = _seen(bench, start, wanting, batch)
-            question = self._question(bench, place, start)
+                    outcome, seen = _seen(material, start, wanting, batch)
+            question = self._question(material, place, start)
             findings.append(
                 Finding(**question.model_dump(), kernel=kernel, outcome=outcome, expected=expected, seen=seen)
             )
             if refusal and outcome is Outcome.PASS:
                 controls.setdefault(start.release, []).append(start.case)
-        for question in self._controls(bench, place):
+        for question in self._controls(material, place):
             refused = controls.get(question.target.release, [])
             findings.append(
                 Finding(
@@ -150,22 +155,22 @@ def message(dso: str, node: str) -> str:
     return f"{dso}: version `{node}' not found (required by …)"
 
 
-def _expected(bench: Bench, start: Start, wanting: Pairs) -> str:
+def _expected(material: Material, start: Start, wanting: Pairs) -> str:
     if wanting:
         return "refused by the loader: " + "; ".join(message(*p) for p in sorted(wanting))
     if start.program == RSEQ:
-        return f"starts and prints size {_size(bench, start, None)}, flags 0 and an aligned offset"
+        return f"starts and prints size {_size(material, start, None)}, flags 0 and an aligned offset"
     return "starts and prints what it should"
 
 
-def _size(bench: Bench, start: Start, facts: PlaceFacts | None) -> int:
+def _size(material: Material, start: Start, facts: PlaceFacts | None) -> int:
     """``__rseq_size``: 0 where rseq is off, and where the place has none or refuses it."""
-    default = bench.profile.get(start.release).rseq_default
+    default = material.profile.get(start.release).rseq_default
     on = default if start.state is None else start.state
-    return bench.profile.rseq.size_on if on and (facts is None or facts.rseq == HAS_RSEQ) else 0
+    return material.profile.rseq.size_on if on and (facts is None or facts.rseq == HAS_RSEQ) else 0
 
 
-def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tuple[Outcome, str]:
+def _seen(material: Material, start: Start, wanting: Pairs, batch: BatchResult) -> tuple[Outcome, str]:
     """The outcome of one start and what was seen."""
     result = batch.results.get(start.job)
     if result is None or batch.facts is None:
@@ -176,7 +181,7 @@ def _seen(bench: Bench, start: Start, wanting: Pairs, batch: BatchResult) -> tup
         return Outcome.MISSING if result.place_at_fault else Outcome.ERROR, result.error
     if wanting:
         return _refused(result, f"{PROBES}/{start.program}", wanting)
-    return started(result, start.program, _size(bench, start, batch.facts))
+    return started(result, start.program, _size(material, start, batch.facts))
 
 
 def _words(result: JobResult) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import elf
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome, Question
@@ -25,19 +25,19 @@ PRINTS: Mapping[str, Mapping[str, Any]] = {
 Pairs = frozenset[tuple[str, str]]
 
 
-def rseq_pairs(bench: Bench) -> Pairs:
+def rseq_pairs(material: Material) -> Pairs:
     """(DSO, node) of the public rseq symbols."""
-    lines = for_arch(bench.profile.rseq.symbols, bench.arch)
+    lines = for_arch(material.profile.rseq.symbols, material.arch)
     return frozenset((dso, node) for dso, node, *_ in (line.split() for line in lines))
 
 
-def needed_pairs(bench: Bench, program: str) -> Pairs | None:
+def needed_pairs(material: Material, program: str) -> Pairs | None:
     """(DSO, node) that a compiled program requires, None if it was not compiled.
 
     A weak need is none: ld.so starts the program without it (elf/dl-version.c).
     Raises `MalformedInput` if it is no ELF file.
     """
-    path = bench.programs / program
+    path = material.programs / program
     if not path.is_file():
         return None
     needs = elf.read(path).needs
@@ -57,24 +57,24 @@ class Needs(StaticCheck):
         scope=Scope.NEWEST,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        target = bench.target(bench.profile.build_against)
+    def questions(self, material: Material) -> list[Question]:
+        target = material.target(material.profile.build_against)
         return [Question(check=self.name, target=target, case=program) for program in PRINTS]
 
-    def run(self, bench: Bench) -> list[Finding]:
-        return [self._judge(bench, question) for question in self.questions(bench)]
+    def run(self, material: Material) -> list[Finding]:
+        return [self._judge(material, question) for question in self.questions(material)]
 
-    def _judge(self, bench: Bench, question: Question) -> Finding:
-        program, node = question.case, bench.profile.rseq.node
-        wanted = rseq_pairs(bench) if program == RSEQ else frozenset()
-        outcome, seen = bench.not_compiled(program) or (Outcome.MISSING, "it was not compiled")
+    def _judge(self, material: Material, question: Question) -> Finding:
+        program, node = question.case, material.profile.rseq.node
+        wanted = rseq_pairs(material) if program == RSEQ else frozenset()
+        outcome, seen = material.not_compiled(program) or (Outcome.MISSING, "it was not compiled")
         try:
-            needs = needed_pairs(bench, program)
+            needs = needed_pairs(material, program)
             if needs is not None:
                 named = frozenset(p for p in needs if p[1] == node)
                 outcome = Outcome.PASS if named == wanted else Outcome.FAIL
                 seen = f"needs {node}: {_named(named)}"
-                if program == STATIC and (interp := elf.read(bench.programs / program).interp):
+                if program == STATIC and (interp := elf.read(material.programs / program).interp):
                     outcome, seen = Outcome.FAIL, f"{seen}; not static: it names the loader {interp}"
         except MalformedInput as e:
             outcome, seen = Outcome.ERROR, e.message

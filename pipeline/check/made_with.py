@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck
+from pipeline.check import TUNABLE_STATES, Material, PlaceCheck
 from pipeline.check.probing import (
     CANNOT,
     PROBES,
@@ -51,19 +51,19 @@ class _EachKind(ProbeCheck):
 
     source: ClassVar[str]
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return ()
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
         assert isinstance(case, MadeWith)
         return (f"{PROBES}/{self.source}-{case.kind}-{case.release.name}",)
 
-    def said(self, bench: Bench, case: Case, answers: Answers) -> list[dict[str, Any]]:
+    def said(self, material: Material, case: Case, answers: Answers) -> list[dict[str, Any]]:
         """What the program printed; raises `Unanswered`, also if there was nothing to link it with."""
-        name = self.argv(bench, case)[-1].rpartition("/")[2]
+        name = self.argv(material, case)[-1].rpartition("/")[2]
         assert isinstance(case, MadeWith)
         if case.kind.startswith("static"):
-            need_static(bench, case.release.name, name)
+            need_static(material, case.release.name, name)
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.error or result.timed_out or result.status in (0, CANNOT):
             return answers.lines(case.job(self.name))
@@ -85,20 +85,20 @@ class CriticalSection(_EachKind):
     )
     source = "section"
 
-    def cases(self, bench: Bench) -> Sequence[Case]:
-        exporting = [bench.profile.get(r) for r in bench.built if bench.profile.get(r).exports_rseq]
+    def cases(self, material: Material) -> Sequence[Case]:
+        exporting = [material.profile.get(r) for r in material.built if material.profile.get(r).exports_rseq]
         return [MadeWith(r, state, kind) for r in exporting for kind in KINDS for state in TUNABLE_STATES]
 
     def asks(self, case: Case) -> str:
         whose = "glibc's area" if case.on else "an area of its own"
         return f"a section through {whose}, as <sys/rseq.h> declares it, is aborted"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        lines = self.said(bench, case, answers)
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        lines = self.said(material, case, answers)
         if len(lines) != 1:
             raise Unanswered(Outcome.ERROR, f"{len(lines)} answers to one question")
         said = lines[0]
-        size = bench.profile.rseq.size_on if case.on else 0
+        size = material.profile.rseq.size_on if case.on else 0
         wanted = {"area": "libc" if case.on else "own", "size": size, "flags": 0}
         faults = [f"{k} is {said[k]!r}, not {v!r}" for k, v in wanted.items() if said[k] != v]
         if said["cpu"] < 0:
@@ -118,15 +118,15 @@ class Linking(_EachKind):
     source = "link"
     kinds: ClassVar[tuple[str, ...]] = KINDS
 
-    def cases(self, bench: Bench) -> Sequence[Case]:
-        releases = [bench.profile.get(r) for r in bench.built]
+    def cases(self, material: Material) -> Sequence[Case]:
+        releases = [material.profile.get(r) for r in material.built]
         return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in self.kinds]
 
     def asks(self, case: Case) -> str:  # noqa: ARG002
         return "constructors, threads, handlers and one symbol of each library work, in order"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        lines = self.said(bench, case, answers)
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        lines = self.said(material, case, answers)
         faults = [f"it printed {line}" for line in lines if line not in PRINTS]
         faults += [f"it did not print {line}" for line in PRINTS if line not in lines]
         return verdict(self.asks(case), "all in order", faults)
@@ -141,8 +141,8 @@ class AsUser(Linking):
     )
     kinds = ("pie", "no-pie")
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
-        return (f"{PROBES}/as-user", *super().argv(bench, case))
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
+        return (f"{PROBES}/as-user", *super().argv(material, case))
 
     def refused(self, facts: PlaceFacts) -> str:
         if facts.emulation == "user":

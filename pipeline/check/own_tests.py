@@ -5,7 +5,7 @@ A wrapper that maps "unsupported" to success once hid that the rseq tests had st
 
 from __future__ import annotations
 
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import Built
@@ -26,37 +26,37 @@ class OwnTests(StaticCheck):
         when="the build ran them (`--check`)",
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
+    def questions(self, material: Material) -> list[Question]:
         return [
-            Question(check=self.name, target=bench.target(release), case=test)
-            for release, built in bench.built.items()
-            for test in self._tests(bench, release, built)
+            Question(check=self.name, target=material.target(release), case=test)
+            for release, built in material.built.items()
+            for test in self._tests(material, release, built)
         ]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            self._finding(bench, release, test, built.manifest.own_tests or {})
-            for release, built in bench.built.items()
-            for test in self._tests(bench, release, built)
+            self._finding(material, release, test, built.manifest.own_tests or {})
+            for release, built in material.built.items()
+            for test in self._tests(material, release, built)
         ]
 
-    def _tests(self, bench: Bench, release: str, built: Built) -> list[str]:
+    def _tests(self, material: Material, release: str, built: Built) -> list[str]:
         """All tests asked for, and whatever else left a result; none if the build left them out."""
         results = built.manifest.own_tests
         if results is None:
             return []
-        return list(dict.fromkeys((*bench.profile.tests_of(release), *_abi(results), *results)))
+        return list(dict.fromkeys((*material.profile.tests_of(release), *_abi(results), *results)))
 
-    def _finding(self, bench: Bench, release: str, test: str, results: dict[str, str]) -> Finding:
+    def _finding(self, material: Material, release: str, test: str, results: dict[str, str]) -> Finding:
         word = results.get(test)
         return Finding(
             check=self.name,
-            target=bench.target(release),
+            target=material.target(release),
             case=test,
             outcome=Outcome.MISSING if word is None else WORDS.get(word, Outcome.MISSING),
             expected="PASS",
             seen=word or "no result",
-            evidence=(f"build {bench.built[release].manifest.key}: results/tests.sum",),
+            evidence=(f"build {material.built[release].manifest.key}: results/tests.sum",),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import (
     MAX_CPU,
     PROBES,
@@ -38,7 +38,7 @@ class RseqOwn(ProbeCheck):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/own-registration",)
 
     def asks(self, case: Case) -> str:
@@ -46,7 +46,7 @@ class RseqOwn(ProbeCheck):
             return "own area refused (EINVAL); glibc's again EBUSY, with a wrong signature EPERM"
         return "own area accepted, used by the kernel, and given back (cpu_id -1)"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:  # noqa: ARG002
         lines = answers.of_both_threads(case.job(self.name))
         faults: list[str] = []
         for line in lines:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.abi import baseline
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import Fact, answered, remedy, shown
 from pipeline.check.rpm import NotThere, is_foreign
 from pipeline.core import paths, store
@@ -58,24 +58,24 @@ def all_rpms(built: Built) -> list[rpmfile.Rpm]:
 class EachPackaging(StaticCheck):
     """One question for each release."""
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return bench.each(self.name)
+    def questions(self, material: Material) -> list[Question]:
+        return material.each(self.name)
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            answered(question, self.expected, partial(self._unless_absent, bench, question))
-            for question in self.questions(bench)
+            answered(question, self.expected, partial(self._unless_absent, material, question))
+            for question in self.questions(material)
         ]
 
     expected: str
 
-    def _unless_absent(self, bench: Bench, question: Question) -> Fact:
+    def _unless_absent(self, material: Material, question: Question) -> Fact:
         try:
-            return self.ask(bench, question.target.release)
+            return self.ask(material, question.target.release)
         except NotThere as e:
             return Fact(Outcome.MISSING, self.expected, e.explained)
 
-    def ask(self, bench: Bench, release: str) -> Fact:
+    def ask(self, material: Material, release: str) -> Fact:
         raise NotImplementedError
 
 
@@ -95,8 +95,8 @@ class Payload(EachPackaging):
     )
     expected = "header and payload have their digests; members, modes, sizes, digests and links as listed"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        built = bench.built[release]
+    def ask(self, material: Material, release: str) -> Fact:
+        built = material.built[release]
         rpms = together(built)
         faults = [f"{rpm.path.name}: {fault}" for rpm in rpms for fault in payload_faults(rpm.path)]
         files = sum(len(rpm.files) for rpm in rpms)
@@ -131,8 +131,8 @@ class Conflicts(EachPackaging):
     )
     expected = "one content, mode and owner for each path, whichever package it is taken from"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        rpms = together(bench.built[release])
+    def ask(self, material: Material, release: str) -> Fact:
+        rpms = together(material.built[release])
         paths_ = {coherence.installed_path(f.path) for rpm in rpms for f in rpm.files}
         return judged(
             self.expected, f"{len(paths_)} paths, no conflict", coherence.conflicts(rpms),
@@ -150,31 +150,31 @@ class Install(EachPackaging):
     )
     expected = "accepted in one transaction, but for other makers' packages; `rpm -Va` finds no difference"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        built = bench.built[release]
+    def ask(self, material: Material, release: str) -> Fact:
+        built = material.built[release]
         rpms = together(built)
         light = [rpm.path for rpm in rpms if is_wanted(rpm)]
-        done = transaction.installation([rpm.path for rpm in rpms], light, bench.arch)
+        done = transaction.installation([rpm.path for rpm in rpms], light, material.arch)
         # all that a build made is here; of packages from elsewhere somebody may have brought a part
         own = "" if built.manifest.mode == "supplied" else built.manifest.nvr.removeprefix("glibc-")
-        answer = judge_installation(done, self.expected, *_unmet_expected(bench, release, rpms), own=own)
+        answer = judge_installation(done, self.expected, *_unmet_expected(material, release, rpms), own=own)
         if answer.outcome is not Outcome.MISSING:
             return answer
-        file = _shown_path(_path_for(bench, release))
-        words = f"{answer.seen}: {file} does not say it; {remedy(bench.target(release))}"
+        file = _shown_path(_path_for(material, release))
+        words = f"{answer.seen}: {file} does not say it; {remedy(material.target(release))}"
         return Fact(answer.outcome, answer.expected, words, measures=answer.measures)
 
 
 def _unmet_expected(
-    bench: Bench, release: str, rpms: Sequence[rpmfile.Rpm]
+    material: Material, release: str, rpms: Sequence[rpmfile.Rpm]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Names that other packages provide as the committed inventory says, and as only the packages say."""
     wanted = [rpm for rpm in rpms if is_wanted(rpm)]
-    committed = _comparable(bench, release)
+    committed = _comparable(material, release)
     says = frozenset[str]() if committed is None else inventory.outside(committed.packages)
-    own = inventory.of(rpm for rpm in wanted if rpm.arch != bench.arch.beside)
-    beside = inventory.of(rpm for rpm in wanted if rpm.arch == bench.arch.beside)
-    also = {f"{name}.{bench.arch.beside}": facts for name, facts in beside.items()}
+    own = inventory.of(rpm for rpm in wanted if rpm.arch != material.arch.beside)
+    beside = inventory.of(rpm for rpm in wanted if rpm.arch == material.arch.beside)
+    also = {f"{name}.{material.arch.beside}": facts for name, facts in beside.items()}
     return says, inventory.outside({**own, **also})
 
 
@@ -222,18 +222,18 @@ def _names(unmet: Sequence[str]) -> str:
     return ", ".join(sorted({u.partition(" is needed by ")[0] for u in unmet}))
 
 
-def _path_for(bench: Bench, release: str) -> Path:
-    return inventory_path(bench.target(release), foreign=is_foreign(bench.built[release]))
+def _path_for(material: Material, release: str) -> Path:
+    return inventory_path(material.target(release), foreign=is_foreign(material.built[release]))
 
 
-def _comparable(bench: Bench, release: str) -> Inventory | None:
+def _comparable(material: Material, release: str) -> Inventory | None:
     """The committed inventory of the same maker's packages, if any. Raises `MalformedInput`."""
-    return inventory.load(_path_for(bench, release))
+    return inventory.load(_path_for(material, release))
 
 
-def foreign_without(path: Callable[[Bench, str], Path], bench: Bench, release: str) -> bool:
+def foreign_without(path: Callable[[Material, str], Path], material: Material, release: str) -> bool:
     """Whether these are another maker's packages, with which nothing committed can be compared."""
-    return is_foreign(bench.built[release]) and not path(bench, release).exists()
+    return is_foreign(material.built[release]) and not path(material, release).exists()
 
 
 class _Committed(EachPackaging):
@@ -247,18 +247,18 @@ class _Committed(EachPackaging):
     files: bool
     expected = "a committed inventory that can be read"
 
-    def questions(self, bench: Bench) -> list[Question]:
-        asked = super().questions(bench)
-        return [q for q in asked if not foreign_without(_path_for, bench, q.target.release)]
+    def questions(self, material: Material) -> list[Question]:
+        asked = super().questions(material)
+        return [q for q in asked if not foreign_without(_path_for, material, q.target.release)]
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        target = bench.target(release)
-        file = _path_for(bench, release)
-        committed = _comparable(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        target = material.target(release)
+        file = _path_for(material, release)
+        committed = _comparable(material, release)
         if committed is None:
             words = f"there is no {_shown_path(file)}; {remedy(target)}"
             return Fact(Outcome.MISSING, "a committed inventory of the packages", words)
-        rpms = [rpm for rpm in all_rpms(bench.built[release]) if is_wanted(rpm)]
+        rpms = [rpm for rpm in all_rpms(material.built[release]) if is_wanted(rpm)]
         found = inventory.of(rpms)
         faults = inventory.difference(committed.packages, found, files=self.files)
         facts = sum(fact.startswith("/") is self.files for lines in found.values() for fact in lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -57,9 +57,9 @@ class Pages(EachRelease):
     )
     about = "files that can be read"
 
-    def ask(self, bench: Bench, release: str) -> Fact:
-        page = bench.arch.largest_page
-        files = built_files(bench, release)
+    def ask(self, material: Material, release: str) -> Fact:
+        page = material.arch.largest_page
+        files = built_files(material, release)
         wrong = [f"{name}: {fault}" for name, file in files.items() for fault in faults(file.binary, page)]
         expected = f"{len(files)} files whose segments can be mapped by pages of {page // 1024} KiB"
         return Fact(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pipeline.check import TUNABLE_STATES, Bench, PlaceCheck, tunable_case, tunable_env, tunable_facet
+from pipeline.check import TUNABLE_STATES, Material, PlaceCheck, tunable_case, tunable_env, tunable_facet
 from pipeline.core.declaration import Need
 from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
@@ -43,9 +43,9 @@ class Unanswered(Exception):
         self.why = why
 
 
-def need_static(bench: Bench, release: str, program: str) -> None:
+def need_static(material: Material, release: str, program: str) -> None:
     """Raise `Unanswered` if a static program was not made, for the release has no libc.a."""
-    if bench.lacks(program):
+    if material.lacks(program):
         raise Unanswered(Outcome.MISSING, f"{release} has no libc.a to link with (package glibc-static)")
 
 
@@ -189,41 +189,41 @@ class ProbeCheck(PlaceCheck):
     timeout: ClassVar[float] = 60.0
 
     @abstractmethod
-    def program(self, bench: Bench) -> tuple[str, ...]: ...
+    def program(self, material: Material) -> tuple[str, ...]: ...
 
     @abstractmethod
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         """Judge one case. Raises `Unanswered`; an answer without a needed field may raise KeyError."""
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
         """The command line of one case, where it is not the same in all."""
-        return self.program(bench)
+        return self.program(material)
 
-    def cases(self, bench: Bench) -> Sequence[Case]:
-        return [Case(bench.profile.get(r), state) for r in bench.built for state in TUNABLE_STATES]
+    def cases(self, material: Material) -> Sequence[Case]:
+        return [Case(material.profile.get(r), state) for r in material.built for state in TUNABLE_STATES]
 
-    def questions(self, bench: Bench, place: str) -> list[Question]:
+    def questions(self, material: Material, place: str) -> list[Question]:
         return [
             Question(
                 check=self.name,
-                target=bench.target(c.release.name),
+                target=material.target(c.release.name),
                 case=c.name,
                 place=place,
                 facets=c.facets,
             )
-            for c in self.cases(bench)
+            for c in self.cases(material)
         ]
 
-    def jobs(self, bench: Bench) -> list[Job]:
+    def jobs(self, material: Material) -> list[Job]:
         return [
             Job(
                 id=c.job(self.name),
                 root=c.release.name,
-                argv=self.argv(bench, c),
-                env=tunable_env(bench.profile.rseq.tunable, c.state),
+                argv=self.argv(material, c),
+                env=tunable_env(material.profile.rseq.tunable, c.state),
                 timeout=self.timeout,
             )
-            for c in self.cases(bench)
+            for c in self.cases(material)
         ]
 
     def refused(self, facts: PlaceFacts) -> str:
@@ -232,12 +232,12 @@ class ProbeCheck(PlaceCheck):
             return "user-mode QEMU has no rseq: what is seen there says nothing of it"
         return ""
 
-    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
-        return [self._judge(bench, place, batch, case) for case in self.cases(bench)]
+    def judge(self, material: Material, place: str, batch: BatchResult) -> list[Finding | NotJudged]:
+        return [self._judge(material, place, batch, case) for case in self.cases(material)]
 
-    def _judge(self, bench: Bench, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
+    def _judge(self, material: Material, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
         facts = batch.facts
-        target = bench.target(case.release.name)
+        target = material.target(case.release.name)
         kernel = facts.kernel if facts else ""
         if facts and (reason := self.refused(facts)):
             return NotJudged(
@@ -245,10 +245,10 @@ class ProbeCheck(PlaceCheck):
                 measures=self.shown(case, Answers(batch)),
             )  # fmt: skip
         try:
-            if known := bench.not_compiled(*self.argv(bench, case)):
+            if known := material.not_compiled(*self.argv(material, case)):
                 raise Unanswered(*known)
-            self._require(bench, facts, batch)
-            said = self.verdict(bench, case, Answers(batch))
+            self._require(material, facts, batch)
+            said = self.verdict(material, case, Answers(batch))
         except Unanswered as e:
             said = Verdict(e.outcome, self.asks(case), e.why)
         except (KeyError, TypeError, ValueError) as e:
@@ -271,12 +271,12 @@ class ProbeCheck(PlaceCheck):
         """What is expected, for a case without an answer."""
         return f"an answer of {self.name} with rseq {'on' if case.on else 'off'}"
 
-    def _require(self, bench: Bench, facts: PlaceFacts | None, batch: BatchResult) -> None:
+    def _require(self, material: Material, facts: PlaceFacts | None, batch: BatchResult) -> None:
         """Raise `Unanswered` unless the place is one where the question can be asked."""
         if facts is None:
             raise Unanswered(Outcome.MISSING, f"the place never came up ({batch.trouble or 'no facts'})")
-        if facts.emulation != "user" and facts.machine != bench.arch.name:
-            raise Unanswered(Outcome.ERROR, f"the place is {facts.machine}, not {bench.arch.name}")
+        if facts.emulation != "user" and facts.machine != material.arch.name:
+            raise Unanswered(Outcome.ERROR, f"the place is {facts.machine}, not {material.arch.name}")
         if Need.RSEQ in self.declared.needs and facts.rseq != HAS_RSEQ:
             raise Unanswered(
                 Outcome.MISSING,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import RebuildRecord
@@ -30,25 +30,25 @@ class Rebuilt(StaticCheck):
         when="it is asked for (`--rebuild`)",
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
+    def questions(self, material: Material) -> list[Question]:
         return [
-            Question(check=self.name, target=bench.target(release))
-            for release, built in bench.built.items()
+            Question(check=self.name, target=material.target(release))
+            for release, built in material.built.items()
             if built.manifest.rebuild
         ]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
-            self._finding(bench, release, record)
-            for release, built in bench.built.items()
+            self._finding(material, release, record)
+            for release, built in material.built.items()
             if (record := built.manifest.rebuild)
         ]
 
-    def _finding(self, bench: Bench, release: str, record: RebuildRecord) -> Finding:
+    def _finding(self, material: Material, release: str, record: RebuildRecord) -> Finding:
         outcome, seen = judged(record)
         return Finding(
             check=self.name,
-            target=bench.target(release),
+            target=material.target(release),
             outcome=outcome,
             expected="the same bytes in every package and in the source package",
             seen=seen,
@@ -65,15 +65,15 @@ class Paths(StaticCheck):
         when="the packages were built here",
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
+    def questions(self, material: Material) -> list[Question]:
         return [
-            Question(check=self.name, target=bench.target(release))
-            for release, built in bench.built.items()
+            Question(check=self.name, target=material.target(release))
+            for release, built in material.built.items()
             if built.manifest.mode != "supplied"
         ]
 
-    def run(self, bench: Bench) -> list[Finding]:
-        return [self._finding(bench.built[q.target.release].root, q) for q in self.questions(bench)]
+    def run(self, material: Material) -> list[Finding]:
+        return [self._finding(material.built[q.target.release].root, q) for q in self.questions(material)]
 
     def _finding(self, root: Path, question: Question) -> Finding:
         found = naming(root, DIRECTORIES)

@@ -11,7 +11,7 @@ import signal
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.launch import started
 from pipeline.check.launch_needs import PRINTS, RSEQ
 from pipeline.check.probing import (
@@ -65,10 +65,10 @@ FATAL = "Fatal glibc error: rseq registration failed"
 class RefusalCheck(ProbeCheck):
     """What both moments share: one job a case starts all commands, and a fault of one is a fault."""
 
-    def cases(self, bench: Bench) -> Sequence[Variant]:
-        return variants(super().cases(bench), "error", ERRORS)
+    def cases(self, material: Material) -> Sequence[Variant]:
+        return variants(super().cases(material), "error", ERRORS)
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-refuse",)
 
     @abstractmethod
@@ -79,17 +79,17 @@ class RefusalCheck(ProbeCheck):
     def commands(self, case: Variant) -> list[Command]: ...
 
     @abstractmethod
-    def faults(self, bench: Bench, case: Variant, command: Command, ended: JobResult) -> list[str]:
+    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:
         """What is wrong with how a command ended. Raises `Unanswered`."""
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
         asked = variant(case)
-        argv = [*self.program(bench), self.filter(asked), bench.profile.rseq.tunable]
+        argv = [*self.program(material), self.filter(asked), material.profile.rseq.tunable]
         for command in self.commands(asked):
             argv += ["--", *command.argv]
         return tuple(argv)
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         case = variant(case)
         place, *ends = answers.lines(case.job(self.name))
         commands = self.commands(case)
@@ -102,8 +102,8 @@ class RefusalCheck(ProbeCheck):
         for command, end in zip(commands, ends, strict=True):
             ended = ending_of(command.label, end)
             try:
-                was_started(bench, command, case, ended)
-                found = self.faults(bench, case, command, ended)
+                was_started(material, command, case, ended)
+                found = self.faults(material, case, command, ended)
             except Unanswered as e:
                 if e.outcome is not Outcome.MISSING:
                     raise
@@ -148,18 +148,18 @@ class RseqRefused(RefusalCheck):
         others = [p for p in PRINTS if every and (p != RSEQ or case.release.exports_rseq)]
         return ours + [Command(p, p) for p in others]
 
-    def _judge(self, bench: Bench, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
+    def _judge(self, material: Material, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
         facts = batch.facts
         error = variant(case).value
         if facts and not facts.judges_rseq and facts.rseq != error:
             return NotJudged(
-                check=self.name, target=bench.target(case.release.name), case=case.name, place=place,
+                check=self.name, target=material.target(case.release.name), case=case.name, place=place,
                 kernel=facts.kernel,
                 reason=f"user-mode QEMU makes no filter, and refuses rseq with {facts.rseq} itself",
             )  # fmt: skip
-        return super()._judge(bench, place, batch, case)
+        return super()._judge(material, place, batch, case)
 
-    def faults(self, bench: Bench, case: Variant, command: Command, ended: JobResult) -> list[str]:  # noqa: ARG002
+    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:  # noqa: ARG002
         if not command.linked:
             outcome, seen = started(ended, command.program, 0)
             return [] if outcome is Outcome.PASS else [seen]
@@ -207,9 +207,9 @@ class RseqRefusedLater(RefusalCheck):
             for way in (ways if case.on else (ALL,))
         ]
 
-    def faults(self, bench: Bench, case: Variant, command: Command, ended: JobResult) -> list[str]:
+    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:
         way = command.arguments[1]
-        size = bench.profile.rseq.size_on if case.on else 0
+        size = material.profile.rseq.size_on if case.on else 0
         lines = lines_of(ended)
         faults = [
             f

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.area import words_faults
 from pipeline.check.probing import (
     CANNOT,
@@ -68,11 +68,11 @@ def words_of(ended: JobResult) -> str:
     return f"{ended.ending()}: {words}" if words else ended.ending()
 
 
-def was_started(bench: Bench, command: Command, case: Variant, ended: JobResult) -> None:
+def was_started(material: Material, command: Command, case: Variant, ended: JobResult) -> None:
     """Raise `Unanswered` if the program could not be tried."""
     if ended.code == "exec" and ended.error == "ENOENT":
         if command.linked.startswith("static"):
-            need_static(bench, case.release.name, command.program)
+            need_static(material, case.release.name, command.program)
         raise Unanswered(Outcome.ERROR, f"{command.argv[0]} or its loader is not there")
     if ended.code == "filter" or ended.status == CANNOT:
         words = ended.error or ended.stderr.decode(errors="replace").strip()

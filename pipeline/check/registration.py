@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults
 from pipeline.check.probing import (
     PROBES,
@@ -40,15 +40,15 @@ class RseqRegistered(ProbeCheck):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", f"{PROBES}/rseq-threads", str(THREADS))
 
     def exports(self, case: Case, libc: dict[str, Any]) -> bool:  # noqa: ARG002
         """Whether the program is to have the rseq symbols."""
         return case.release.exports_rseq
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        rseq = bench.profile.rseq
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        rseq = material.profile.rseq
         libc, threads, kernel = _sorted_out(answers.lines(case.job(self.name)))
         exports = self.exports(case, libc)
         for word in kernel.values():
@@ -59,15 +59,15 @@ class RseqRegistered(ProbeCheck):
         if case.on:
             expected = (
                 f"the kernel has all {len(threads)} threads registered: {rseq.area_size} bytes, "
-                f"signature {bench.arch.rseq_signature:#x}, flags 0, one place in each; {says}"
+                f"signature {material.arch.rseq_signature:#x}, flags 0, one place in each; {says}"
             )
-            faults = _registered(bench, libc, threads, kernel)
+            faults = _registered(material, libc, threads, kernel)
         else:
             expected = f"the kernel has none of {len(threads)} threads registered; {says}"
             faults = [
                 f"thread {tid}: {fault}"
                 for tid, word in kernel.items()
-                for fault in kernel_faults(bench, word, on=False)
+                for fault in kernel_faults(material, word, on=False)
             ]
         faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
@@ -99,12 +99,15 @@ def _sorted_out(lines: Lines) -> tuple[dict[str, Any], dict[int, dict[str, Any]]
 
 
 def _registered(
-    bench: Bench, libc: dict[str, Any], threads: dict[int, dict[str, Any]], kernel: dict[int, dict[str, Any]]
+    material: Material,
+    libc: dict[str, Any],
+    threads: dict[int, dict[str, Any]],
+    kernel: dict[int, dict[str, Any]],
 ) -> list[str]:
     faults = []
     offsets = set()
     for tid, word in kernel.items():
-        found = kernel_faults(bench, word, on=True)
+        found = kernel_faults(material, word, on=True)
         if word["pointer"]:
             offset = word["pointer"] - threads[tid]["tp"]
             offsets.add(offset)
@@ -137,11 +140,11 @@ class RseqTunable(ProbeCheck):
         question="Does `glibc.pthread.rseq` have the right default and bounds?",
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:
-        return (bench.arch.interp, "--list-tunables")
+    def program(self, material: Material) -> tuple[str, ...]:
+        return (material.arch.interp, "--list-tunables")
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        tunable = bench.profile.rseq.tunable
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        tunable = material.profile.rseq.tunable
         expected = f"{tunable}: {int(case.on)} (min: 0, max: 1)"
         listed = answers.output(case.job(self.name)).decode(errors="replace").splitlines()
         ours = [line for line in listed if line.startswith(f"{tunable}:")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pipeline.abi.files import ElfFile
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
@@ -41,24 +41,24 @@ class RseqRelro(ProbeCheck):
     )
     needs_rseq: ClassVar[bool] = False
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/relro-pages",)
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
         try:
-            objects = _objects(bench, case)
+            objects = _objects(material, case)
         except (MalformedInput, OSError):  # said when it is judged
             objects = []
-        return (*self.program(bench), *(f"/{file.path}" for file in objects))
+        return (*self.program(material), *(f"/{file.path}" for file in objects))
 
     def asks(self, case: Case) -> str:
         whose = ", ".join(SYMBOLS) if case.release.exports_rseq else "no rseq symbol"
         what = "every DSO" if case.state is None else "the loader and libc"
         return f"the kernel refuses a write to each RELRO page of {what}, and to {whose}"
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         try:
-            objects = _objects(bench, case)
+            objects = _objects(material, case)
         except (MalformedInput, OSError) as e:
             raise Unanswered(Outcome.ERROR, str(e)) from None
         lines = answers.lines(case.job(self.name))
@@ -94,12 +94,12 @@ class RseqRelro(ProbeCheck):
         return verdict(self.asks(case), seen, faults, measures)
 
 
-def _objects(bench: Bench, case: Case) -> list[ElfFile]:
+def _objects(material: Material, case: Case) -> list[ElfFile]:
     """The DSOs that the probe loads. Raises `MalformedInput`, OSError."""
-    core = {bench.arch.loader, "libc.so.6"}
+    core = {material.arch.loader, "libc.so.6"}
     return [
         file
-        for file in bench.files(case.release.name).values()
+        for file in material.files(case.release.name).values()
         if file.binary.is_shared_object and (case.state is None or file.name in core)
     ]
 

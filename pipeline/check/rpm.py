@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.check.rule import Absent, outcome_of, words_of
 from pipeline.core.declaration import Declaration, Scope
 from pipeline.core.errors import EvidenceError, PipelineError
@@ -35,23 +35,23 @@ def capability(dso: str, node: str) -> str:
     return f"{dso}({node})(64bit)"
 
 
-def rseq_capabilities(bench: Bench) -> set[str]:
+def rseq_capabilities(material: Material) -> set[str]:
     """The capabilities of the profile's public rseq symbols."""
-    lines = for_arch(bench.profile.rseq.symbols, bench.arch)
+    lines = for_arch(material.profile.rseq.symbols, material.arch)
     return {capability(*line.split()[:2]) for line in lines}
 
 
-def probe_rpm(bench: Bench, program: str) -> Path:
+def probe_rpm(material: Material, program: str) -> Path:
     """The RPM of one test program, made by rpmbuild if need be.
 
     Raises `NotCompiled` if the packages are why it was not compiled, `NotThere`, `CommandFailed`,
     `ToolMissing`.
     """
-    if known := bench.not_compiled(program):
+    if known := material.not_compiled(program):
         raise NotCompiled(*known)
-    if not (bench.programs / program).is_file():
-        raise NotThere(f"test program {program} was not compiled for {bench.arch.name}", hint=_BUILD)
-    return transaction.probe_rpm(bench.programs / program, bench.arch)
+    if not (material.programs / program).is_file():
+        raise NotThere(f"test program {program} was not compiled for {material.arch.name}", hint=_BUILD)
+    return transaction.probe_rpm(material.programs / program, material.arch)
 
 
 class NotThere(Absent):
@@ -121,17 +121,17 @@ class Provides(StaticCheck):
         scope=Scope.STEP,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return [question for _, question in bench.steps(self.name)]
+    def questions(self, material: Material) -> list[Question]:
+        return [question for _, question in material.steps(self.name)]
 
-    def run(self, bench: Bench) -> list[Finding]:
-        of = cache(lambda release: provides(bench.built[release]))
-        return [self._judge(bench, step, question, of) for step, question in bench.steps(self.name)]
+    def run(self, material: Material) -> list[Finding]:
+        of = cache(lambda release: provides(material.built[release]))
+        return [self._judge(material, step, question, of) for step, question in material.steps(self.name)]
 
     def _judge(
-        self, bench: Bench, step: Step, question: Question, of: Callable[[str], Counter[str]]
+        self, material: Material, step: Step, question: Question, of: Callable[[str], Counter[str]]
     ) -> Finding:
-        new = Counter({capability(*line.split()[:2]) for line in for_arch(step.added, bench.arch)})
+        new = Counter({capability(*line.split()[:2]) for line in for_arch(step.added, material.arch)})
 
         def ask() -> tuple[Outcome, str]:
             before, after = of(step.before), of(step.after)
@@ -151,31 +151,31 @@ class Requires(StaticCheck):
         scope=Scope.NEWEST,
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
-        target = bench.target(bench.profile.build_against)
+    def questions(self, material: Material) -> list[Question]:
+        target = material.target(material.profile.build_against)
         return [Question(check=self.name, target=target, case=case) for case in (RSEQ, PLAIN)]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         findings = []
-        for question in self.questions(bench):
-            wanted = rseq_capabilities(bench) if question.case == RSEQ else set()
+        for question in self.questions(material):
+            wanted = rseq_capabilities(material) if question.case == RSEQ else set()
 
             def ask(case: str = question.case, wanted: set[str] = wanted) -> tuple[Outcome, str]:
-                return self.judge(bench, probe_rpm(bench, case), wanted)
+                return self.judge(material, probe_rpm(material, case), wanted)
 
-            node = bench.profile.rseq.node
+            node = material.profile.rseq.node
             expected = f"automatic dependencies, naming {node} of: {_listed(wanted)}"
             findings.append(_answered(question, expected, ask))
         return findings
 
     @staticmethod
-    def judge(bench: Bench, package: Path, wanted: set[str]) -> tuple[Outcome, str]:
+    def judge(material: Material, package: Path, wanted: set[str]) -> tuple[Outcome, str]:
         """Compare the Requires of a test program's package that name the node with ``wanted``."""
         required = {d.name for d in rpmfile.verify(package).requires}
-        named = {name for name in required if f"({bench.profile.rseq.node})" in name}
+        named = {name for name in required if f"({material.profile.rseq.node})" in name}
         if not any(name.startswith("libc.so.6(") for name in required):
             return Outcome.FAIL, f"no dependency on libc.so.6, so none were generated: {_listed(required)}"
-        return _verdict(named == wanted), f"naming {bench.profile.rseq.node}: {_listed(named)}"
+        return _verdict(named == wanted), f"naming {material.profile.rseq.node}: {_listed(named)}"
 
 
 class Transaction(StaticCheck):
@@ -189,39 +189,39 @@ class Transaction(StaticCheck):
         ),
     )
 
-    def questions(self, bench: Bench) -> list[Question]:
+    def questions(self, material: Material) -> list[Question]:
         return [
-            Question(check=self.name, target=bench.target(release), case=case)
-            for release in bench.built
-            if bench.asks(release)
+            Question(check=self.name, target=material.target(release), case=case)
+            for release in material.built
+            if material.asks(release)
             for case in ("glibc", RSEQ, PLAIN)
         ]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         @cache
         def done(release: str) -> transaction.Transactions:
-            built = bench.built[release]
-            programs = {p: probe_rpm(bench, p) for p in (RSEQ, PLAIN) if bench.not_compiled(p) is None}
+            built = material.built[release]
+            programs = {p: probe_rpm(material, p) for p in (RSEQ, PLAIN) if material.not_compiled(p) is None}
             base = [r.path for r in binary_rpms(built) if r.name in RUNTIME]
             if not base:
                 raise NotThere(f"{built.target} has no package called glibc", hint=_BUILD)
-            return transaction.transactions(base, programs, bench.arch)
+            return transaction.transactions(base, programs, material.arch)
 
-        return [self._judge(bench, question, done) for question in self.questions(bench)]
+        return [self._judge(material, question, done) for question in self.questions(material)]
 
     def _judge(
-        self, bench: Bench, question: Question, carried_out: Callable[[str], transaction.Transactions]
+        self, material: Material, question: Question, carried_out: Callable[[str], transaction.Transactions]
     ) -> Finding:
         release, case = question.target.release, question.case
-        refused = case == RSEQ and not bench.profile.get(release).exports_rseq
-        wanted = rseq_capabilities(bench) if refused else set()
+        refused = case == RSEQ and not material.profile.get(release).exports_rseq
+        wanted = rseq_capabilities(material) if refused else set()
         what = "the release's own packages" if case == "glibc" else f"{case}'s package"
         expected = f"{what} " + (f"refused, for want of {_listed(wanted)} alone" if refused else "accepted")
 
         def ask() -> tuple[Outcome, str]:
             if case == "glibc":
-                return judge_base(carried_out(release), foreign=is_foreign(bench.built[release]))
-            package = rpmfile.read(probe_rpm(bench, case))
+                return judge_base(carried_out(release), foreign=is_foreign(material.built[release]))
+            package = rpmfile.read(probe_rpm(material, case))
             done = carried_out(release)
             if case not in done.programs:
                 return Outcome.MISSING, f"not tried, for glibc could not be installed: {_said(done)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need, Unit, measured
@@ -47,13 +47,13 @@ class RseqSecure(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:  # noqa: ARG002
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", "--secure", f"{PROBES}/rseq-threads", str(THREADS))
 
-    def cases(self, bench: Bench) -> Sequence[Secure]:
-        return [Secure(case.release, case.state) for case in super().cases(bench)]
+    def cases(self, material: Material) -> Sequence[Secure]:
+        return [Secure(case.release, case.state) for case in super().cases(material)]
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         lines = answers.lines(case.job(self.name))
         makers = [x["by"] for x in lines if x["from"] == "secure"]
         told = [x["secure"] for x in lines if x["from"] == "auxv"]
@@ -61,7 +61,7 @@ class RseqSecure(RseqRegistered):
             raise Unanswered(Outcome.ERROR, "the tracer does not say who made the program AT_SECURE")
         if told != [1]:
             raise Unanswered(Outcome.MISSING, f"the program was not AT_SECURE, though {makers[0]} made it so")
-        said = super().verdict(bench, case, answers)
+        said = super().verdict(material, case, answers)
         return replace(
             said,
             expected=f"in an AT_SECURE program the default holds: {said.expected}",

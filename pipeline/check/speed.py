@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -91,13 +91,13 @@ class GetcpuSpeed(ProbeCheck):
         needs=(Need.RSEQ, Need.TIME),
     )
 
-    def program(self, bench: Bench) -> tuple[str, ...]:
-        return (f"{PROBES}/getcpu-speed", bench.profile.rseq.tunable)
+    def program(self, material: Material) -> tuple[str, ...]:
+        return (f"{PROBES}/getcpu-speed", material.profile.rseq.tunable)
 
-    def jobs(self, bench: Bench) -> list[Job]:
+    def jobs(self, material: Material) -> list[Job]:
         return [
-            Job(id=f"{self.name}/{r}", root=r, argv=self.program(bench), timeout=self.timeout)
-            for r in bench.built
+            Job(id=f"{self.name}/{r}", root=r, argv=self.program(material), timeout=self.timeout)
+            for r in material.built
         ]
 
     def evidence(self, case: Case) -> str:
@@ -114,8 +114,8 @@ class GetcpuSpeed(ProbeCheck):
         except (Unanswered, KeyError, TypeError, ValueError):
             return {}
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
-        asked = rules(case, bench.profile.speed)
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        asked = rules(case, material.profile.speed)
         samples = self._samples(case, answers)
         expected = " and ".join(str(r) for r in asked)
         for rule in asked:

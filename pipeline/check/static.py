@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.probing import (
     PROBES,
     Answers,
@@ -51,20 +51,20 @@ class RseqStatic(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def cases(self, bench: Bench) -> Sequence[Variant]:
-        return variants(super().cases(bench), "kind", KINDS)
+    def cases(self, material: Material) -> Sequence[Variant]:
+        return variants(super().cases(material), "kind", KINDS)
 
-    def argv(self, bench: Bench, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-tracer", linked(variant(case)), str(THREADS))
 
     def exports(self, case: Case, libc: dict[str, Any]) -> bool:
         return case.release.exports_rseq or any(libc[k] is not None for k in ("size", "flags", "offset"))
 
-    def verdict(self, bench: Bench, case: Case, answers: Answers) -> Verdict:
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         result = answers.batch.results.get(case.job(self.name))
         if result is not None and result.status == NOT_STARTED:
-            need_static(bench, case.release.name, linked(variant(case)))
-        return super().verdict(bench, case, answers)
+            need_static(material, case.release.name, linked(variant(case)))
+        return super().verdict(material, case, answers)
 
 
 CHECKS = (RseqStatic(),)

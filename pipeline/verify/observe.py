@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import store
 from pipeline.core.errors import PipelineError
@@ -90,7 +90,7 @@ def _status(*names: str) -> list[str]:
     return [line for line in lines if line.partition(":")[0] in names]
 
 
-def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] | None:
+def inputs_of(site: Site, material: Material, jobs: Sequence[Job]) -> dict[str, Any] | None:
     """The key of an observation, None if it is not to be kept."""
     if site.identity is None:
         return None
@@ -98,23 +98,23 @@ def inputs_of(site: Site, bench: Bench, jobs: Sequence[Job]) -> dict[str, Any] |
         "place": site.place.name,
         "identity": dict(site.identity),
         "jobs": store.digest(encode_jobs(jobs).decode()),
-        "roots": {name: content_sha256(b.root) for name, b in bench.built.items()},
-        "programs": bench.programs.parent.name,
+        "roots": {name: content_sha256(b.root) for name, b in material.built.items()},
+        "programs": material.programs.parent.name,
     }
 
 
-def observe(site: Site, bench: Bench, jobs: Sequence[Job], *, fresh: bool = False) -> Observation:
+def observe(site: Site, material: Material, jobs: Sequence[Job], *, fresh: bool = False) -> Observation:
     """Run the jobs at the site, or take what an earlier run of the very same saw there."""
-    inputs = inputs_of(site, bench, jobs)
+    inputs = inputs_of(site, material, jobs)
     if inputs is not None and not fresh and (found := _kept(inputs)):
         return found
-    roots = {name: b.root for name, b in bench.built.items()}
-    batch = site.place.run_batch(roots, {"/probes": bench.programs}, jobs)
+    roots = {name: b.root for name, b in material.built.items()}
+    batch = site.place.run_batch(roots, {"/probes": material.programs}, jobs)
     return Observation(batch, timestamp(), inputs)
 
 
 def observe_all(
-    sites: Sequence[Site], bench: Bench, jobs: Sequence[Job], *, fresh: bool = False
+    sites: Sequence[Site], material: Material, jobs: Sequence[Job], *, fresh: bool = False
 ) -> list[Observation]:
     """What came back from each site, in their order; what cannot be had is trouble of its place.
 
@@ -124,19 +124,19 @@ def observe_all(
     emulated = [n for n, site in enumerate(sites) if (site.identity or {}).get("accelerator") == "tcg"]
     with tempfile.TemporaryDirectory(prefix="glibc-pipeline-observed-") as scratch:
         files = {n: Path(scratch, str(n)) for n in emulated}
-        pieces = [Piece(partial(_into, files[n], sites[n], bench, jobs, fresh)) for n in emulated]
+        pieces = [Piece(partial(_into, files[n], sites[n], material, jobs, fresh)) for n in emulated]
         side_by_side(pieces, lanes=min(len(pieces), len(os.sched_getaffinity(0))))
         seen = {n: _OBSERVATION.validate_json(file.read_bytes()) for n, file in files.items()}
-    return [seen[n] if n in seen else _tried(site, bench, jobs, fresh) for n, site in enumerate(sites)]
+    return [seen[n] if n in seen else _tried(site, material, jobs, fresh) for n, site in enumerate(sites)]
 
 
-def _into(file: Path, site: Site, bench: Bench, jobs: Sequence[Job], fresh: bool) -> None:
-    file.write_bytes(_OBSERVATION.dump_json(_tried(site, bench, jobs, fresh)))
+def _into(file: Path, site: Site, material: Material, jobs: Sequence[Job], fresh: bool) -> None:
+    file.write_bytes(_OBSERVATION.dump_json(_tried(site, material, jobs, fresh)))
 
 
-def _tried(site: Site, bench: Bench, jobs: Sequence[Job], fresh: bool) -> Observation:
+def _tried(site: Site, material: Material, jobs: Sequence[Job], fresh: bool) -> Observation:
     try:
-        return observe(site, bench, jobs, fresh=fresh)
+        return observe(site, material, jobs, fresh=fresh)
     except (PipelineError, OSError) as e:
         outcome_of(e)  # raises what is not the place's
         return Observation(BatchResult(facts=None, results={}, trouble=words_of(e)), timestamp(), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.abi import baseline
 from pipeline.build import workshop
-from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.check import Material, PlaceCheck, StaticCheck
 from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
 from pipeline.core.arch import Arch, arch
@@ -79,7 +79,7 @@ def verify(
     for name, releases in built.items():
         machine = arch(name)
         compiled = programs(machine)
-        bench = Bench(
+        material = Material(
             profile=profile, arch=machine, built=dict(releases), programs=compiled,
             faults=workshop.faults(compiled),
             asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
@@ -87,9 +87,9 @@ def verify(
         with step(f"read packages and libraries ({name})") as at:
             for check in (c for c in static if not only or c.name in only):
                 at.at(check.name)
-                ask_static(check, bench, notes)
+                ask_static(check, material, notes)
         if asked := [c for c in watched if not only or c.name in only]:
-            watch(sites(machine, bench.programs), bench, asked, notes, fresh=fresh)
+            watch(sites(machine, material.programs), material, asked, notes, fresh=fresh)
     return evidence.gather(
         checks=[check.declared for check in (*static, *watched)],
         baselines=baselines_of(built),
@@ -106,14 +106,14 @@ def verify(
     )
 
 
-def ask_static(check: StaticCheck, bench: Bench, notes: Notes) -> None:
+def ask_static(check: StaticCheck, material: Material, notes: Notes) -> None:
     """One static check. Input that cannot be read is an ERROR of each of its questions, never a pass."""
-    questions = [q for q in check.questions(bench) if notes.about(q.target)]
+    questions = [q for q in check.questions(material) if notes.about(q.target)]
     notes.questions += questions
     if not questions:
         return
     try:
-        notes.findings += [typed(check.declared, f) for f in check.run(bench) if notes.about(f.target)]
+        notes.findings += [typed(check.declared, f) for f in check.run(material) if notes.about(f.target)]
     except (PipelineError, OSError) as e:
         notes.findings += [unanswered(q, e) for q in questions]
 
@@ -141,20 +141,27 @@ def unanswered(question: Question, error: PipelineError | OSError) -> Finding:
 
 
 def watch(
-    sites: Sequence[Site], bench: Bench, checks: Sequence[PlaceCheck], notes: Notes, *, fresh: bool = False
+    sites: Sequence[Site],
+    material: Material,
+    checks: Sequence[PlaceCheck],
+    notes: Notes,
+    *,
+    fresh: bool = False,
 ) -> None:
     """All checks that watch programs, in one batch a place."""
     jobs = [
         job
         for check in checks
-        for job in check.jobs(bench)
-        if notes.about(bench.target(job.root)) and bench.not_compiled(*job.argv) is None
+        for job in check.jobs(material)
+        if notes.about(material.target(job.root)) and material.not_compiled(*job.argv) is None
     ]
-    for site, seen in zip(sites, observe_all(sites, bench, jobs, fresh=fresh), strict=True):
-        judge(site, seen, bench, checks, notes)
+    for site, seen in zip(sites, observe_all(sites, material, jobs, fresh=fresh), strict=True):
+        judge(site, seen, material, checks, notes)
 
 
-def judge(site: Site, seen: Observation, bench: Bench, checks: Sequence[PlaceCheck], notes: Notes) -> None:
+def judge(
+    site: Site, seen: Observation, material: Material, checks: Sequence[PlaceCheck], notes: Notes
+) -> None:
     """What all checks say of what was seen at one place; an observation that is all green is kept."""
     place = site.place
     if seen.reused:
@@ -163,7 +170,7 @@ def judge(site: Site, seen: Observation, bench: Bench, checks: Sequence[PlaceChe
     notes.places.append(
         PlaceRecord.of(
             place.name,
-            bench.arch.name,
+            material.arch.name,
             batch,
             kernel_image=site.kernel_image,
             kernel_name=site.kernel_name,
@@ -172,10 +179,10 @@ def judge(site: Site, seen: Observation, bench: Bench, checks: Sequence[PlaceChe
     )
     answers: list[Finding | NotJudged] = []
     for check in checks:
-        questions = [q for q in check.questions(bench, place.name) if notes.about(q.target)]
+        questions = [q for q in check.questions(material, place.name) if notes.about(q.target)]
         notes.questions += questions
         try:
-            answers += [a for a in check.judge(bench, place.name, batch) if notes.about(a.target)]
+            answers += [a for a in check.judge(material, place.name, batch) if notes.about(a.target)]
         except (PipelineError, OSError) as e:
             answers += [unanswered(q, e) for q in questions]
     declared = {check.name: check.declared for check in checks}

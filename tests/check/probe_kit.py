@@ -1,4 +1,4 @@
-"""A bench without a build, and batches written by hand, for the checks that judge what probes said."""
+"""Material without a build, and batches written by hand, for the checks that judge what probes said."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import profile as profiles
-from pipeline.check import Bench, PlaceCheck
+from pipeline.check import Material, PlaceCheck
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.core.records import BuildManifest, Built
@@ -32,14 +32,14 @@ def profile(**rseq: Any) -> Profile:
     return loaded.model_copy(update={"rseq": loaded.rseq.model_copy(update=rseq)})
 
 
-def bench(
+def material(
     roots: Mapping[str, Path] | Sequence[str] = ("12.0", "12.0.z", "12.1"),
     *,
     machine: str = "x86_64",
     of: Profile | None = None,
     programs: Path = Path("/nowhere"),
-) -> Bench:
-    """A bench of releases whose roots are given (or nowhere, for checks that only judge)."""
+) -> Material:
+    """Material of releases whose roots are given (or nowhere, for checks that only judge)."""
     of = of or profile()
     places = roots if isinstance(roots, Mapping) else dict.fromkeys(roots, Path("/nowhere"))
     built = {}
@@ -49,7 +49,7 @@ def bench(
             place="elsewhere", hermetic=False, source=None, patches=(), image=None, seconds=0,
         )  # fmt: skip
         built[target.release] = Built(manifest=manifest, rpms=Path("/nowhere"), root=places[target.release])
-    return Bench(profile=of, arch=arch(machine), built=built, programs=programs)
+    return Material(profile=of, arch=arch(machine), built=built, programs=programs)
 
 
 def said(job: str, *lines: Mapping[str, Any], **over: Any) -> JobResult:
@@ -66,7 +66,7 @@ def batch(*results: JobResult, facts: PlaceFacts | None = REAL, trouble: str = "
     return BatchResult(facts=facts, results={r.id: r for r in results}, trouble=trouble)
 
 
-def judge(check: PlaceCheck, on: Bench, what: BatchResult) -> dict[str, Finding | NotJudged]:
+def judge(check: PlaceCheck, on: Material, what: BatchResult) -> dict[str, Finding | NotJudged]:
     """The check's answers by ``release/case``; each planned question must have exactly one."""
     answers = check.judge(on, "host", what)
     planned = {(str(q.target), q.case) for q in check.questions(on, "host")}

@@ -11,7 +11,7 @@ import pytest
 from pipeline import profile as profiles
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Origin
-from pipeline.check import Bench, StaticCheck
+from pipeline.check import Material, StaticCheck
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
@@ -32,8 +32,8 @@ class Stage:
     built: dict[str, Built] = field(default_factory=dict)
 
     @property
-    def bench(self) -> Bench:
-        return Bench(profile=self.profile, arch=host_arch(), built=self.built, programs=self.directory)
+    def material(self) -> Material:
+        return Material(profile=self.profile, arch=host_arch(), built=self.built, programs=self.directory)
 
     def release(
         self, name: str, loader: Dso, libc: Dso = LIBC, module: Dso = MODULE, image: str = "", **more: Dso
@@ -41,7 +41,7 @@ class Stage:
         """Make a release; returns its root. ``image`` is the base of the image it was built in."""
         root = release_root(self.directory / name, loader, libc, module, **more)
         manifest = BuildManifest(
-            target=self.bench.target(name),
+            target=self.material.target(name),
             key="",
             nvr=f"glibc-2.36-{name}",
             rpms=(),
@@ -60,7 +60,7 @@ class Stage:
     def commit(self, *names: str, image: str = "") -> None:
         """Commit the baselines of releases as they are now."""
         for name in names:
-            target = self.bench.target(name)
+            target = self.material.target(name)
             origin = Origin("build", f"glibc-{name}", image=image)
             baseline.write(
                 baseline.from_root(self.built[name].root, target, origin), baseline.directory_of(target)
@@ -71,8 +71,8 @@ class Stage:
 
     def answers(self, checks: tuple[StaticCheck, ...]) -> dict[tuple[str, str], Finding]:
         """(check, release) -> finding, of a bench that has read nothing yet."""
-        bench = self.bench
-        return {(f.check, f.target.release): f for check in checks for f in check.run(bench)}
+        material = self.material
+        return {(f.check, f.target.release): f for check in checks for f in check.run(material)}
 
     def red(self, checks: tuple[StaticCheck, ...]) -> dict[tuple[str, str], Finding]:
         """Those answers that are not green."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import profile
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Finding, Outcome, Target
 from pipeline.core.records import BuildManifest, BuildMode, Built, FileRecord, SourceRecord
@@ -45,8 +45,8 @@ def built(
     )
 
 
-def bench(releases: Mapping[str, Built], programs: Path, machine: str = "x86_64") -> Bench:
-    return Bench(profile=profile.load("bookworm"), arch=arch(machine), built=releases, programs=programs)
+def material(releases: Mapping[str, Built], programs: Path, machine: str = "x86_64") -> Material:
+    return Material(profile=profile.load("bookworm"), arch=arch(machine), built=releases, programs=programs)
 
 
 def answers(findings: Sequence[Finding]) -> dict[tuple[str, str], Finding]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline import profile as profiles
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Origin
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check import abi as checks
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
@@ -34,14 +34,14 @@ class Stage:
     built: dict[str, Built] = field(default_factory=dict)
 
     @property
-    def bench(self) -> Bench:
-        return Bench(profile=self.profile, arch=host_arch(), built=self.built, programs=self.directory)
+    def material(self) -> Material:
+        return Material(profile=self.profile, arch=host_arch(), built=self.built, programs=self.directory)
 
     def release(self, name: str, loader: Dso, libc: Dso = LIBC, module: Dso = MODULE, **more: Dso) -> Path:
         """Make a release; returns its root."""
         root = release_root(self.directory / name, loader, libc, module, **more)
         manifest = BuildManifest(
-            target=self.bench.target(name),
+            target=self.material.target(name),
             key="",
             nvr=f"glibc-2.36-{name}",
             rpms=(),
@@ -60,13 +60,13 @@ class Stage:
     def commit(self, *names: str) -> None:
         """Commit the baselines of releases as they are now."""
         for name in names:
-            target = self.bench.target(name)
+            target = self.material.target(name)
             made = baseline.from_root(self.built[name].root, target, Origin("build", f"glibc-{name}"))
             baseline.write(made, baseline.directory_of(target))
 
     def ask(self, check: str, release: str) -> Finding:
         """The one finding of a check about a release (or ``A -> B``); every question has one answer."""
-        questions, findings = CHECKS[check].questions(self.bench), CHECKS[check].run(self.bench)
+        questions, findings = CHECKS[check].questions(self.material), CHECKS[check].run(self.material)
         assert [Question(check=f.check, target=f.target) for f in findings] == questions
         (finding,) = (f for f in findings if f.target.release == release)
         return finding
@@ -87,7 +87,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 def test_right_releases_are_green(stage: Stage) -> None:
-    found = [f for check in checks.CHECKS for f in check.run(stage.bench)]
+    found = [f for check in checks.CHECKS for f in check.run(stage.material)]
     assert {f.outcome for f in found} == {Outcome.PASS}, [f for f in found if f.outcome != Outcome.PASS]
     assert [(f.check, f.target.release) for f in found] == [
         *(("abi.baseline", release) for release in (BEFORE, UPDATE, AFTER)),
@@ -233,7 +233,7 @@ def test_a_release_with_nothing_in_it_is_an_error(stage: Stage) -> None:
 
 
 def test_no_baseline_is_missing_and_the_step_says_what_it_used(stage: Stage) -> None:
-    shutil.rmtree(baseline.directory_of(stage.bench.target(BEFORE)))
+    shutil.rmtree(baseline.directory_of(stage.material.target(BEFORE)))
     finding = stage.ask("abi.baseline", BEFORE)
     assert finding.outcome == Outcome.MISSING
     assert "nox -s baseline -- --profile bookworm --release 12.0" in finding.seen
@@ -257,7 +257,7 @@ def test_a_step_is_judged_against_the_baseline_not_a_build_that_drifted(stage: S
 
 
 def test_a_corrupt_baseline_is_an_error_naming_the_line(stage: Stage) -> None:
-    file = baseline.directory_of(stage.bench.target(BEFORE)) / "libc.so.6.abilist"
+    file = baseline.directory_of(stage.material.target(BEFORE)) / "libc.so.6.abilist"
     file.write_text(file.read_text().replace("printf F", "printf"))
     for check, release in (
         ("abi.baseline", BEFORE), ("abi.delta", f"{BEFORE} -> {AFTER}"), ("abi.node-whole", AFTER),

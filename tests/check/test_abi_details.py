@@ -157,7 +157,7 @@ def test_hardening_and_notes(stage: Stage, path: str, change: Edit, says: str) -
 
 
 def test_a_baseline_without_traits_is_missing_with_its_remedy(stage: Stage) -> None:
-    target = stage.bench.target(AFTER)
+    target = stage.material.target(AFTER)
     made = baseline.load_target(target)
     assert made is not None
     directory = baseline.directory_of(target)

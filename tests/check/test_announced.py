@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.check.announced import ANNOUNCED, RseqAnnounced
 from pipeline.core.outcome import Finding, Outcome
-from tests.check.probe_kit import batch, bench, judge, outcomes, said
+from tests.check.probe_kit import batch, judge, material, outcomes, said
 from tests.check.test_registration import GOOD, Lines, lines
 
 
@@ -17,7 +17,7 @@ def heard(size: int = ANNOUNCED, align: int = ANNOUNCED) -> dict[str, Any]:
 
 
 def one(case: str, said_lines: Lines) -> Finding:
-    answer = judge(RseqAnnounced(), bench(), batch(said(f"rseq.announced/{case}", *said_lines)))[case]
+    answer = judge(RseqAnnounced(), material(), batch(said(f"rseq.announced/{case}", *said_lines)))[case]
     assert isinstance(answer, Finding)
     return answer
 
@@ -27,7 +27,7 @@ def test_an_area_that_stays_the_same_is_green() -> None:
         said(f"rseq.announced/{case}", heard(), *lines(on=on, exports=exports))
         for case, (on, exports) in GOOD.items()
     ]
-    assert outcomes(judge(RseqAnnounced(), bench(), batch(*results))) == dict.fromkeys(GOOD, Outcome.PASS)
+    assert outcomes(judge(RseqAnnounced(), material(), batch(*results))) == dict.fromkeys(GOOD, Outcome.PASS)
 
 
 @pytest.mark.parametrize("size", [33, 64, ANNOUNCED])

@@ -45,7 +45,7 @@ def with_libc(line: Line, **over: Any) -> Line:
 
 def judged(changed: list[Line], **over: Any) -> tuple[Outcome, str]:
     answer = probe_kit.judge(
-        CHECK, probe_kit.bench(), probe_kit.batch(probe_kit.said(JOB, *changed, **over))
+        CHECK, probe_kit.material(), probe_kit.batch(probe_kit.said(JOB, *changed, **over))
     )[ON]
     assert not hasattr(answer, "reason")
     return answer.outcome, answer.seen
@@ -122,7 +122,7 @@ def off(release: str, *, libc: Line | None = OFF, registered: int = 0) -> tuple[
     looks = [(with_libc(x, **libc) if libc else x | {"libc": None}) | NONE for x in looks]
     case = "dynamic, tunable=0"
     said = probe_kit.said(f"rseq.threads/{release}/{case}", *looks, {**ends, "registered": registered})
-    answer = probe_kit.judge(CHECK, probe_kit.bench(), probe_kit.batch(said))[f"{release}/{case}"]
+    answer = probe_kit.judge(CHECK, probe_kit.material(), probe_kit.batch(said))[f"{release}/{case}"]
     assert not hasattr(answer, "reason")
     return answer.outcome, answer.seen
 
@@ -142,11 +142,11 @@ def in_vfork(**over: Any) -> tuple[Outcome, str]:
     """As rseq.contexts judges its program, the child of vfork having said this."""
     check, case = RseqContexts(), "static, tunable=1"
     whole, first = lines(), lines()[0]
-    counted = check.expected(Variant(probe_kit.bench().profile.get("12.1"), 1, "kind", "static"))
+    counted = check.expected(Variant(probe_kit.material().profile.get("12.1"), 1, "kind", "static"))
     looks = [{**first, "context": context} for context, count in counted.items() for _ in range(count)]
     looks = [{**x, **NONE, **over} if x["context"] == "child of vfork" else x for x in looks]
     said = probe_kit.said(f"rseq.contexts/12.1/{case}", *looks, {**whole[-1], "looks": len(looks)})
-    answer = probe_kit.judge(check, probe_kit.bench(), probe_kit.batch(said))[f"12.1/{case}"]
+    answer = probe_kit.judge(check, probe_kit.material(), probe_kit.batch(said))[f"12.1/{case}"]
     assert not hasattr(answer, "reason")
     return answer.outcome, answer.seen
 
@@ -196,6 +196,6 @@ def test_a_static_program_that_is_not_there_has_no_archive(kind: str, outcome: O
     file = "rseq-starts-static-12.1" if kind == "static" else "rseq-starts"
     words = f"look-tracer: /probes/{file}: No such file or directory\n".encode()
     said = probe_kit.said(f"rseq.threads/12.1/{kind}, tunable=1", status=127, stderr=words)
-    answer = probe_kit.judge(CHECK, probe_kit.bench(), probe_kit.batch(said))[f"12.1/{kind}, tunable=1"]
+    answer = probe_kit.judge(CHECK, probe_kit.material(), probe_kit.batch(said))[f"12.1/{kind}, tunable=1"]
     assert not hasattr(answer, "reason")
     assert answer.outcome is outcome

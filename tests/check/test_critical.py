@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.check.critical import RseqCritical
 from pipeline.core.outcome import Outcome
-from tests.check.probe_kit import batch, bench, judge, outcome, said
+from tests.check.probe_kit import batch, judge, material, outcome, said
 
 GOOD = {
     "area": "libc", "failed": "0", "threads": 8, "cpus": 2, "done": 1000, "counted": 1000, "aborted": 5,
@@ -17,7 +17,7 @@ GOOD = {
 
 
 def one(case: str, *lines: dict[str, Any]) -> Outcome:
-    return outcome(judge(RseqCritical(), bench(), batch(said(f"rseq.critical/{case}", *lines)))[case])
+    return outcome(judge(RseqCritical(), material(), batch(said(f"rseq.critical/{case}", *lines)))[case])
 
 
 def test_green_through_glibcs_area_when_on_and_its_own_when_off() -> None:

@@ -10,7 +10,7 @@ from markupsafe import escape
 from pydantic import ValidationError
 
 from pipeline import profile as profiles
-from pipeline.check import Bench, StaticCheck, document, registry
+from pipeline.check import Material, StaticCheck, document, registry
 from pipeline.core.declaration import Declaration, Need, Scope, Unit, by_name, measured
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.report import html, markdown, terminal
@@ -25,13 +25,13 @@ class NewCheck(StaticCheck):
 
     declared = Declaration(name="test.new", question="Is this check found everywhere?")
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(r)) for r in bench.built]
+    def questions(self, material: Material) -> list[Question]:
+        return [Question(check=self.name, target=material.target(r)) for r in material.built]
 
-    def run(self, bench: Bench) -> list[Finding]:
+    def run(self, material: Material) -> list[Finding]:
         return [
             Finding(**q.model_dump(), outcome=Outcome.PASS, expected="yes", seen="yes")
-            for q in self.questions(bench)
+            for q in self.questions(material)
         ]
 
 
@@ -47,7 +47,7 @@ def test_a_check_added_to_the_registry_is_everywhere(monkeypatch: pytest.MonkeyP
     assert all(question in text for text in document.documents().values())
     # evidence and reports
     profile = profiles.load("bookworm")
-    built = probe_kit.bench(machine="x86_64").built
+    built = probe_kit.material(machine="x86_64").built
     made = verify(
         profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
         programs=lambda _: Path("/nonexistent"), sites=lambda *_: [],

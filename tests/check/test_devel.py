@@ -12,7 +12,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from pipeline.build import described, headers
 from pipeline.build.workplace import Workplace
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.devel import Committed, DevelDelta, devel_path, rendered
 from pipeline.core import ar, paths
 from pipeline.core.arch import host_arch
@@ -90,7 +90,7 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workplace, "identity", lambda *_: {"host": "tools"})
 
 
-def bench(tmp_path: Path, roots: dict[str, Path]) -> Bench:
+def material(tmp_path: Path, roots: dict[str, Path]) -> Material:
     """A bench of these releases, their headers described."""
     programs = tmp_path / "entry" / "probes"
     shutil.rmtree(programs.parent, ignore_errors=True)
@@ -98,12 +98,12 @@ def bench(tmp_path: Path, roots: dict[str, Path]) -> Bench:
     for name, root in roots.items():
         made = described.describe(MACHINE, Workplace(None, "native"), root)
         (programs.parent / described.KIND / name).symlink_to(made)
-    on = probe_kit.bench(roots, machine=MACHINE.name, programs=programs)
+    on = probe_kit.material(roots, machine=MACHINE.name, programs=programs)
     native = {
         n: b.model_copy(update={"manifest": b.manifest.model_copy(update={"mode": "native"})})
         for n, b in on.built.items()
     }
-    return Bench(profile=on.profile, arch=on.arch, built=native, programs=programs)
+    return Material(profile=on.profile, arch=on.arch, built=native, programs=programs)
 
 
 def edit(root: Path, file: str, old: str, new: str) -> None:
@@ -130,11 +130,11 @@ WRONG = [
 ]  # fmt: skip
 
 
-def committed(on: Bench, release: str = "12.0") -> Finding:
+def committed(on: Material, release: str = "12.0") -> Finding:
     return next(f for f in Committed().run(on) if f.target.release == release)
 
 
-def commit(on: Bench, release: str = "12.0") -> Path:
+def commit(on: Material, release: str = "12.0") -> Path:
     file = devel_path(on.target(release))
     file.parent.mkdir(parents=True, exist_ok=True)
     directory = on.programs.parent / described.KIND / release
@@ -143,7 +143,7 @@ def commit(on: Bench, release: str = "12.0") -> Path:
 
 
 def test_as_committed_and_without_it(tmp_path: Path) -> None:
-    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    on = material(tmp_path, {"12.0": release(tmp_path / "a")})
     assert committed(on).outcome is MISSING
     file = commit(on)
     assert committed(on).outcome is PASS
@@ -160,16 +160,16 @@ def test_as_committed_and_without_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("file", "old", "new", "words"), WRONG)
 def test_a_change_is_named_both_ways(tmp_path: Path, file: str, old: str, new: str, words: str) -> None:
     good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
-    commit(bench(tmp_path, {"12.0": good}))
-    on = bench(tmp_path, {"12.0": good, "12.1": bad})
+    commit(material(tmp_path, {"12.0": good}))
+    on = material(tmp_path, {"12.0": good, "12.1": bad})
     (step,) = DevelDelta().run(on)
     assert step.outcome is PASS, step.seen
     edit(bad, file, old, new)
-    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(material(tmp_path, {"12.0": good, "12.1": bad}))
     assert step.outcome is FAIL
     assert words in step.seen
     edit(good, file, old, new)
-    finding = committed(bench(tmp_path, {"12.0": good}))
+    finding = committed(material(tmp_path, {"12.0": good}))
     assert finding.outcome is FAIL
     assert words in finding.seen
 
@@ -177,10 +177,10 @@ def test_a_change_is_named_both_ways(tmp_path: Path, file: str, old: str, new: s
 def test_a_start_file_or_an_archive_that_is_another(tmp_path: Path) -> None:
     good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
     object_of(bad / "usr" / "lib64", "int _start (void) { return 0; } int more;", "crt1.o")
-    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(material(tmp_path, {"12.0": good, "12.1": bad}))
     assert "usr/lib64/crt1.o: defines _start (func), more (object); needs nothing" in step.seen
     (bad / "usr" / "lib64" / "libc_nonshared.a").write_bytes(ar.MAGIC)
-    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(material(tmp_path, {"12.0": good, "12.1": bad}))
     assert "- usr/lib64/libc_nonshared.a(atexit_with_a_long_name.oS)" in step.seen
 
 
@@ -202,13 +202,13 @@ ARCHIVES = [
 @pytest.mark.parametrize(("source", "words"), ARCHIVES)
 def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
     good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
-    commit(bench(tmp_path, {"12.0": good}))
+    commit(material(tmp_path, {"12.0": good}))
     lib = bad / "usr" / "lib64"
     if source:
         archive(lib, source)
     else:
         (lib / "libc.a").unlink()
-    (step,) = DevelDelta().run(bench(tmp_path, {"12.0": good, "12.1": bad}))
+    (step,) = DevelDelta().run(material(tmp_path, {"12.0": good, "12.1": bad}))
     assert step.outcome is (FAIL if words else PASS), step.seen
     assert words in step.seen
     assert step.seen.count("defined") <= 2, "a whole archive is one line"
@@ -217,7 +217,7 @@ def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
         shutil.copy2(lib / "libc.a", good / "usr" / "lib64")
     else:
         (good / "usr" / "lib64" / "libc.a").unlink()
-    said = committed(bench(tmp_path, {"12.0": good}))
+    said = committed(material(tmp_path, {"12.0": good}))
     assert said.outcome is FAIL
     assert "- usr/lib64/libc.a: 3 symbols " in said.seen
 
@@ -241,17 +241,17 @@ def test_the_index_of_an_archive(tmp_path: Path) -> None:
 
 def test_the_rseq_header_comes_with_the_symbols_and_only_then(tmp_path: Path) -> None:
     roots = {n: release(tmp_path / n, rseq=n != "12.0") for n in ("12.0", "12.0.z", "12.1")}
-    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(material(tmp_path, roots))}
     assert {f.outcome for f in found.values()} == {PASS}
     assert "sys/rseq.h: macro RSEQ_SIG" in found["12.0 -> 12.1"].seen
     shutil.rmtree(roots["12.1"] / "usr" / "include" / "sys")
-    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(material(tmp_path, roots))}
     assert found["12.0 -> 12.1"].outcome is FAIL
     assert "did not come with the symbols" in found["12.0 -> 12.1"].seen
     assert found["12.0.z -> 12.1"].outcome is FAIL
     shutil.copytree(roots["12.0.z"] / "usr" / "include" / "sys", roots["12.1"] / "usr" / "include" / "sys")
     edit(roots["12.1"], "include/sys/rseq.h", "int cpu", "long cpu")
-    found = {f.target.release: f for f in DevelDelta().run(bench(tmp_path, roots))}
+    found = {f.target.release: f for f in DevelDelta().run(material(tmp_path, roots))}
     assert found["12.0.z -> 12.1"].outcome is FAIL
 
 
@@ -259,23 +259,23 @@ def test_headers_that_do_not_compile_are_the_packages_fault(tmp_path: Path) -> N
     root = release(tmp_path / "a")
     for header in ("stdio.h", "pthread.h"):
         (root / "usr" / "include" / header).write_text("#error no\n")
-    on = bench(tmp_path, {"12.0": root})
+    on = material(tmp_path, {"12.0": root})
     commit_file = devel_path(on.target("12.0"))
     commit_file.parent.mkdir(parents=True)
     commit_file.write_text(rendered([], "x"))
     assert committed(on).outcome is FAIL
     shutil.rmtree(root / "usr" / "include")
-    finding = committed(bench(tmp_path, {"12.0": root}))
+    finding = committed(material(tmp_path, {"12.0": root}))
     assert finding.outcome is FAIL
     assert "glibc-devel" in finding.seen
 
 
 def test_another_makers_headers_are_asked_about_only_with_facts_of_theirs(tmp_path: Path) -> None:
-    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    on = material(tmp_path, {"12.0": release(tmp_path / "a")})
     theirs = on.built["12.0"].model_copy(
         update={"manifest": on.built["12.0"].manifest.model_copy(update={"mode": "supplied"})}
     )
-    asked = Bench(profile=on.profile, arch=on.arch, built={"12.0": theirs}, programs=on.programs)
+    asked = Material(profile=on.profile, arch=on.arch, built={"12.0": theirs}, programs=on.programs)
     assert Committed().questions(asked) == []
     file = commit(on)
     file.rename(devel_path(on.target("12.0"), foreign=True))
@@ -283,7 +283,7 @@ def test_another_makers_headers_are_asked_about_only_with_facts_of_theirs(tmp_pa
 
 
 def test_what_was_not_described_is_missing(tmp_path: Path) -> None:
-    on = bench(tmp_path, {"12.0": release(tmp_path / "a")})
+    on = material(tmp_path, {"12.0": release(tmp_path / "a")})
     commit(on)
     shutil.rmtree(on.programs.parent)
     assert committed(on).outcome is MISSING

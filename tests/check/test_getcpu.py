@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.getcpu import EVERY_BIT, THREADS, GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.core.outcome import Finding, Outcome
-from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
+from tests.check.probe_kit import REAL, batch, judge, material, outcome, outcomes, said
 
 CASE = "12.1/tunable=1"
 OFF_CASE = "12.1/tunable=0"
@@ -21,7 +21,7 @@ def migrated(cpus: int = 2, wrong: int = 0, unpinned: int = 0, threads: int = TH
     total = {
         "cpus": cpus, "threads": threads, "calls": 100 * cpus, "wrong": wrong, "unpinned": unpinned,
     }  # fmt: skip
-    answers = judge(GetcpuMigration(), bench(), batch(said(f"getcpu.migration/{CASE}", *each, total)))
+    answers = judge(GetcpuMigration(), material(), batch(said(f"getcpu.migration/{CASE}", *each, total)))
     return outcome(answers[CASE])
 
 
@@ -39,7 +39,7 @@ def test_migration_is_judged_under_user_mode_qemu_too() -> None:
     lines = [{"cpu": i, "calls": 9, "wrong": 0, "seen": i} for i in range(2)]
     total = {"cpus": 2, "threads": THREADS + 1, "calls": 18, "wrong": 0, "unpinned": 0}
     result = said(f"getcpu.migration/{CASE}", *lines, total)
-    assert outcome(judge(GetcpuMigration(), bench(), batch(result, facts=facts))[CASE]) is Outcome.PASS
+    assert outcome(judge(GetcpuMigration(), material(), batch(result, facts=facts))[CASE]) is Outcome.PASS
 
 
 ON: dict[str, Any] = {
@@ -56,7 +56,7 @@ OFF = ON | {
 
 def path(case: str, main: dict[str, Any], other: dict[str, Any]) -> Outcome:
     result = said(f"getcpu.path/{case}", main | {"thread": "main"}, other | {"thread": "other"})
-    return outcome(judge(GetcpuPath(), bench(), batch(result))[case])
+    return outcome(judge(GetcpuPath(), material(), batch(result))[case])
 
 
 def test_path_is_green_where_it_should_be() -> None:
@@ -97,7 +97,7 @@ def test_a_path_that_cannot_be_shown_is_missing(unknown: dict[str, Any]) -> None
     assert path(CASE, ON | unknown, ON) is Outcome.MISSING
 
 
-def steps(on: Bench, counts: dict[str, tuple[int, int]]) -> dict[str, Outcome]:
+def steps(on: Material, counts: dict[str, tuple[int, int]]) -> dict[str, Outcome]:
     results = [
         said(
             f"getcpu.steps/12.1/{case}",
@@ -112,7 +112,7 @@ def steps(on: Bench, counts: dict[str, tuple[int, int]]) -> dict[str, Outcome]:
 
 def counted(unset: tuple[int, int], off: tuple[int, int], on: tuple[int, int], arch: str) -> list[Outcome]:
     counts = {"tunable unset": unset, "tunable=0": off, "tunable=1": on}
-    return list(steps(bench(["12.1"], machine=arch), counts).values())
+    return list(steps(material(["12.1"], machine=arch), counts).values())
 
 
 G, R = Outcome.PASS, Outcome.FAIL
@@ -139,7 +139,7 @@ def test_steps(
 
 
 def test_a_count_of_nothing_or_without_its_opposite_is_no_answer() -> None:
-    on = bench(["12.1"])
+    on = material(["12.1"])
     assert steps(on, {"tunable=1": (0, 0), "tunable=0": (44, 0)})["12.1/tunable=1"] is Outcome.ERROR
     assert steps(on, {"tunable=1": (16, 0)})["12.1/tunable=1"] is Outcome.MISSING
 
@@ -149,7 +149,7 @@ def test_the_figures_are_kept() -> None:
     result = [
         said(f"getcpu.steps/12.1/tunable={i}", line | {"instructions": n}) for i, n in ((0, 44), (1, 16))
     ]
-    answer = judge(GetcpuSteps(), bench(["12.1"]), batch(*result))["12.1/tunable=1"]
+    answer = judge(GetcpuSteps(), material(["12.1"]), batch(*result))["12.1/tunable=1"]
     assert isinstance(answer, Finding)
     assert answer.measures["on_instructions"] == 16
     assert answer.measures["on_system_calls"] == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.check import Material, PlaceCheck, StaticCheck
 from pipeline.check.launch import CONTROL, LaunchMatrix, starts
 from pipeline.check.launch_needs import PRINTS, RSEQ, STATIC, Needs
 from pipeline.core.outcome import Finding, Outcome
@@ -65,10 +65,10 @@ def refusal(program: str = RSEQ, dso: str = f"/lib64/{LOADER}", node: str = NODE
     return f"{path}: {dso}: version `{node}' not found (required by {path})\n".encode()
 
 
-def right(bench: Bench) -> BatchResult:
+def right(material: Material) -> BatchResult:
     """What comes back from releases that are right."""
     results = []
-    for start in starts(bench):
+    for start in starts(material):
         if start.program == RSEQ and start.release == "12.0":
             result = probe_kit.said(start.job, status=1, stderr=refusal())
         else:
@@ -81,8 +81,8 @@ def right(bench: Bench) -> BatchResult:
     return probe_kit.batch(*results)
 
 
-def judged(bench: Bench, batch: BatchResult) -> Answer:
-    answers = probe_kit.judge(LaunchMatrix(), bench, batch)
+def judged(material: Material, batch: BatchResult) -> Answer:
+    answers = probe_kit.judge(LaunchMatrix(), material, batch)
     return {key: probe_kit.outcome(a) for key, a in answers.items()}
 
 
@@ -112,15 +112,15 @@ def test_the_checks_are_checks() -> None:
 
 
 def test_right_releases_pass(linked: Path) -> None:
-    bench = probe_kit.bench(programs=linked)
-    answers = judged(bench, right(bench))
+    material = probe_kit.material(programs=linked)
+    answers = judged(material, right(material))
     assert set(answers.values()) == {PASS}
     assert len(answers) == 3 * (len(PRINTS) - 1 + 3) + 1
     assert f"12.0/{CONTROL}" in answers
     assert "12.0/rseq on 12.0, tunable=1" in answers
     assert "12.1/cxx on 12.1" in answers
-    assert {j.id for j in LaunchMatrix().jobs(bench)} == set(right(bench).results)
-    for job in LaunchMatrix().jobs(bench):
+    assert {j.id for j in LaunchMatrix().jobs(material)} == set(right(material).results)
+    for job in LaunchMatrix().jobs(material):
         assert job.id.startswith("launch.matrix/")
         assert dict(job.env) in ({}, {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"},
                                  {"GLIBC_TUNABLES": "glibc.pthread.rseq=1"})  # fmt: skip
@@ -128,22 +128,22 @@ def test_right_releases_pass(linked: Path) -> None:
 
 @pytest.mark.parametrize("state", ["tunable unset", "tunable=0", "tunable=1"])
 def test_a_program_that_starts_where_it_must_not(linked: Path, state: str) -> None:
-    bench = probe_kit.bench(programs=linked)
+    material = probe_kit.material(programs=linked)
     started = json.dumps({"name": RSEQ, "offset": 2336, "size": 0, "flags": 0, "aligned": True}).encode()
     batch = but(
-        right(bench), f"{RSEQ}/12.0/{state}", lambda r: replace(r, status=0, stdout=started, stderr=b"")
+        right(material), f"{RSEQ}/12.0/{state}", lambda r: replace(r, status=0, stdout=started, stderr=b"")
     )
-    answers = judged(bench, batch)
+    answers = judged(material, batch)
     assert {k for k, v in answers.items() if v is not PASS} == {f"12.0/rseq on 12.0, {state}"}
     assert answers[f"12.0/rseq on 12.0, {state}"] is FAIL
 
 
 def test_no_refusal_at_all_leaves_the_control_missing(linked: Path) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = right(bench)
+    material = probe_kit.material(programs=linked)
+    batch = right(material)
     for state in ("tunable unset", "tunable=0", "tunable=1"):
         batch = but(batch, f"{RSEQ}/12.0/{state}", lambda r: replace(r, status=0, stderr=b""))
-    assert judged(bench, batch)[f"12.0/{CONTROL}"] is MISSING
+    assert judged(material, batch)[f"12.0/{CONTROL}"] is MISSING
 
 
 @pytest.mark.parametrize(
@@ -164,19 +164,19 @@ def test_no_refusal_at_all_leaves_the_control_missing(linked: Path) -> None:
     ],
 )
 def test_refused_otherwise_than_by_the_loader_for_the_node(linked: Path, change: dict[str, Any]) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = but(right(bench), f"{RSEQ}/12.0/tunable unset", lambda r: replace(r, **change))
-    assert judged(bench, batch)["12.0/rseq on 12.0, tunable unset"] is FAIL
+    material = probe_kit.material(programs=linked)
+    batch = but(right(material), f"{RSEQ}/12.0/tunable unset", lambda r: replace(r, **change))
+    assert judged(material, batch)["12.0/rseq on 12.0, tunable unset"] is FAIL
 
 
 @pytest.mark.parametrize("release", ["12.0.z", "12.1"])
 def test_refused_where_it_must_start(linked: Path, release: str) -> None:
-    bench = probe_kit.bench(programs=linked)
+    material = probe_kit.material(programs=linked)
     batch = but(
-        right(bench), f"{RSEQ}/{release}/tunable=1",
+        right(material), f"{RSEQ}/{release}/tunable=1",
         lambda r: replace(r, status=1, stdout=b"", stderr=refusal()),
     )  # fmt: skip
-    assert judged(bench, batch)[f"{release}/rseq on {release}, tunable=1"] is FAIL
+    assert judged(material, batch)[f"{release}/rseq on {release}, tunable=1"] is FAIL
 
 
 @pytest.mark.parametrize("program", [p for p in PRINTS if p != RSEQ])
@@ -197,9 +197,9 @@ def test_refused_where_it_must_start(linked: Path, release: str) -> None:
 def test_a_program_that_crashes_or_says_something_else(
     linked: Path, program: str, change: Callable[[JobResult], JobResult]
 ) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = but(right(bench), f"{program}/12.0.z/tunable unset", change)
-    answers = judged(bench, batch)
+    material = probe_kit.material(programs=linked)
+    batch = but(right(material), f"{program}/12.0.z/tunable unset", change)
+    answers = judged(material, batch)
     assert {k: v for k, v in answers.items() if v is not PASS} == {
         f"12.0.z/{program.removeprefix('launch-')} on 12.0.z": FAIL
     }
@@ -207,12 +207,12 @@ def test_a_program_that_crashes_or_says_something_else(
 
 @pytest.mark.parametrize(("program", "key"), [(p, k) for p, line in PRINTS.items() for k in line])
 def test_every_value_counts(linked: Path, program: str, key: str) -> None:
-    bench = probe_kit.bench(programs=linked)
+    material = probe_kit.material(programs=linked)
     old = PRINTS[program][key]
     other: Any = {"x": 1} if isinstance(old, dict) else int(old) if isinstance(old, bool) else f"{old}x"
     for value in (other, None):
-        batch = but(right(bench), f"{program}/12.1/tunable unset", prints(**{key: value}))
-        assert FAIL in judged(bench, batch).values()
+        batch = but(right(material), f"{program}/12.1/tunable unset", prints(**{key: value}))
+        assert FAIL in judged(material, batch).values()
 
 
 @pytest.mark.parametrize(
@@ -226,27 +226,27 @@ def test_every_value_counts(linked: Path, program: str, key: str) -> None:
     ],
 )
 def test_wrong_values_of_the_symbols(linked: Path, state: str, change: dict[str, Any]) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = but(right(bench), f"{RSEQ}/12.1/{state}", prints(**change))
-    assert judged(bench, batch)[f"12.1/rseq on 12.1, {state}"] is FAIL
+    material = probe_kit.material(programs=linked)
+    batch = but(right(material), f"{RSEQ}/12.1/{state}", prints(**change))
+    assert judged(material, batch)[f"12.1/rseq on 12.1, {state}"] is FAIL
 
 
 def test_user_mode_qemu_has_no_rseq_and_is_judged_so(linked: Path) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = replace(right(bench), facts=replace(REAL, emulation="user", rseq="ENOSYS"))
-    assert judged(bench, batch)["12.1/rseq on 12.1, tunable=1"] is FAIL  # size 32 cannot be true there
+    material = probe_kit.material(programs=linked)
+    batch = replace(right(material), facts=replace(REAL, emulation="user", rseq="ENOSYS"))
+    assert judged(material, batch)["12.1/rseq on 12.1, tunable=1"] is FAIL  # size 32 cannot be true there
     for release, state in (
         ("12.1", "tunable unset"), ("12.1", "tunable=1"), ("12.0.z", "tunable=1"),
     ):  # fmt: skip
         batch = but(batch, f"{RSEQ}/{release}/{state}", prints(size=0))
-    assert set(judged(bench, batch).values()) == {PASS}
+    assert set(judged(material, batch).values()) == {PASS}
 
 
 @pytest.mark.parametrize("program", list(PRINTS))
 def test_a_job_that_did_not_come_back_is_missing(linked: Path, program: str) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = but(right(bench), f"{program}/12.0/tunable unset", lambda _: None)
-    answers = judged(bench, replace(batch, trouble="the console was cut"))
+    material = probe_kit.material(programs=linked)
+    batch = but(right(material), f"{program}/12.0/tunable unset", lambda _: None)
+    answers = judged(material, replace(batch, trouble="the console was cut"))
     assert MISSING in answers.values()
     assert set(answers.values()) == {PASS, MISSING}
 
@@ -255,21 +255,21 @@ def test_a_job_that_did_not_come_back_is_missing(linked: Path, program: str) -> 
     "change", [{"timed_out": True}, {"status": None, "code": "chroot", "error": "Operation not permitted"}]
 )
 def test_timed_out_or_not_to_be_had_is_missing(linked: Path, change: dict[str, Any]) -> None:
-    bench = probe_kit.bench(programs=linked)
-    batch = but(right(bench), "launch-cxx/12.0/tunable unset", lambda r: replace(r, **change))
-    assert judged(bench, batch)["12.0/cxx on 12.0"] is MISSING
+    material = probe_kit.material(programs=linked)
+    batch = but(right(material), "launch-cxx/12.0/tunable unset", lambda r: replace(r, **change))
+    assert judged(material, batch)["12.0/cxx on 12.0"] is MISSING
 
 
 def test_a_place_that_never_came_up_is_missing(linked: Path) -> None:
-    bench = probe_kit.bench(programs=linked)
-    answers = judged(bench, BatchResult(facts=None, results={}, trouble="kernel panic"))
+    material = probe_kit.material(programs=linked)
+    answers = judged(material, BatchResult(facts=None, results={}, trouble="kernel panic"))
     assert set(answers.values()) == {MISSING}
 
 
 def test_a_program_that_was_not_compiled_is_missing(programs: Path) -> None:
     (programs / RSEQ).unlink()
-    bench = probe_kit.bench(programs=programs)
-    answers = judged(bench, right(bench))
+    material = probe_kit.material(programs=programs)
+    answers = judged(material, right(material))
     assert {k for k, v in answers.items() if v is MISSING} == {
         k for k in answers if "rseq on" in k or CONTROL in k
     }
@@ -277,8 +277,8 @@ def test_a_program_that_was_not_compiled_is_missing(programs: Path) -> None:
 
 def test_a_control_that_does_not_need_the_node_is_no_control(programs: Path) -> None:
     link(programs / RSEQ, "puts_")
-    bench = probe_kit.bench(programs=programs)
-    batch = right(bench)
+    material = probe_kit.material(programs=programs)
+    batch = right(material)
     for state in ("tunable unset", "tunable=0", "tunable=1"):
         line = {"name": RSEQ, **PRINTS[RSEQ], "offset": 2336, "size": 32 if state == "tunable=1" else 0}
         started = json.dumps(line).encode()
@@ -286,27 +286,27 @@ def test_a_control_that_does_not_need_the_node_is_no_control(programs: Path) -> 
             batch, f"{RSEQ}/12.0/{state}",
             lambda r, s=started: replace(r, status=0, stdout=s, stderr=b""),  # type: ignore[misc]
         )  # fmt: skip
-    answers = judged(bench, batch)
+    answers = judged(material, batch)
     assert {k: v for k, v in answers.items() if v is not PASS} == {f"12.0/{CONTROL}": MISSING}
-    assert needs(bench)[RSEQ] is FAIL
+    assert needs(material)[RSEQ] is FAIL
 
 
 def test_no_control_is_planned_where_every_release_exports(linked: Path) -> None:
-    bench = probe_kit.bench(["12.0.z", "12.1"], programs=linked)
-    assert not [q for q in LaunchMatrix().questions(bench, "host") if q.case == CONTROL]
+    material = probe_kit.material(["12.0.z", "12.1"], programs=linked)
+    assert not [q for q in LaunchMatrix().questions(material, "host") if q.case == CONTROL]
 
 
 # -- launch.needs --------------------------------------------------------------------------------------------
 
 
-def needs(bench: Bench) -> Answer:
-    found: list[Finding] = Needs().run(bench)
-    assert [f.case for f in found] == [q.case for q in Needs().questions(bench)]
+def needs(material: Material) -> Answer:
+    found: list[Finding] = Needs().run(material)
+    assert [f.case for f in found] == [q.case for q in Needs().questions(material)]
     return {f.case: f.outcome for f in found}
 
 
 def test_needs(linked: Path) -> None:
-    assert needs(probe_kit.bench(programs=linked)) == dict.fromkeys(PRINTS, PASS)
+    assert needs(probe_kit.material(programs=linked)) == dict.fromkeys(PRINTS, PASS)
 
 
 @pytest.mark.parametrize(
@@ -322,23 +322,23 @@ def test_needs(linked: Path) -> None:
 )
 def test_a_program_with_other_needs(programs: Path, program: str, symbols: list[str]) -> None:
     link(programs / program, *symbols)
-    assert needs(probe_kit.bench(programs=programs)) == dict.fromkeys(PRINTS, PASS) | {program: FAIL}
+    assert needs(probe_kit.material(programs=programs)) == dict.fromkeys(PRINTS, PASS) | {program: FAIL}
 
 
 def test_a_weak_need_is_none(programs: Path) -> None:
     """ld.so starts a program whose need of the node is weak on every release: it is no negative control."""
     edits.edit(programs / RSEQ, edits.verneed_weak(NODE))
-    bench = probe_kit.bench(programs=programs)
-    assert needs(bench) == dict.fromkeys(PRINTS, PASS) | {RSEQ: FAIL}
-    assert judged(bench, right(bench))[f"12.0/{CONTROL}"] is MISSING
+    material = probe_kit.material(programs=programs)
+    assert needs(material) == dict.fromkeys(PRINTS, PASS) | {RSEQ: FAIL}
+    assert judged(material, right(material))[f"12.0/{CONTROL}"] is MISSING
 
 
 def test_a_program_that_is_none(programs: Path) -> None:
     (programs / "launch-cxx").write_bytes(b"\x7fELF\x02\x01\x01" + b"\0" * 20)
     (programs / "launch-plain").unlink()
-    bench = probe_kit.bench(programs=programs)
-    assert needs(bench) == dict.fromkeys(PRINTS, PASS) | {"launch-cxx": ERROR, "launch-plain": MISSING}
-    assert judged(bench, right(bench))["12.0/cxx on 12.0"] is ERROR
+    material = probe_kit.material(programs=programs)
+    assert needs(material) == dict.fromkeys(PRINTS, PASS) | {"launch-cxx": ERROR, "launch-plain": MISSING}
+    assert judged(material, right(material))["12.0/cxx on 12.0"] is ERROR
 
 
 def test_the_loader_of_the_tests_is_known() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.check.made_with import AsUser, Linking
 from pipeline.check.probing import CANNOT
 from pipeline.core.outcome import Outcome
-from tests.check.probe_kit import batch, bench, judge, outcome, said
+from tests.check.probe_kit import batch, judge, material, outcome, said
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ from tests.check.probe_kit import batch, bench, judge, outcome, said
 )
 @pytest.mark.parametrize("check", [AsUser(), Linking()])
 def test_how_it_ended(check: Linking, over: dict[str, object], wanted: Outcome) -> None:
-    answers = judge(check, bench(), batch(said(f"{check.name}/12.1/pie", **over)))
+    answers = judge(check, material(), batch(said(f"{check.name}/12.1/pie", **over)))
     assert outcome(answers["12.1/pie"]) is wanted

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.own_tests import OwnTests
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Outcome, Target
@@ -17,7 +17,7 @@ ABI = {"elf/check-abi-ld": "PASS", "check-abi-libc": "PASS", "math/check-abi-lib
 GREEN = {"nptl/tst-rseq": "PASS", **ABI}
 
 
-def bench(results: dict[str, str] | None) -> Bench:
+def material(results: dict[str, str] | None) -> Material:
     chosen = profile.load("bookworm").model_copy(update={"own_tests": ["nptl/tst-rseq"]})
     manifest = BuildManifest(
         target=Target(profile="bookworm", release="12.1", arch="x86_64"),
@@ -35,13 +35,13 @@ def bench(results: dict[str, str] | None) -> Bench:
         own_tests=results,
     )
     built = Built(manifest=manifest, rpms=Path("/none"), root=Path("/none"))
-    return Bench(profile=chosen, arch=arch("x86_64"), built={"12.1": built}, programs=Path("/none"))
+    return Material(profile=chosen, arch=arch("x86_64"), built={"12.1": built}, programs=Path("/none"))
 
 
 def outcomes(results: dict[str, str] | None) -> dict[str, Outcome]:
     check = OwnTests()
-    findings = check.run(bench(results))
-    assert [f.case for f in findings] == [q.case for q in check.questions(bench(results))]
+    findings = check.run(material(results))
+    assert [f.case for f in findings] == [q.case for q in check.questions(material(results))]
     return {f.case: f.outcome for f in findings}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.check.ownership import RseqOwn
 from pipeline.core.outcome import Outcome
-from tests.check.probe_kit import batch, bench, judge, outcome, said
+from tests.check.probe_kit import batch, judge, material, outcome, said
 
 ON = {"asked": "0", "held": True, "same": "EBUSY", "same_wrong_signature": "EPERM", "own": "EINVAL"}
 OFF = {
@@ -19,7 +19,7 @@ OFF = {
 
 def one(case: str, main: dict[str, Any], other: dict[str, Any]) -> Outcome:
     lines = [main | {"thread": "main"}, other | {"thread": "other"}]
-    return outcome(judge(RseqOwn(), bench(), batch(said(f"rseq.own/{case}", *lines)))[case])
+    return outcome(judge(RseqOwn(), material(), batch(said(f"rseq.own/{case}", *lines)))[case])
 
 
 def test_green() -> None:
@@ -61,5 +61,5 @@ def test_a_kernel_that_does_not_tell_is_missing() -> None:
 
 def test_one_thread_alone_is_no_answer() -> None:
     case = "12.1/tunable=1"
-    answers = judge(RseqOwn(), bench(), batch(said(f"rseq.own/{case}", ON | {"thread": "main"})))
+    answers = judge(RseqOwn(), material(), batch(said(f"rseq.own/{case}", ON | {"thread": "main"})))
     assert outcome(answers[case]) is Outcome.ERROR

@@ -27,7 +27,7 @@ from pipeline.core.records import Built
 from pipeline.rpm import coherence, inventory
 from pipeline.rpm import package as rpmfile
 from pipeline.rpm.transaction import Attempt, Installation
-from tests.check.rpm_bench import bench, built
+from tests.check.rpm_bench import built, material
 from tests.rpmwriter import DIR, LNK, REG, Item, cpio, write
 
 PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
@@ -66,7 +66,7 @@ def rpms_of(of: Built) -> list[Path]:
 
 def commit(of: Built, *, foreign: bool = False) -> Path:
     """The inventory of a release, committed."""
-    made = bench({"12.0": of}, Path("/nowhere"))
+    made = material({"12.0": of}, Path("/nowhere"))
     file = inventory_path(made.target("12.0"), foreign=foreign)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(inventory.render(make_inventory(rpms_of(of), "glibc-2.36-12.0")))
@@ -74,7 +74,7 @@ def commit(of: Built, *, foreign: bool = False) -> Path:
 
 
 def ask(check: StaticCheck, of: Built) -> Finding:
-    on = bench({"12.0": of}, Path("/nowhere"))
+    on = material({"12.0": of}, Path("/nowhere"))
     (finding,) = check.run(on)
     assert [(finding.check, finding.target)] == [(q.check, q.target) for q in check.questions(on)]
     return finding
@@ -301,7 +301,7 @@ def test_an_edited_inventory_is_refused(tmp_path: Path, edit: Callable[[str], st
 def test_another_makers_packages_are_compared_with_their_own_inventory_only(tmp_path: Path) -> None:
     made = release(tmp_path / "r")
     theirs = made.model_copy(update={"manifest": made.manifest.model_copy(update={"mode": "supplied"})})
-    on = bench({"12.0": theirs}, Path("/nowhere"))
+    on = material({"12.0": theirs}, Path("/nowhere"))
     commit(made)
     assert FileLists().questions(on) == []
     assert FileLists().run(on) == []

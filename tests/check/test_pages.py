@@ -70,10 +70,10 @@ def test_the_check_reads_every_file_of_a_release(
 
     libc = with_pages(LIBC)
     stage.release(AFTER, with_pages(LOADER_RSEQ), libc, dso(4096 if small else LARGE).but(soname="UTF-16.so"))
-    bench = replace(stage.bench, arch=replace(host_arch(), largest_page=LARGE))
-    (finding,) = Pages().run(bench)
+    material = replace(stage.material, arch=replace(host_arch(), largest_page=LARGE))
+    (finding,) = Pages().run(material)
     assert finding.outcome is (Outcome.FAIL if small else Outcome.PASS), finding.seen
     if small:
         assert all("UTF-16.so" in line for line in finding.seen.splitlines())
-    (here,) = Pages().run(stage.bench)
+    (here,) = Pages().run(stage.material)
     assert here.outcome is Outcome.PASS or host_arch().largest_page == LARGE

@@ -22,7 +22,7 @@ from pipeline.check import (
 from pipeline.check.probing import ProbeCheck
 from pipeline.core.outcome import NotJudged, Outcome
 from pipeline.place import JobResult, PlaceFacts
-from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
+from tests.check.probe_kit import REAL, batch, judge, material, outcome, outcomes, said
 
 CHECKS: list[ProbeCheck] = [
     *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *announced.CHECKS, *refusal.CHECKS,
@@ -36,21 +36,21 @@ NEEDS_RSEQ = {
 
 
 def spoiled(check: ProbeCheck, **over: Any) -> list[JobResult]:
-    return [said(job.id, **over) for job in check.jobs(bench())]
+    return [said(job.id, **over) for job in check.jobs(material())]
 
 
 @each_check
 def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
     ways = 2 if check.name in ("rseq.static", "rseq.refused", "rseq.refused-later") else 1
-    assert len(check.questions(bench(), "host")) == 9 * ways
-    ids = [job.id for job in check.jobs(bench())]
+    assert len(check.questions(material(), "host")) == 9 * ways
+    ids = [job.id for job in check.jobs(material())]
     assert len(set(ids)) == len(ids)
     assert all(i.startswith(f"{check.name}/") for i in ids)
 
 
 @each_check
 def test_the_environment_is_the_tunable_alone(check: ProbeCheck) -> None:
-    for job in check.jobs(bench()):
+    for job in check.jobs(material()):
         allowed: list[dict[str, str]] = [{}]
         if state := re.search("tunable=([01])", job.id):
             allowed.append({"GLIBC_TUNABLES": f"glibc.pthread.rseq={state[1]}"})
@@ -59,14 +59,14 @@ def test_the_environment_is_the_tunable_alone(check: ProbeCheck) -> None:
 
 @each_check
 def test_no_result_is_missing(check: ProbeCheck) -> None:
-    answers = judge(check, bench(), batch(trouble="results are cut short after 0 jobs"))
+    answers = judge(check, material(), batch(trouble="results are cut short after 0 jobs"))
     assert set(outcomes(answers).values()) == {Outcome.MISSING}
     assert all("cut short" in a.seen for a in answers.values() if not isinstance(a, NotJudged))
 
 
 @each_check
 def test_a_place_that_never_came_up_is_missing(check: ProbeCheck) -> None:
-    answers = judge(check, bench(), batch(facts=None, trouble="kernel panic"))
+    answers = judge(check, material(), batch(facts=None, trouble="kernel panic"))
     assert set(outcomes(answers).values()) == {Outcome.MISSING}
 
 
@@ -87,14 +87,14 @@ def test_a_place_that_never_came_up_is_missing(check: ProbeCheck) -> None:
     ],
 )
 def test_a_spoiled_answer(check: ProbeCheck, over: dict[str, Any], expected: Outcome) -> None:
-    answers = judge(check, bench(), batch(*spoiled(check, **over)))
+    answers = judge(check, material(), batch(*spoiled(check, **over)))
     assert set(outcomes(answers).values()) == {expected}
 
 
 @each_check
 @pytest.mark.parametrize("stdout", [b"Segmentation fault\n", b'{"cut":', b"{}\n"])
 def test_garbage_is_never_green(check: ProbeCheck, stdout: bytes) -> None:
-    answers = judge(check, bench(), batch(*spoiled(check, stdout=stdout)))
+    answers = judge(check, material(), batch(*spoiled(check, stdout=stdout)))
     if check.name == "rseq.tunable":  # it reads text, not JSON: garbage is a tunable that is not listed
         assert set(outcomes(answers).values()) == {Outcome.FAIL}
     else:
@@ -103,14 +103,14 @@ def test_garbage_is_never_green(check: ProbeCheck, stdout: bytes) -> None:
 
 @each_check
 def test_a_place_of_another_architecture_is_an_error(check: ProbeCheck) -> None:
-    answers = judge(check, bench(), batch(facts=replace(REAL, machine="aarch64")))
+    answers = judge(check, material(), batch(facts=replace(REAL, machine="aarch64")))
     assert set(outcomes(answers).values()) == {Outcome.ERROR}
 
 
 @each_check
 @pytest.mark.parametrize("refusal", ["ENOSYS", "EPERM"])
 def test_a_place_that_refuses_rseq_is_missing_and_never_green(check: ProbeCheck, refusal: str) -> None:
-    answers = judge(check, bench(), batch(facts=replace(REAL, rseq=refusal)))
+    answers = judge(check, material(), batch(facts=replace(REAL, rseq=refusal)))
     assert set(outcomes(answers).values()) == {Outcome.MISSING}
     if check.name in NEEDS_RSEQ:
         assert all(refusal in a.seen for a in answers.values() if not isinstance(a, NotJudged))
@@ -119,7 +119,7 @@ def test_a_place_that_refuses_rseq_is_missing_and_never_green(check: ProbeCheck,
 @each_check
 def test_user_mode_qemu_is_refused_by_name(check: ProbeCheck) -> None:
     facts: PlaceFacts = replace(REAL, rseq="ENOSYS", emulation="user")
-    answers = judge(check, bench(), batch(facts=facts))
+    answers = judge(check, material(), batch(facts=facts))
     for case, answer in answers.items():
         if check.name in NEEDS_RSEQ or (check.name == "rseq.refused" and "EPERM" in case):
             assert isinstance(answer, NotJudged)

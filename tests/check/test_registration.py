@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.check.registration import THREADS, RseqRegistered, RseqTunable
 from pipeline.core.outcome import Finding, Outcome
-from tests.check.probe_kit import REAL, batch, bench, judge, outcome, outcomes, said
+from tests.check.probe_kit import REAL, batch, judge, material, outcome, outcomes, said
 
 Lines = list[dict[str, Any]]
 SIGNATURE = 0x53053053
@@ -52,7 +52,7 @@ GOOD = {
 
 def test_three_good_releases_are_green() -> None:
     results = [said(f"rseq.registered/{case}", *lines(on=on, exports=ex)) for case, (on, ex) in GOOD.items()]
-    answers = judge(RseqRegistered(), bench(), batch(*results))
+    answers = judge(RseqRegistered(), material(), batch(*results))
     assert outcomes(answers) == dict.fromkeys(GOOD, Outcome.PASS)
     on = answers["12.1/tunable unset"]
     assert isinstance(on, Finding)
@@ -62,7 +62,7 @@ def test_three_good_releases_are_green() -> None:
 
 
 def one(case: str, changed: Lines, *, machine: str = "x86_64") -> Finding:
-    on = bench(machine=machine)
+    on = material(machine=machine)
     facts = replace(REAL, machine=machine)
     answer = judge(RseqRegistered(), on, batch(said(f"rseq.registered/{case}", *changed), facts=facts))[case]
     assert isinstance(answer, Finding)
@@ -185,9 +185,9 @@ def listed(value: int) -> bytes:
 def test_the_tunable_is_listed_with_the_value_that_holds() -> None:
     check = RseqTunable()
     results = [said(f"rseq.tunable/{case}", stdout=listed(int(on))) for case, (on, _) in GOOD.items()]
-    assert outcomes(judge(check, bench(), batch(*results))) == dict.fromkeys(GOOD, Outcome.PASS)
+    assert outcomes(judge(check, material(), batch(*results))) == dict.fromkeys(GOOD, Outcome.PASS)
     flipped = [said(f"rseq.tunable/{case}", stdout=listed(int(not on))) for case, (on, _) in GOOD.items()]
-    assert outcomes(judge(check, bench(), batch(*flipped))) == dict.fromkeys(GOOD, Outcome.FAIL)
+    assert outcomes(judge(check, material(), batch(*flipped))) == dict.fromkeys(GOOD, Outcome.FAIL)
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_the_tunable_is_listed_with_the_value_that_holds() -> None:
     ],
 )
 def test_a_tunable_not_listed_exactly_is_red(stdout: bytes) -> None:
-    answers = judge(RseqTunable(), bench(), batch(said("rseq.tunable/12.1/tunable unset", stdout=stdout)))
+    answers = judge(RseqTunable(), material(), batch(said("rseq.tunable/12.1/tunable unset", stdout=stdout)))
     assert outcome(answers["12.1/tunable unset"]) is Outcome.FAIL

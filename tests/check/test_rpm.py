@@ -21,7 +21,7 @@ from pipeline.core.outcome import Outcome
 from pipeline.core.records import Built
 from pipeline.rpm.inventory import OWN
 from pipeline.rpm.transaction import Attempt, Transactions
-from tests.check.rpm_bench import answers, bench, built, outcomes
+from tests.check.rpm_bench import answers, built, material, outcomes
 from tests.rpmwriter import write
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.MISSING
@@ -71,7 +71,7 @@ def test_the_checks_are_checks() -> None:
 
 
 def test_provides_of_the_right_releases(tmp_path: Path) -> None:
-    workbench = bench(three(tmp_path), tmp_path)
+    workbench = material(three(tmp_path), tmp_path)
     found = Provides().run(workbench)
     assert outcomes(found) == {(s, ""): PASS for s in STEPS}
     assert answers(found)["12.0 -> 12.1", ""].seen == f"added: {NODE}; removed: nothing"
@@ -82,11 +82,11 @@ def test_provides_of_the_right_releases(tmp_path: Path) -> None:
 def test_provides_on_aarch64(tmp_path: Path) -> None:
     node = "ld-linux-aarch64.so.1(GLIBC_2.35)(64bit)"
     good = {n: release(tmp_path, n, node=node, machine="aarch64") for n in ("12.0", "12.0.z", "12.1")}
-    found = Provides().run(bench(good, tmp_path, "aarch64"))
+    found = Provides().run(material(good, tmp_path, "aarch64"))
     assert outcomes(found) == {(s, ""): PASS for s in STEPS}
     (tmp_path / "bad").mkdir()
     wrong = {n: release(tmp_path / "bad", n, machine="aarch64") for n in ("12.0", "12.0.z", "12.1")}
-    found = Provides().run(bench(wrong, tmp_path, "aarch64"))
+    found = Provides().run(material(wrong, tmp_path, "aarch64"))
     assert outcomes(found)["12.0 -> 12.1", ""] is FAIL
 
 
@@ -102,12 +102,12 @@ def test_provides_on_aarch64(tmp_path: Path) -> None:
     ],
 )
 def test_an_extra_provide_is_red(tmp_path: Path, extra: list[str]) -> None:
-    found = Provides().run(bench(three(tmp_path, r12_1=extra), tmp_path))
+    found = Provides().run(material(three(tmp_path, r12_1=extra), tmp_path))
     assert outcomes(found) == {(STEPS[0], ""): PASS, (STEPS[1], ""): FAIL, (STEPS[2], ""): FAIL}
 
 
 def test_a_lost_provide_is_red(tmp_path: Path) -> None:
-    found = Provides().run(bench(three(tmp_path, r12_0=["libnsl.so.1(GLIBC_2.2.5)(64bit)"]), tmp_path))
+    found = Provides().run(material(three(tmp_path, r12_0=["libnsl.so.1(GLIBC_2.2.5)(64bit)"]), tmp_path))
     assert outcomes(found) == {(STEPS[0], ""): FAIL, (STEPS[1], ""): FAIL, (STEPS[2], ""): PASS}
     assert "removed: libnsl.so.1(GLIBC_2.2.5)(64bit)" in answers(found)[STEPS[0], ""].seen
 
@@ -116,12 +116,12 @@ def test_the_missing_node_is_red(tmp_path: Path) -> None:
     releases = three(tmp_path)
     (tmp_path / "without").mkdir()
     releases["12.1"] = release(tmp_path / "without", "12.1", node="rtld(OTHER)")
-    found = Provides().run(bench(releases, tmp_path))
+    found = Provides().run(material(releases, tmp_path))
     assert outcomes(found) == {(STEPS[0], ""): PASS, (STEPS[1], ""): FAIL, (STEPS[2], ""): FAIL}
 
 
 def test_a_changed_version_is_red(tmp_path: Path) -> None:
-    found = Provides().run(bench(three(tmp_path, r12_0_z=["x = 1"], r12_1=["x = 2"]), tmp_path))
+    found = Provides().run(material(three(tmp_path, r12_0_z=["x = 1"], r12_1=["x = 2"]), tmp_path))
     assert outcomes(found)[STEPS[2], ""] is FAIL
     assert answers(found)[STEPS[2], ""].seen == "added: x = 2; removed: x = 1"
 
@@ -136,14 +136,14 @@ def test_only_the_own_version_is_taken_for_equal(tmp_path: Path) -> None:
 def test_steps_of_releases_that_are_not_there_are_not_asked(tmp_path: Path) -> None:
     releases = three(tmp_path)
     del releases["12.0"]
-    assert [q.target.release for q in Provides().questions(bench(releases, tmp_path))] == [STEPS[2]]
+    assert [q.target.release for q in Provides().questions(material(releases, tmp_path))] == [STEPS[2]]
 
 
 def test_a_damaged_rpm_spoils_its_own_steps_only(tmp_path: Path) -> None:
     releases = three(tmp_path)
     rpm = next(releases["12.0"].rpms.glob("glibc-2.36*"))
     rpm.write_bytes(rpm.read_bytes()[:-3])
-    found = Provides().run(bench(releases, tmp_path))
+    found = Provides().run(material(releases, tmp_path))
     assert outcomes(found) == {(STEPS[0], ""): ERROR, (STEPS[1], ""): ERROR, (STEPS[2], ""): PASS}
     assert "cut off" in answers(found)[STEPS[0], ""].seen
 
@@ -151,7 +151,7 @@ def test_a_damaged_rpm_spoils_its_own_steps_only(tmp_path: Path) -> None:
 def test_an_rpm_that_is_gone_is_an_error(tmp_path: Path) -> None:
     releases = three(tmp_path)
     next(releases["12.1"].rpms.glob("glibc-common*")).unlink()
-    assert outcomes(Provides().run(bench(releases, tmp_path)))[STEPS[1], ""] is ERROR
+    assert outcomes(Provides().run(material(releases, tmp_path)))[STEPS[1], ""] is ERROR
 
 
 # -- Requires ------------------------------------------------------------------------------------------------
@@ -174,11 +174,11 @@ LIBC = "libc.so.6(GLIBC_2.34)(64bit)"
 )
 def test_requires(tmp_path: Path, requires: list[str], wanted: set[str], outcome: Outcome) -> None:
     package = write(tmp_path, "launch", requires=requires)
-    assert Requires.judge(bench({}, tmp_path), package, wanted)[0] is outcome
+    assert Requires.judge(material({}, tmp_path), package, wanted)[0] is outcome
 
 
 def test_programs_that_were_not_compiled_are_missing(tmp_path: Path) -> None:
-    workbench = bench(three(tmp_path), tmp_path)
+    workbench = material(three(tmp_path), tmp_path)
     for check in (Requires(), Transaction()):
         found = check.run(workbench)
         assert len(found) == len(check.questions(workbench)) > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile as profiles
-from pipeline.check import Bench, PlaceCheck, StaticCheck
+from pipeline.check import Material, PlaceCheck, StaticCheck
 from pipeline.check.abi_facts import answered
 from pipeline.check.rpm import NotThere, _answered
 from pipeline.check.rule import outcome_of
@@ -56,10 +56,10 @@ class Failing(StaticCheck):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def questions(self, bench: Bench) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(r)) for r in bench.built]
+    def questions(self, material: Material) -> list[Question]:
+        return [Question(check=self.name, target=material.target(r)) for r in material.built]
 
-    def run(self, bench: Bench) -> list[Finding]:  # noqa: ARG002
+    def run(self, material: Material) -> list[Finding]:  # noqa: ARG002
         raise self.error
 
 
@@ -69,13 +69,13 @@ class FailingWatch(PlaceCheck):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def questions(self, bench: Bench, place: str) -> list[Question]:
-        return [Question(check=self.name, target=bench.target(r), place=place) for r in bench.built]
+    def questions(self, material: Material, place: str) -> list[Question]:
+        return [Question(check=self.name, target=material.target(r), place=place) for r in material.built]
 
-    def jobs(self, bench: Bench) -> list[Job]:  # noqa: ARG002
+    def jobs(self, material: Material) -> list[Job]:  # noqa: ARG002
         return []
 
-    def judge(self, bench: Bench, place: str, batch: BatchResult) -> list[Finding | NotJudged]:  # noqa: ARG002
+    def judge(self, material: Material, place: str, batch: BatchResult) -> list[Finding | NotJudged]:  # noqa: ARG002
         raise self.error
 
 
@@ -99,7 +99,7 @@ def ways(error: Exception) -> list[Outcome]:
 
 def judged(error: Exception) -> Evidence:
     profile = profiles.load("bookworm")
-    built = probe_kit.bench(machine="x86_64").built
+    built = probe_kit.material(machine="x86_64").built
     return verify(
         profile, profiles.targets(profile, (), ("x86_64",)), {"x86_64": built},
         programs=lambda _: Path("/nonexistent"), sites=lambda *_: [Site(SilentPlace())],

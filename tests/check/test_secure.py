@@ -9,7 +9,7 @@ import pytest
 from pipeline import profile as profiles
 from pipeline.check.secure import RseqSecure
 from pipeline.core.outcome import Finding, Outcome
-from tests.check.probe_kit import batch, bench, judge, outcomes, said
+from tests.check.probe_kit import batch, judge, material, outcomes, said
 from tests.check.test_registration import GOOD, Lines, kernel, lines
 
 BY_KERNEL: dict[str, Any] = {"from": "secure", "by": "kernel"}
@@ -22,7 +22,7 @@ def secure(*, on: bool, exports: bool = True) -> Lines:
 
 
 def one(case: str, said_lines: Lines) -> Finding:
-    answer = judge(RseqSecure(), bench(), batch(said(f"rseq.secure/{case}", *said_lines)))[case]
+    answer = judge(RseqSecure(), material(), batch(said(f"rseq.secure/{case}", *said_lines)))[case]
     assert isinstance(answer, Finding)
     return answer
 
@@ -34,7 +34,7 @@ def test_the_default_holds_in_each_state_and_is_green() -> None:
         release = releases[case.partition("/")[0]]
         good = secure(on=bool(release.rseq_default), exports=release.exports_rseq)
         results.append(said(f"rseq.secure/{case}", *good))
-    answers = judge(RseqSecure(), bench(), batch(*results))
+    answers = judge(RseqSecure(), material(), batch(*results))
     assert outcomes(answers) == dict.fromkeys(GOOD, Outcome.PASS)
     answer = answers["12.1/tunable=0"]
     assert isinstance(answer, Finding)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.check.speed import GetcpuSpeed, Rule, SpeedRatio, compare
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import JobResult
-from tests.check.probe_kit import REAL, batch, bench, judge, outcomes, said
+from tests.check.probe_kit import REAL, batch, judge, material, outcomes, said
 
 #: ns a call on a quiet machine
 QUIET = {"unset": 1.25, "off": 2.8, "on": 1.25, "raw": 95.0, "direct": 0.6, "empty": 0.25}
@@ -35,7 +35,7 @@ def measured(ns: dict[str, float], noise: float = 0.05, rounds: int = 50, seed: 
 
 def judged(result: JobResult) -> list[Outcome]:
     """Outcomes for the tunable unset, 0, 1."""
-    return list(outcomes(judge(GetcpuSpeed(), bench(["12.1"]), batch(result))).values())
+    return list(outcomes(judge(GetcpuSpeed(), material(["12.1"]), batch(result))).values())
 
 
 G, R, M = Outcome.PASS, Outcome.FAIL, Outcome.MISSING
@@ -107,7 +107,7 @@ def test_what_is_no_round_is_an_error() -> None:
 
 def test_emulated_times_are_shown_unjudged() -> None:
     facts = replace(REAL, emulation="tcg")
-    answers = judge(GetcpuSpeed(), bench(["12.1"]), batch(measured(QUIET), facts=facts))
+    answers = judge(GetcpuSpeed(), material(["12.1"]), batch(measured(QUIET), facts=facts))
     for answer in answers.values():
         assert isinstance(answer, NotJudged)
         assert "tcg" in answer.reason
@@ -115,7 +115,7 @@ def test_emulated_times_are_shown_unjudged() -> None:
 
 
 def test_all_samples_are_kept_for_the_plot() -> None:
-    answer = judge(GetcpuSpeed(), bench(["12.1"]), batch(measured(QUIET)))["12.1/tunable=1"]
+    answer = judge(GetcpuSpeed(), material(["12.1"]), batch(measured(QUIET)))["12.1/tunable=1"]
     assert isinstance(answer, Finding)
     for kind in ("on", "off", "raw", "direct"):
         assert len(answer.measures[f"{kind}_ns"]) == 50

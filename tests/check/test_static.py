@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.check.static import KINDS, RseqStatic
 from pipeline.core.outcome import Finding, Outcome
-from tests.check.probe_kit import batch, bench, judge, outcomes, said
+from tests.check.probe_kit import batch, judge, material, outcomes, said
 from tests.check.test_registration import GOOD, Change, Lines, kernel, lines
 
 CASES = {
@@ -19,13 +19,13 @@ CASES = {
 
 
 def one(case: str, said_lines: Lines) -> Finding:
-    answer = judge(RseqStatic(), bench(), batch(said(f"rseq.static/{case}", *said_lines)))[case]
+    answer = judge(RseqStatic(), material(), batch(said(f"rseq.static/{case}", *said_lines)))[case]
     assert isinstance(answer, Finding)
     return answer
 
 
 def test_both_ways_of_linking_are_asked_of_each_release_and_state() -> None:
-    jobs = RseqStatic().jobs(bench())
+    jobs = RseqStatic().jobs(material())
     assert len(jobs) == len(CASES) == 18
     assert {j.argv[1] for j in jobs if j.root == "12.0.z"} == {
         "/probes/rseq-static-12.0.z", "/probes/rseq-static-pie-12.0.z",
@@ -41,7 +41,7 @@ def test_good_releases_are_green() -> None:
         for case, (on, exports) in GOOD.items()
         for kind in KINDS
     ]
-    answers = judge(RseqStatic(), bench(), batch(*results))
+    answers = judge(RseqStatic(), material(), batch(*results))
     assert outcomes(answers) == dict.fromkeys(CASES.values(), Outcome.PASS)
 
 
@@ -97,7 +97,7 @@ def test_a_release_without_libc_a_is_missing_and_another_failure_to_start_is_not
 
     def started(words: bytes) -> Finding:
         result = said(f"rseq.static/{case}", status=127, stderr=b"rseq-tracer: " + words)
-        answer = judge(RseqStatic(), bench(programs=tmp_path), batch(result))[case]
+        answer = judge(RseqStatic(), material(programs=tmp_path), batch(result))[case]
         assert isinstance(answer, Finding)
         return answer
 

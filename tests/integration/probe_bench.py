@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
-from pipeline.check import Bench, PlaceCheck
+from pipeline.check import Material, PlaceCheck
 from pipeline.check.launch_needs import PRINTS
 from pipeline.check.probing import PROBES
 from pipeline.core import paths
@@ -19,7 +19,7 @@ from pipeline.core.run import run
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import decode_results
 from pipeline.profile import Profile
-from tests.check.probe_kit import bench, profile
+from tests.check.probe_kit import material, profile
 
 #: The release of the stand-in profile that a distribution's own glibc is like, its opposite, and the one that
 #: exports no rseq symbols.
@@ -92,11 +92,11 @@ def host_profile() -> Profile:
     return profile(size_on=size_when_on())
 
 
-def host_bench(root: Path, programs_at: Path, release: str = LIKE, of: Profile | None = None) -> Bench:
-    return bench({release: root}, machine=host_arch().name, of=of or host_profile(), programs=programs_at)
+def host_bench(root: Path, programs_at: Path, release: str = LIKE, of: Profile | None = None) -> Material:
+    return material({release: root}, machine=host_arch().name, of=of or host_profile(), programs=programs_at)
 
 
-def observe(place: Place, on: Bench, checks: Sequence[PlaceCheck]) -> BatchResult:
+def observe(place: Place, on: Material, checks: Sequence[PlaceCheck]) -> BatchResult:
     """All checks' jobs in one batch."""
     roots = {name: b.root for name, b in on.built.items()}
     jobs = [job for check in checks for job in check.jobs(on)]
@@ -104,7 +104,7 @@ def observe(place: Place, on: Bench, checks: Sequence[PlaceCheck]) -> BatchResul
 
 
 def answers(
-    on: Bench, place: str, batch: BatchResult, checks: Sequence[PlaceCheck]
+    on: Material, place: str, batch: BatchResult, checks: Sequence[PlaceCheck]
 ) -> dict[str, Finding | NotJudged]:
     """Answers by ``check case`` (of a bench with one release)."""
     return {f"{a.check} {a.case}": a for check in checks for a in check.judge(on, place, batch)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build.workshop import WARNINGS, compiler, programs
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.launch import CONTROL, LaunchMatrix
 from pipeline.check.launch_needs import PRINTS, RSEQ, STATIC, Needs
 from pipeline.core import paths
@@ -88,29 +88,29 @@ def withdraw_of_libc(root: Path, node: str) -> None:
     libc.write_bytes(data.replace(old, struct.pack("<II", elf_hash(node) ^ 1, 20)))
 
 
-def workbench(machine: Arch, programs_at: Path, directory: Path, size: int) -> Bench:
+def workbench(machine: Arch, programs_at: Path, directory: Path, size: int) -> Material:
     """12.0 does not export the node; 12.1 is this machine's own C library."""
     roots = {name: kit.make_root(machine, directory / name) for name in ("12.0", "12.1")}
     withdraw(machine, roots["12.0"])
-    return probe_kit.bench(
+    return probe_kit.material(
         roots, machine=machine.name, of=probe_kit.profile(size_on=size), programs=programs_at
     )
 
 
-def observe(bench: Bench, place: Place) -> BatchResult:
-    roots = {name: b.root for name, b in bench.built.items()}
-    return place.run_batch(roots, {"/probes": bench.programs}, LaunchMatrix().jobs(bench))
+def observe(material: Material, place: Place) -> BatchResult:
+    roots = {name: b.root for name, b in material.built.items()}
+    return place.run_batch(roots, {"/probes": material.programs}, LaunchMatrix().jobs(material))
 
 
-def judged(bench: Bench, batch: BatchResult) -> dict[str, Outcome]:
-    answers = probe_kit.judge(LaunchMatrix(), bench, batch)
+def judged(material: Material, batch: BatchResult) -> dict[str, Outcome]:
+    answers = probe_kit.judge(LaunchMatrix(), material, batch)
     return {key: probe_kit.outcome(answer) for key, answer in answers.items()}
 
 
-def on_host(bench: Bench, runner: Path) -> dict[str, Outcome]:
-    batch = observe(bench, HostPlace(runner / "runner"))
+def on_host(material: Material, runner: Path) -> dict[str, Outcome]:
+    batch = observe(material, HostPlace(runner / "runner"))
     assert batch.trouble == ""
-    return judged(bench, batch)
+    return judged(material, batch)
 
 
 def not_passed(answers: dict[str, Outcome]) -> dict[str, Outcome]:
@@ -118,42 +118,42 @@ def not_passed(answers: dict[str, Outcome]) -> dict[str, Outcome]:
 
 
 def test_right_releases(compiled: Path, tmp_path: Path) -> None:
-    bench = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
-    answers = on_host(bench, compiled)
+    material = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
+    answers = on_host(material, compiled)
     assert not_passed(answers) == {}
     assert len(answers) == 2 * (len(PRINTS) + 2) + 1
-    assert {f.case: f.outcome for f in Needs().run(bench)} == dict.fromkeys(PRINTS, PASS)
+    assert {f.case: f.outcome for f in Needs().run(material)} == dict.fromkeys(PRINTS, PASS)
 
 
 @pytest.mark.skipif(host_arch().name == "aarch64", reason="here AArch64 is the host, not emulated")
 def test_under_user_mode_qemu_programs_start_and_are_refused(tmp_path: Path) -> None:
     machine = arch("aarch64")
     (tmp_path / "probes").mkdir()
-    bench = workbench(machine, compile_into(machine, tmp_path / "probes"), tmp_path, 20)
-    batch = observe(bench, QemuUserPlace(machine))
+    material = workbench(machine, compile_into(machine, tmp_path / "probes"), tmp_path, 20)
+    batch = observe(material, QemuUserPlace(machine))
     assert batch.trouble == ""
-    assert not_passed(judged(bench, batch)) == {}
-    assert {f.case: f.outcome for f in Needs().run(bench)} == dict.fromkeys(PRINTS, PASS)
+    assert not_passed(judged(material, batch)) == {}
+    assert {f.case: f.outcome for f in Needs().run(material)} == dict.fromkeys(PRINTS, PASS)
 
 
 def test_a_release_that_exports_what_it_must_not(compiled: Path, tmp_path: Path) -> None:
-    bench = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
-    shutil.rmtree(bench.built["12.0"].root)
-    kit.make_root(host_arch(), bench.built["12.0"].root)
-    answers = on_host(bench, compiled)
+    material = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
+    shutil.rmtree(material.built["12.0"].root)
+    kit.make_root(host_arch(), material.built["12.0"].root)
+    answers = on_host(material, compiled)
     assert not_passed(answers) == dict.fromkeys(RSEQ_ON_12_0, FAIL) | {CONTROL_ON_12_0: MISSING}
 
 
 def test_a_release_that_lost_the_node(compiled: Path, tmp_path: Path) -> None:
-    bench = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
-    withdraw(host_arch(), bench.built["12.1"].root)
-    assert not_passed(on_host(bench, compiled)) == {f"12.1/rseq on 12.1, {s}": FAIL for s in STATES}
+    material = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
+    withdraw(host_arch(), material.built["12.1"].root)
+    assert not_passed(on_host(material, compiled)) == {f"12.1/rseq on 12.1, {s}": FAIL for s in STATES}
 
 
 def test_a_release_that_refuses_for_another_reason(compiled: Path, tmp_path: Path) -> None:
-    bench = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
-    withdraw_of_libc(bench.built["12.0"].root, "GLIBC_2.34")
-    red = not_passed(on_host(bench, compiled))
+    material = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
+    withdraw_of_libc(material.built["12.0"].root, "GLIBC_2.34")
+    red = not_passed(on_host(material, compiled))
     assert {k: v for k, v in red.items() if k in RSEQ_ON_12_0} == dict.fromkeys(RSEQ_ON_12_0, FAIL)
     assert red[CONTROL_ON_12_0] is MISSING
     assert red["12.0/plain on 12.0"] is FAIL
@@ -161,9 +161,9 @@ def test_a_release_that_refuses_for_another_reason(compiled: Path, tmp_path: Pat
 
 
 def test_a_release_without_a_loader(compiled: Path, tmp_path: Path) -> None:
-    bench = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
-    (bench.built["12.0"].root / host_arch().interp[1:]).unlink()
-    red = not_passed(on_host(bench, compiled))
+    material = workbench(host_arch(), compiled, tmp_path, kit.size_when_on())
+    (material.built["12.0"].root / host_arch().interp[1:]).unlink()
+    red = not_passed(on_host(material, compiled))
     assert {k: v for k, v in red.items() if k in RSEQ_ON_12_0} == dict.fromkeys(RSEQ_ON_12_0, FAIL)
     assert red["12.0/cxx on 12.0"] is FAIL
 
@@ -182,23 +182,23 @@ def test_a_program_that_crashes_lies_or_hangs(
     source.write_text(f"#include <stdio.h>\nint main(void) {{ {body} }}\n")
     kind = ["-static-pie"] if program == STATIC else []
     run(["gcc", *kind, "-o", probes / program, source])
-    bench = workbench(host_arch(), probes, tmp_path, kit.size_when_on())
+    material = workbench(host_arch(), probes, tmp_path, kit.size_when_on())
 
     outcome = MISSING if "for" in body else FAIL
-    jobs = [replace(j, timeout=2.0 if program in j.id else j.timeout) for j in LaunchMatrix().jobs(bench)]
+    jobs = [replace(j, timeout=2.0 if program in j.id else j.timeout) for j in LaunchMatrix().jobs(material)]
     batch = HostPlace(probes / "runner").run_batch(
-        {n: b.root for n, b in bench.built.items()}, {"/probes": probes}, jobs
+        {n: b.root for n, b in material.built.items()}, {"/probes": probes}, jobs
     )
     name = program.removeprefix("launch-")
-    assert not_passed(judged(bench, batch)) == {f"{r}/{name} on {r}": outcome for r in ("12.0", "12.1")}
+    assert not_passed(judged(material, batch)) == {f"{r}/{name} on {r}": outcome for r in ("12.0", "12.1")}
 
 
 def test_the_control_that_was_not_compiled(compiled: Path, tmp_path: Path) -> None:
     probes = tmp_path / "probes"
     shutil.copytree(compiled, probes)
     (probes / RSEQ).unlink()
-    bench = workbench(host_arch(), probes, tmp_path, kit.size_when_on())
-    red = not_passed(on_host(bench, compiled))
+    material = workbench(host_arch(), probes, tmp_path, kit.size_when_on())
+    red = not_passed(on_host(material, compiled))
     assert red == dict.fromkeys(
         [*RSEQ_ON_12_0, *(f"12.1/rseq on 12.1, {s}" for s in STATES), CONTROL_ON_12_0], MISSING
     )

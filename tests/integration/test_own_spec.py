@@ -21,7 +21,7 @@ from pipeline.build import checkout, distgit, supplied
 from pipeline.build.builder import Builder
 from pipeline.build.options import Options
 from pipeline.build.workplace import Workplace
-from pipeline.check import Bench, registry
+from pipeline.check import Material, registry
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import Built
@@ -114,9 +114,9 @@ def no_source() -> FetchedSource:
 
 def outcomes(tiny: Tiny, made: Built, directory: Path) -> dict[str, Finding]:
     """What the checks of packages say of one release by itself."""
-    bench = Bench(tiny.profile, host_arch(), {made.target.release: made}, directory)
+    material = Material(tiny.profile, host_arch(), {made.target.release: made}, directory)
     asked = ("rpm.payload", "rpm.conflicts", "rpm.install")
-    return {f.check: f for c in registry.STATIC if c.name in asked for f in c.run(bench)}
+    return {f.check: f for c in registry.STATIC if c.name in asked for f in c.run(material)}
 
 
 def test_an_own_spec_of_rhel_s_shape_is_built_and_judged(

@@ -15,7 +15,7 @@ from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
 from pipeline.rpm import inventory, package
-from tests.check.rpm_bench import bench, built
+from tests.check.rpm_bench import built, material
 from tests.rpmwriter import REG, Item, cpio, write
 
 pytestmark = pytest.mark.integration
@@ -86,7 +86,7 @@ def release(rpms: Sequence[Path]) -> Built:
 
 
 def ask(check: Payload | Conflicts | Install, of: Built) -> Finding:
-    (finding,) = check.run(bench({"12.0": of}, Path("/nowhere"), host_arch().name))
+    (finding,) = check.run(material({"12.0": of}, Path("/nowhere"), host_arch().name))
     return finding
 
 

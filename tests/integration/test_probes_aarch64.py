@@ -22,7 +22,7 @@ from pipeline.core.arch import arch, host_arch
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import qemu_user
 from pipeline.place.host import HostPlace
-from tests.check.probe_kit import bench
+from tests.check.probe_kit import material
 from tests.integration import probe_bench as kit
 
 pytestmark = [
@@ -51,7 +51,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_user_mode_qemu_shows_the_fallback_and_refuses_the_rest(programs: Path, tmp_path: Path) -> None:
     root = kit.make_root(AARCH64, tmp_path / "root")
-    on = bench({kit.LIKE: root}, machine="aarch64", programs=programs)
+    on = material({kit.LIKE: root}, machine="aarch64", programs=programs)
     runner = kit.compile_one(host_arch(), kit.paths.PROBES / "runner.c", tmp_path / "runner", "-static")
     place = kit.Emulated(HostPlace(runner, name="qemu-user", emulation="user"), QEMU)
     batch = kit.observe(place, on, JUDGED)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import Bench, PlaceCheck
+from pipeline.check import Material, PlaceCheck
 from pipeline.check.announced import RseqAnnounced
 from pipeline.check.contexts import RseqContexts, RseqThreads
 from pipeline.check.critical import RseqCritical
@@ -25,7 +25,7 @@ from pipeline.core.arch import arch
 from pipeline.core.outcome import Finding, NotJudged, Outcome
 from pipeline.place import BatchResult
 from pipeline.place.vm import VmPlace
-from tests.check.probe_kit import bench
+from tests.check.probe_kit import material
 from tests.integration import machines
 from tests.integration import probe_bench as kit
 
@@ -70,12 +70,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def on(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def on(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
     root = kit.make_root(AARCH64, tmp_path_factory.mktemp("root"))
-    return bench({kit.LIKE: root}, machine="aarch64", programs=programs)
+    return material({kit.LIKE: root}, machine="aarch64", programs=programs)
 
 
-def run(place: VmPlace, on: Bench, wrong: Sequence[PlaceCheck] = ()) -> tuple[BatchResult, BatchResult]:
+def run(place: VmPlace, on: Material, wrong: Sequence[PlaceCheck] = ()) -> tuple[BatchResult, BatchResult]:
     """One boot: what all checks saw, and what the wrong programs' checks saw."""
     good_jobs = [job for check in CHECKS for job in check.jobs(on)]
     wrong_jobs = [
@@ -97,7 +97,7 @@ def run(place: VmPlace, on: Bench, wrong: Sequence[PlaceCheck] = ()) -> tuple[Ba
     return batch, replace(batch, results=renamed)
 
 
-def with_its_size(on: Bench, batch: BatchResult) -> Bench:
+def with_its_size(on: Material, batch: BatchResult) -> Material:
     """The cross compiler's libc is whatever the distribution has: only its __rseq_size is taken from it."""
     said = batch.results[RseqRegistered().jobs(on)[0].id].lines()
     first = next(line for line in said if line["from"] == "libc")
@@ -107,7 +107,7 @@ def with_its_size(on: Bench, batch: BatchResult) -> Bench:
 
 
 @pytest.mark.parametrize("kernel", ["stable", "next", "sid", "pages-16k"])
-def test_a_real_kernel_tells_good_from_wrong(on: Bench, kernel: str, tmp_path: Path) -> None:
+def test_a_real_kernel_tells_good_from_wrong(on: Material, kernel: str, tmp_path: Path) -> None:
     place = VmPlace(AARCH64, machines.kernel_for("aarch64", kernel), log_dir=tmp_path)
     batch, wrong = run(place, on, WRONG)
     assert batch.trouble == ""
@@ -138,7 +138,7 @@ def test_a_real_kernel_tells_good_from_wrong(on: Bench, kernel: str, tmp_path: P
     assert len(red) == 3 * len(WRONG)
 
 
-def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Bench, tmp_path: Path) -> None:
+def test_a_kernel_that_refuses_rseq_is_missing_never_green(on: Material, tmp_path: Path) -> None:
     place = VmPlace(
         AARCH64,
         machines.kernel_for("aarch64", "next"),
@@ -208,7 +208,7 @@ int main (int argc, char **argv)
 """
 
 
-def test_cpus_that_a_control_group_hides(on: Bench, programs: Path, tmp_path: Path) -> None:
+def test_cpus_that_a_control_group_hides(on: Material, programs: Path, tmp_path: Path) -> None:
     """With CPU 1 of 0 to 3 alone nothing can migrate, and that is said; with 1 and 3 all is right."""
     source = tmp_path / "cpuset.c"
     source.write_text(CPUSET)

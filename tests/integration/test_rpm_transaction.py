@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import Bench
+from pipeline.check import Material
 from pipeline.check.rpm import PLAIN, RSEQ, Provides, Requires, Transaction, probe_rpm
 from pipeline.core.arch import arch
 from pipeline.core.errors import WorldError
@@ -19,7 +19,7 @@ from pipeline.core.records import BuildMode, Built
 from pipeline.core.run import run
 from pipeline.rpm import package
 from pipeline.rpm import transaction as rpmtools
-from tests.check.rpm_bench import answers, bench, built, outcomes
+from tests.check.rpm_bench import answers, built, material, outcomes
 
 pytestmark = pytest.mark.integration
 
@@ -149,7 +149,7 @@ def programs(
     return directory
 
 
-def transaction(workbench: Bench) -> dict[tuple[str, str], Outcome]:
+def transaction(workbench: Material) -> dict[tuple[str, str], Outcome]:
     found = Transaction().run(workbench)
     assert set(answers(found)) == {(q.target.release, q.case) for q in Transaction().questions(workbench)}
     return outcomes(found)
@@ -160,7 +160,7 @@ GREEN = {(r, c): PASS for r in RELEASES for c in ("glibc", RSEQ, PLAIN)}
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_right_releases(tmp_path: Path, machine: str) -> None:
-    workbench = bench(releases(tmp_path, machine=machine), programs(tmp_path / "probes", machine), machine)
+    workbench = material(releases(tmp_path, machine=machine), programs(tmp_path / "probes", machine), machine)
     loader = arch(machine).loader
     found = Requires().run(workbench)
     assert outcomes(found) == {("12.1", RSEQ): PASS, ("12.1", PLAIN): PASS}
@@ -178,14 +178,14 @@ def test_the_right_releases(tmp_path: Path, machine: str) -> None:
 
 
 def test_the_requires_are_those_rpm_reads(tmp_path: Path) -> None:
-    on = bench({}, programs(tmp_path / "probes"))
+    on = material({}, programs(tmp_path / "probes"))
     for rpm in (probe_rpm(on, RSEQ), probe_rpm(on, PLAIN)):
         ours = sorted(str(d) for d in package.verify(rpm).requires)
         assert ours == sorted(run(["rpm", "-qp", "--requires", rpm]).text.splitlines())
 
 
 def test_accepted_where_it_must_be_refused(tmp_path: Path) -> None:
-    workbench = bench(releases(tmp_path, RELEASES | {"12.0": True}), programs(tmp_path / "probes"))
+    workbench = material(releases(tmp_path, RELEASES | {"12.0": True}), programs(tmp_path / "probes"))
     assert transaction(workbench) == GREEN | {("12.0", RSEQ): FAIL}
     assert outcomes(Provides().run(workbench)) == {
         ("12.0 -> 12.0.z", ""): FAIL, ("12.0 -> 12.1", ""): FAIL, ("12.0.z -> 12.1", ""): PASS,
@@ -193,12 +193,12 @@ def test_accepted_where_it_must_be_refused(tmp_path: Path) -> None:
 
 
 def test_refused_where_it_must_be_accepted(tmp_path: Path) -> None:
-    workbench = bench(releases(tmp_path, RELEASES | {"12.1": False}), programs(tmp_path / "probes"))
+    workbench = material(releases(tmp_path, RELEASES | {"12.1": False}), programs(tmp_path / "probes"))
     assert transaction(workbench) == GREEN | {("12.1", RSEQ): FAIL}
 
 
 def test_refused_for_another_reason(tmp_path: Path) -> None:
-    workbench = bench(
+    workbench = material(
         releases(tmp_path, {"12.0": False}, libc=["GLIBC_2.2.5"]), programs(tmp_path / "probes")
     )
     found = Transaction().run(workbench)
@@ -207,26 +207,26 @@ def test_refused_for_another_reason(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_use_the_symbols(tmp_path: Path) -> None:
-    workbench = bench(releases(tmp_path), programs(tmp_path / "probes", rseq_uses=False))
+    workbench = material(releases(tmp_path), programs(tmp_path / "probes", rseq_uses=False))
     assert outcomes(Requires().run(workbench)) == {("12.1", RSEQ): FAIL, ("12.1", PLAIN): PASS}
     assert transaction(workbench) == GREEN | {("12.0", RSEQ): FAIL}
 
 
 def test_a_plain_program_that_does(tmp_path: Path) -> None:
-    workbench = bench(releases(tmp_path), programs(tmp_path / "probes", plain_uses=True))
+    workbench = material(releases(tmp_path), programs(tmp_path / "probes", plain_uses=True))
     assert outcomes(Requires().run(workbench)) == {("12.1", RSEQ): PASS, ("12.1", PLAIN): FAIL}
     assert transaction(workbench) == GREEN | {("12.0", PLAIN): FAIL}
 
 
 def test_own_packages_that_need_others_are_red(tmp_path: Path) -> None:
-    workbench = bench(
+    workbench = material(
         releases(tmp_path, {"12.1": True}, requires="basesystem"), programs(tmp_path / "probes")
     )
     assert transaction(workbench) == {("12.1", "glibc"): FAIL, ("12.1", RSEQ): PASS, ("12.1", PLAIN): PASS}
 
 
 def test_a_vendors_packages_may_need_others_and_it_is_said(tmp_path: Path) -> None:
-    workbench = bench(
+    workbench = material(
         releases(tmp_path, requires="basesystem", mode="supplied"), programs(tmp_path / "probes")
     )
     found = Transaction().run(workbench)
@@ -237,14 +237,14 @@ def test_a_vendors_packages_may_need_others_and_it_is_said(tmp_path: Path) -> No
 
 
 def test_packages_that_cannot_be_installed_at_all(tmp_path: Path) -> None:
-    workbench = bench(releases(tmp_path, {"12.1": True}, machine="aarch64"), programs(tmp_path / "probes"))
+    workbench = material(releases(tmp_path, {"12.1": True}, machine="aarch64"), programs(tmp_path / "probes"))
     found = Transaction().run(workbench)
     assert outcomes(found) == {("12.1", "glibc"): FAIL, ("12.1", RSEQ): MISSING, ("12.1", PLAIN): MISSING}
     assert "intended for a different architecture" in answers(found)["12.1", "glibc"].seen
 
 
 def test_without_rpm_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workbench = bench(releases(tmp_path), programs(tmp_path / "probes"))
+    workbench = material(releases(tmp_path), programs(tmp_path / "probes"))
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     for check in (Requires(), Transaction()):
         found = check.run(workbench)
@@ -255,7 +255,7 @@ def test_without_rpm_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_an_ordinary_user_can_run_it_or_is_told_why_not(tmp_path: Path) -> None:
     base = releases(tmp_path, {"12.0": False})["12.0"]
-    rseq = probe_rpm(bench({}, programs(tmp_path / "probes")), RSEQ)
+    rseq = probe_rpm(material({}, programs(tmp_path / "probes")), RSEQ)
     with tempfile.TemporaryDirectory() as there:
         open_to_all = Path(there)
         open_to_all.chmod(0o777)
