@@ -21,6 +21,7 @@ from pipeline.check.abi_facts import (
     remedy,
     shown,
 )
+from pipeline.check.rpm import another_series
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.elf.hardening import PROPERTY
@@ -81,12 +82,13 @@ class Hardening(EachRelease):
         if base is None or traits.HARDENING not in base.traits:
             answer = _absent(material, release, traits.HARDENING, len(found))
             return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer
-        same = _same_compiler(material, release, base)
+        # what another series makes of the same compiler's notes is its own
+        same = _same_compiler(material, release, base) and not another_series(material.built[release])
         words = (
             ")"
             if same
-            else f" in another image, {base.provenance.image or 'which is unknown'}), none with fewer marks "
-            "of the compiler"
+            else f" in {base.provenance.image or 'an unknown image'}, from our series), none with fewer "
+            "marks of the compiler"
         )
         wrong = high + (
             traits.difference(base.traits[traits.HARDENING], found)
@@ -120,7 +122,7 @@ def _same_compiler(material: Material, release: str, base: Baseline) -> bool:
 
 
 def _weaker(before: Blocks, after: Blocks, loader: str) -> list[str]:
-    """The difference, where another compiler made ``after``: of its marks only those that are lost count."""
+    """The difference, where another compiler or series made ``after``: only marks that are lost count."""
     lost = [
         f"- {name}: {line} (now {now or 'none'})"
         for name in sorted(before.keys() & after.keys())

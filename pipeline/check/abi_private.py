@@ -3,7 +3,7 @@
 GLIBC_PRIVATE is a promise between the files of one release and to nobody else: a library from one build and
 a loader from another may lack each other's private symbols, and no listing of public ones shows it. What
 PRIVATE gained and lost between releases is shown: while an update runs, files of both are in use. Within
-one release it does not change: what differs from the release's own baseline is red.
+one release it does not change: what differs from the release's own baseline is red, but for another maker's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
 from pipeline.check import Material
 from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, committed, shown
+from pipeline.check.rpm import another_series
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
@@ -112,8 +113,11 @@ def _faults(file: ElfFile, scopes: Scopes, ours: frozenset[str], elsewhere: set[
 def _private_drift(material: Material, release: str) -> list[str]:
     """How PRIVATE differs from the release's own baseline, if there is one with details.
 
-    Where there is none, `abi.details` says so.
+    Where there is none, `abi.details` says so. What another maker's series changes among its own files is
+    shown by `_private_deltas`, and is its own business.
     """
+    if another_series(material.built[release]):
+        return []
     base = committed(material, release)
     if base is None or traits.DETAILS not in base.traits:
         return []

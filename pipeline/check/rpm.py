@@ -232,8 +232,13 @@ class Transaction(StaticCheck):
 
 def is_foreign(built: Built) -> bool:
     """Whether the packages were made by somebody else's spec, so that they may need other packages."""
+    return built.manifest.mode == "supplied" or another_series(built)
+
+
+def another_series(built: Built) -> bool:
+    """Whether it was built from a dist-git: its maker decides what else it changes, within the public ABI."""
     source = built.manifest.source
-    return built.manifest.mode == "supplied" or (source is not None and source.kind == "distgit")
+    return source is not None and source.kind == "distgit"
 
 
 def _said(done: transaction.Transactions) -> str:

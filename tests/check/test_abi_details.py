@@ -12,6 +12,7 @@ from pipeline.abi import baseline, traits
 from pipeline.abi.files import elf_files
 from pipeline.check import abi, abi_details, abi_lookup, abi_private
 from pipeline.core.outcome import Outcome
+from pipeline.core.records import SourceRecord
 from pipeline.elf.hardening import DT_FLAGS, DT_FLAGS_1, DT_TEXTREL, PT_GNU_STACK
 from pipeline.elf.image import DT_HASH, DT_RPATH, PT_GNU_RELRO, PT_LOAD
 from pipeline.elf.lookup import STB_GNU_UNIQUE
@@ -227,6 +228,23 @@ def test_private_that_differs_from_the_releases_own_baseline(stage: Stage) -> No
     red = stage.red(CHECKS)
     assert set(red) == {("abi.private", AFTER)}
     assert f"compared with its baseline: + {LD}: private _rtld_global D 0x8" in red["abi.private", AFTER].seen
+
+
+def from_a_dist_git(stage: Stage) -> None:
+    built = stage.built[AFTER]
+    source = SourceRecord(kind="distgit", origin="distgit:elsewhere", sha256="0" * 64, pinned=False)
+    manifest = built.manifest.model_copy(update={"source": source})
+    stage.built[AFTER] = built.model_copy(update={"manifest": manifest})
+
+
+def test_a_dist_gits_series_changes_private_and_marks_as_its_maker_decides(stage: Stage) -> None:
+    """Nothing of it is red, but a mark that is lost, or a private symbol that a file of the release needs."""
+    from_a_dist_git(stage)
+    stage.edit(AFTER, LOADER_PATH, edits.symbol_size("_rtld_global", 8))
+    stage.edit(AFTER, LIBC_PATH, _note_word(5, 2, 3 | 4))
+    assert stage.red(CHECKS) == {}
+    stage.edit(AFTER, LIBC_PATH, _note_word(5, 2, 1))
+    assert set(stage.red(CHECKS)) == {("elf.hardening", AFTER)}
 
 
 def test_what_private_gained_is_shown_and_green(stage: Stage, tmp_path: Path) -> None:

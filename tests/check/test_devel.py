@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipeline.core import ar, paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.records import SourceRecord
 from pipeline.core.run import run
 from pipeline.elf.types import types
 from pipeline.rpm import inventory
@@ -220,6 +222,35 @@ def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
     said = committed(material(tmp_path, {"12.0": good}))
     assert said.outcome is FAIL
     assert "- usr/lib64/libc.a: 3 symbols " in said.seen
+
+
+SERIES = [
+    ("usr/include/stdio.h", "long at", "short at", "struct file"),
+    ("usr/include/bits/lock.h", "INITIALIZER 7", "INITIALIZER 8", "LOCK_INITIALIZER"),
+    ("usr/include/bits/lock.h", "RECURSIVE = 4", "RECURSIVE = 5", "enum kinds"),
+    ("usr/lib64/libc.so", "/lib64/libc.so.6 ", "", "libc.so"),
+    ("usr/include/pthread.h", "PTHREAD_KIND 3", "PTHREAD_KIND 4", ""),
+    ("usr/include/stdio.h", "struct file", "#define NEW 1\nstruct extra { int new; };\nstruct file", ""),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "words"), SERIES)
+def test_a_dist_gits_series_brings_more_and_keeps_what_there_was(
+    tmp_path: Path, file: str, old: str, new: str, words: str
+) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
+    text = (bad / file).read_text()
+    assert old in text
+    (bad / file).write_text(text.replace(old, new))
+    archive(bad / "usr" / "lib64", LARGE + "int more;")
+    of = material(tmp_path, {"12.0": good, "12.1": bad})
+    source = SourceRecord(kind="distgit", origin="distgit:elsewhere", sha256="0" * 64, pinned=False)
+    manifest = of.built["12.1"].manifest.model_copy(update={"source": source})
+    theirs = of.built["12.1"].model_copy(update={"manifest": manifest})
+    (step,) = DevelDelta().run(replace(of, built={**of.built, "12.1": theirs}))
+    assert step.outcome is (FAIL if words else PASS), step.seen
+    assert words in step.seen
+    assert step.measures["new"] > 0
 
 
 def test_the_index_of_an_archive(tmp_path: Path) -> None:
