@@ -172,9 +172,9 @@ def _unmet_expected(
     wanted = [rpm for rpm in rpms if is_wanted(rpm)]
     committed = _comparable(material, release)
     says = frozenset[str]() if committed is None else inventory.outside(committed.packages)
-    if material.built[release].manifest.mode != "supplied":  # a dist-git's, in the packages of our spec
-        ours = inventory.load(inventory_path(material.target(release)))
-        says |= frozenset[str]() if ours is None else inventory.outside(ours.packages)
+    # what others provide to our packages they provide to another maker's, too
+    ours = inventory.load(inventory_path(material.target(release)))
+    says |= frozenset[str]() if ours is None else inventory.outside(ours.packages)
     own = inventory.of(rpm for rpm in wanted if rpm.arch != material.arch.beside)
     beside = inventory.of(rpm for rpm in wanted if rpm.arch == material.arch.beside)
     also = {f"{name}.{material.arch.beside}": facts for name, facts in beside.items()}

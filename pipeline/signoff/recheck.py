@@ -35,8 +35,8 @@ def recheck(evidence: Evidence, name: str) -> None:
         wrong = "its findings do not answer the questions it says were planned"
     elif elsewhere := _places_unknown(evidence):
         wrong = f"programs ran at {elsewhere[0]}, of which it has no record"
-    elif about - {(t.release, t.arch) for t in evidence.targets}:
-        wrong = "a finding is about a release that it does not name as judged"
+    elif unnamed := about - {(t.release, t.arch) for t in evidence.targets}:
+        wrong = f"a finding is about {'/'.join(min(unnamed))}, which it does not name as judged"
     elif {(t.release, t.arch) for t in evidence.targets} - {
         (b.target.release, b.target.arch) for b in evidence.builds
     }:
