@@ -12,8 +12,7 @@ from pipeline.core.errors import UsageError
 class Arch:
     """Names and constants of one architecture.
 
-    ``rseq_signature`` and ``rseq_syscall`` are from the kernel's user-space interface
-    (``asm/unistd.h``; the signature is glibc's ``RSEQ_SIG``). ``loader`` is the soname of ld.so,
+    ``rseq_signature`` is glibc's ``RSEQ_SIG`` (``bits/rseq.h``). ``loader`` is the soname of ld.so,
     ``interp`` the path programs name in PT_INTERP. ``largest_page`` is that of memory in bytes (the psABI's
     maximum that linkers go by). ``beside`` is rpm's name of the 32-bit architecture whose packages may be
     installed with those of this one ("" for none).
@@ -27,7 +26,6 @@ class Arch:
     interp: str
     qemu: str
     rseq_signature: int
-    rseq_syscall: int
     largest_page: int
     beside: str = ""
 
@@ -36,9 +34,9 @@ ARCHES = {
     a.name: a
     for a in (
         Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
-             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 334, 4096, "i686"),
+             "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 4096, "i686"),
         Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
-             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 293, 65536),
+             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 65536),
     )
 }  # fmt: skip
 

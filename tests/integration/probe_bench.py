@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,9 @@ OURS = (
     "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static", "rseq-library",
     "rseq-auditor", "rseq-copied", *PRINTS,
 )  # fmt: skip
+
+#: rseq's system call on this machine (the kernel's asm/unistd.h).
+RSEQ_SYSCALL = {"x86_64": 334, "aarch64": 293}[platform.machine()]
 
 
 def compile_one(machine: Arch, source: Path, to: Path, *flags: str) -> Path:

@@ -32,7 +32,7 @@ GIVE_BACK = f"""
 #include <unistd.h>
 static inline void give_back (void)
 {{
-  syscall ({host_arch().rseq_syscall}, (char *) __builtin_thread_pointer () + __rseq_offset, 32, 1, RSEQ_SIG);
+  syscall ({kit.RSEQ_SYSCALL}, (char *) __builtin_thread_pointer () + __rseq_offset, 32, 1, RSEQ_SIG);
 }}
 """
 #: A pthread_create whose threads are not registered where WRONG says so.

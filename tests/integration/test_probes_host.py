@@ -222,7 +222,7 @@ def test_a_static_program_that_does_not_register_is_red(root: Path, programs: Pa
         #include <unistd.h>
         __attribute__ ((constructor)) static void give_back (void)
         {{
-          syscall ({host_arch().rseq_syscall}, (char *) __builtin_thread_pointer () + __rseq_offset,
+          syscall ({kit.RSEQ_SYSCALL}, (char *) __builtin_thread_pointer () + __rseq_offset,
                    32, 1, RSEQ_SIG);
         }}
     """)
@@ -354,7 +354,7 @@ def test_a_wrong_answer_is_red_where_cpus_are_hidden(root: Path, programs: Path,
 def test_a_program_that_goes_by_what_is_announced_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
     """It gives glibc's registration back, as one would that has a larger area to register."""
     wrong = wrong_program(
-        programs, tmp_path, "rseq-threads", GOES_BY_THE_SIZE.replace("CALL", str(host_arch().rseq_syscall))
+        programs, tmp_path, "rseq-threads", GOES_BY_THE_SIZE.replace("CALL", str(kit.RSEQ_SYSCALL))
     )
     assert ask(RseqAnnounced(), root, wrong) == [FAIL, PASS, FAIL]
     assert ask(RseqRegistered(), root, wrong) == [PASS, PASS, PASS]
@@ -396,7 +396,7 @@ def refusing(programs: Path, tmp_path: Path, number: int, errno: int) -> HostPla
 def test_a_filter_that_refuses_rseq_is_missing_never_green(
     errno: int, root: Path, programs: Path, tmp_path: Path
 ) -> None:
-    place = refusing(programs, tmp_path, host_arch().rseq_syscall, errno)
+    place = refusing(programs, tmp_path, kit.RSEQ_SYSCALL, errno)
     on = kit.host_bench(root, programs)
     checks = (*DETERMINISTIC, GetcpuSpeed())
     batch = kit.observe(place, on, checks)

@@ -114,7 +114,7 @@ def red(found: dict[str, Finding]) -> set[str]:
 
 def wrong(programs: Path, into: Path, extra: str) -> Path:
     source = into / "extra.c"
-    source.write_text(PRELUDE % host_arch().rseq_syscall + extra.replace("%s", FATAL))
+    source.write_text(PRELUDE % kit.RSEQ_SYSCALL + extra.replace("%s", FATAL))
     probe = kit.paths.PROBES / "rseq_refused.c"
     made = kit.compile_one(host_arch(), source, into / "wrong", str(probe), "-rdynamic")
     return kit.replaced(programs, "rseq-refused", made, into / "programs")
@@ -163,7 +163,7 @@ def test_registering_when_it_is_off_is_red(root: Path, programs: Path, tmp_path:
 
 def test_one_wrong_program_of_the_matrix_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
     source = tmp_path / "extra.c"
-    source.write_text(PRELUDE % host_arch().rseq_syscall + AT_START["crashes for EPERM"])
+    source.write_text(PRELUDE % kit.RSEQ_SYSCALL + AT_START["crashes for EPERM"])
     plain = kit.paths.PROBES / "launch" / "plain.c"
     made = kit.compile_one(host_arch(), source, tmp_path / "wrong", str(plain))
     found = ask(RseqRefused(), root, kit.replaced(programs, "launch-plain", made, tmp_path / "programs"))
@@ -176,8 +176,7 @@ def test_one_wrong_program_of_the_matrix_is_red(root: Path, programs: Path, tmp_
 def test_a_static_program_that_is_wrong_is_red(kind: str, root: Path, programs: Path, tmp_path: Path) -> None:
     source = tmp_path / "extra.c"
     source.write_text(
-        PRELUDE.replace("dlsym (RTLD_NEXT, name)", "(void *) name") % host_arch().rseq_syscall
-        + AT_START["a CPU"]
+        PRELUDE.replace("dlsym (RTLD_NEXT, name)", "(void *) name") % kit.RSEQ_SYSCALL + AT_START["a CPU"]
     )
     probe = kit.paths.PROBES / "rseq_refused.c"
     flags: Sequence[str] = ("-static",) if kind == "static" else ("-fPIE", "-static-pie")
