@@ -111,15 +111,17 @@ def command(
         for name in arches
     }
 
+    # so that several runners can share the work; packages from elsewhere are asked everything
+    narrow = bool(choice.releases) and not theirs and not distgits
     for t in ours if rebuild else ():
+        if narrow and t not in wanted:
+            continue  # another runner's, here to be compared with
         built[t.arch][t.release] = rebuilds.rebuilt(builder, built[t.arch][t.release], fresh=fresh)
 
     def programs(machine: Arch) -> Path:
         return workshop.compile_programs(profile, machine, builder.workplace(machine), built[machine.name])
 
     sites = replace(sites, image=builder.workplace(host_arch()).image)
-    # so that several runners can share the work; packages from elsewhere are asked everything
-    narrow = bool(choice.releases) and not theirs and not distgits
     evidence = verify(
         profile,
         wanted if narrow else targets(profile, (), arches),
