@@ -12,11 +12,12 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.build.supplied import manifest_of
 from pipeline.core import store
 from pipeline.core.arch import Arch
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Target
-from pipeline.core.records import BuildManifest, Built, file_record
+from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
 from pipeline.debian.apt import PrivateApt
 from pipeline.profile import Profile
@@ -53,20 +54,10 @@ def judged(profile: Profile, release: str, machine: Arch, debs: Sequence[Path], 
         raise MalformedInput(
             f"packages of several versions or architectures: {listed}", hint="run the same command again"
         )
-    records = tuple(file_record(deb) for deb in debs)
-    manifest = BuildManifest(
-        target=Target(profile=profile.name, release=release, arch=machine.name),
-        key=store.digest([r.sha256 for r in records])[:32],
-        nvr=f"glibc {fields[0]['Version']} ({suite})",
-        rpms=records,
-        srpm=None,
-        mode="supplied",
-        place="elsewhere",
-        hermetic=False,
-        source=None,
-        patches=(),
-        image=None,
-        seconds=0.0,
+    manifest = manifest_of(
+        Target(profile=profile.name, release=release, arch=machine.name),
+        f"glibc {fields[0]['Version']} ({suite})",
+        tuple(file_record(deb) for deb in debs),
     )
     return Built(manifest=manifest, rpms=debs[0].parent, root=unpacked(debs, machine))
 

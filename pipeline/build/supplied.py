@@ -9,7 +9,7 @@ from pipeline.core.arch import Arch
 from pipeline.core.errors import EvidenceError, UsageError
 from pipeline.core.outcome import Target
 from pipeline.core.progress import warn
-from pipeline.core.records import BuildManifest, Built, file_record
+from pipeline.core.records import BuildManifest, Built, FileRecord, file_record
 from pipeline.core.store import digest
 from pipeline.profile import Profile
 from pipeline.rpm import package
@@ -93,12 +93,28 @@ def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> 
             f"beside those of {machine.name}, not as a release"
         )
     source = next((r.path for r in read if r.is_source and r.nvr == nvr), None)
-    manifest = BuildManifest(
-        target=Target(profile=profile.name, release=release, arch=machine.name),
-        key=digest([r.sha256 for r in (*records, *beside)])[:32],
+    manifest = manifest_of(
+        Target(profile=profile.name, release=release, arch=machine.name), nvr, records,
+        srpm=file_record(source) if source else None, beside=beside,
+    )  # fmt: skip
+    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine, judged=True))
+
+
+def manifest_of(
+    target: Target,
+    nvr: str,
+    packages: tuple[FileRecord, ...],
+    *,
+    srpm: FileRecord | None = None,
+    beside: tuple[FileRecord, ...] = (),
+) -> BuildManifest:
+    """The record of packages that were made elsewhere: nothing is known but what they are."""
+    return BuildManifest(
+        target=target,
+        key=digest([r.sha256 for r in (*packages, *beside)])[:32],
         nvr=nvr,
-        rpms=records,
-        srpm=file_record(source) if source else None,
+        rpms=packages,
+        srpm=srpm,
         mode="supplied",
         place="elsewhere",
         hermetic=False,
@@ -108,4 +124,3 @@ def supplied(profile: Profile, release: str, directory: Path, machine: Arch) -> 
         seconds=0.0,
         beside=beside,
     )
-    return Built(manifest=manifest, rpms=directory, root=extract(taken, machine, judged=True))

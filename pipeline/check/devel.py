@@ -118,6 +118,15 @@ def _described(material: Material, release: str, read: Callable[[Path], _Facts])
         return Fact(Outcome.MISSING if absent and supplied else Outcome.FAIL, wanted, e.message)
 
 
+def _ends(material: Material, step: Step, read: Callable[[Path], _Facts]) -> tuple[_Facts, _Facts] | Fact:
+    """What ``read`` finds in the descriptions of both releases of a step, or why one has none."""
+    before = _described(material, step.before, read)
+    after = _described(material, step.after, read)
+    if isinstance(before, Fact):
+        return before
+    return after if isinstance(after, Fact) else (before, after)
+
+
 class DevelDelta(StaticCheck):
     """From release to release nothing of headers and link-time files changes but what the symbols bring."""
 
@@ -140,13 +149,10 @@ class DevelDelta(StaticCheck):
     def _ask(self, material: Material, step: Step) -> Fact:
         if any(another_series(material.built[r]) for r in (step.before, step.after)):
             return _kept(material, step)
-        before = _described(material, step.before, described.facts)
-        after = _described(material, step.after, described.facts)
-        for found in (before, after):
-            if isinstance(found, Fact):
-                return found
-        assert not isinstance(before, Fact)
-        assert not isinstance(after, Fact)
+        ends = _ends(material, step, described.facts)
+        if isinstance(ends, Fact):
+            return ends
+        before, after = ends
         brings = bool(step.added) and not material.profile.get(step.before).exports_rseq
         theirs = tuple(f"{header}: " for header in material.profile.rseq.headers) if brings else ()
         symbols = brought(material, step, after) if brings else frozenset[str]()
@@ -182,13 +188,10 @@ def _kept(material: Material, step: Step) -> Fact:
     Such a series brings macros, types and glibc's own names in archives as its maker decides; they are
     counted.
     """
-    before = _described(material, step.before, described.committed)
-    after = _described(material, step.after, described.committed)
-    for found in (before, after):
-        if isinstance(found, Fact):
-            return found
-    assert not isinstance(before, Fact)
-    assert not isinstance(after, Fact)
+    ends = _ends(material, step, described.committed)
+    if isinstance(ends, Fact):
+        return ends
+    before, after = ends
     gone = sorted(line for line in set(before) - set(after) if not _COUNTED.search(line))
     now = {line.rpartition(": ")[0]: line for line in after}
     faults = []

@@ -170,11 +170,10 @@ def _unmet_expected(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Names that other packages provide as the committed inventory says, and as only the packages say."""
     wanted = [rpm for rpm in rpms if is_wanted(rpm)]
-    committed = _comparable(material, release)
-    says = frozenset[str]() if committed is None else inventory.outside(committed.packages)
     # what others provide to our packages they provide to another maker's, too
-    ours = inventory.load(inventory_path(material.target(release)))
-    says |= frozenset[str]() if ours is None else inventory.outside(ours.packages)
+    files = {_path_for(material, release), inventory_path(material.target(release))}
+    known = [found for file in files if (found := inventory.load(file)) is not None]
+    says = frozenset[str]().union(*(inventory.outside(found.packages) for found in known))
     own = inventory.of(rpm for rpm in wanted if rpm.arch != material.arch.beside)
     beside = inventory.of(rpm for rpm in wanted if rpm.arch == material.arch.beside)
     also = {f"{name}.{material.arch.beside}": facts for name, facts in beside.items()}
