@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
 from pipeline import profile as profiles
 from pipeline.check import registry
 from pipeline.core.declaration import by_name
-from pipeline.core.errors import EvidenceError, ExitCode, MalformedInput, UsageError
+from pipeline.core.errors import EvidenceError, ExitCode
 from pipeline.core.identity import Identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
-from pipeline.core.records import BuildManifest, file_record
-from pipeline.place import BatchResult, PlaceFacts
-from pipeline.report import figures
-from pipeline.report.abi import symbol_counts
-from pipeline.signoff import document, schema
-from pipeline.signoff import evidence as ev
+from pipeline.core.records import BuildManifest
 from pipeline.signoff.completeness import OWN, OWN_CHECK, complete, may_decline
-from pipeline.signoff.document import SCHEMA_FILE, read, write
-from pipeline.signoff.merge import merge
-from pipeline.signoff.records import Evidence, PlaceRecord, ProfileRecord
+from pipeline.signoff.document import read, write
+from pipeline.signoff.records import PlaceRecord, ProfileRecord
 from pipeline.signoff.verdict import not_covered
-from tests.report.factory import CLEAN, Draft, draft, place, release_grade, with_builds
+from tests.report.factory import Draft, draft, place, release_grade, with_builds
 
 DECLARED = by_name((*registry.declarations(), *OWN))
 
@@ -354,248 +344,6 @@ def test_absent_arch_release_and_check_are_named() -> None:
         "architecture aarch64 was not judged",
         "not asked for x86_64: rseq.critical",
     )
-
-
-# --- file ------------------------------------------------------------------------------------------------
-
-
-def test_schema_is_current() -> None:
-    assert SCHEMA_FILE.read_text() == schema.text(), "run `python -m pipeline.signoff.schema`"
-    jsonschema.Draft202012Validator.check_schema(document.schema())
-
-
-def test_written_and_read_it_is_the_same(made: Draft, tmp_path: Path) -> None:
-    got = made.evidence()
-    path = write(got, tmp_path / "out")
-    assert [p.name for p in path.parent.iterdir()] == ["evidence.json"]
-    assert read(path) == got
-    assert file_record(path).sha256 == got.sha256
-
-
-def _tampered(made: Draft, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    data = json.loads(made.evidence().to_json())
-    change(data)
-    path.write_text(json.dumps(data))
-    return path
-
-
-def _set(key: str, value: object) -> Callable[[dict[str, Any]], None]:
-    return lambda data: data.__setitem__(key, value)
-
-
-def _turn_red(data: dict[str, Any]) -> None:
-    data["findings"][0]["outcome"] = "FAIL"
-
-
-def _waive(data: dict[str, Any]) -> None:
-    data["findings"][0]["outcome"] = data["verdict"] = "WAIVED"
-
-
-def _measure(data: dict[str, Any]) -> None:
-    data["findings"][0]["outcome"] = "GREENISH"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_set("schema_version", 3), "schema version 3; this pipeline reads 1 and 2"),
-        (_set("verdict", "FAIL"), "its verdict is FAIL, its findings say PASS"),
-        (_set("verdict", "SHINY"), r"\$: verdict"),
-        (_set("release_grade", "no"), r"\$\.release_grade: 'no' is not what would be written: 'False'"),
-        (lambda d: d.pop("waivers"), r"\$\.waivers: is missing"),
-        (lambda d: d["targets"][0].update(extra=1), "extra"),
-        (lambda d: d["builds"][0].update(seconds=str(d["builds"][0]["seconds"])), r"seconds.*not what would"),
-        (_set("release_grade", True), "release grade does not follow"),
-        (_set("grade_reasons", []), "release grade does not follow"),
-        (_set("extra", 1), "extra"),
-        (lambda d: d.pop("builds"), "builds"),
-        (lambda d: d["findings"].pop(7), "do not answer the questions"),
-        (_turn_red, "its verdict is PASS, its findings say FAIL"),
-        (_waive, "no waiver it records covers it"),
-        (_measure, r"outcome"),
-    ],
-)
-def test_changed_evidence_is_refused(
-    made: Draft, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
-) -> None:
-    with pytest.raises(MalformedInput, match=message):
-        read(_tampered(made, tmp_path / "evidence.json", change))
-
-
-def test_evidence_from_before_measures_had_units_is_read(made: Draft, tmp_path: Path) -> None:
-    """Version 2 as it was first written: the units of what a report draws are known, the rest is not told."""
-
-    def older(data: dict[str, Any]) -> None:
-        for check in data["checks"]:
-            del check["measures"]
-        for seen_at in data["places"]:
-            for key in ("page_size", "rseq_feature_size", "rseq_align"):
-                del seen_at[key]
-        for built in data["builds"]:
-            del built["beside"], built["rebuild"]
-
-    path = _tampered(made, tmp_path / "evidence.json", older)
-    found = read(path)
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert found.findings == made.evidence().findings
-    assert figures.speeds(found) == figures.speeds(made.evidence())
-    assert figures.steps(found) == figures.steps(made.evidence())
-    assert symbol_counts(found) == symbol_counts(made.evidence())
-    assert symbol_counts(found)
-
-
-def _claiming(made: Draft, **claims: object) -> Evidence:
-    """Evidence whose profile record was edited, and everything that follows from it with it."""
-    e = made.evidence()
-    parts = {name: getattr(e, name) for name in (
-        "created", "command", "targets", "environment", "builds", "places", "questions", "findings",
-        "not_judged", "waivers", "pipeline", "checks", "baselines",
-    )}  # fmt: skip
-    return ev.sealed(**parts, profile=e.profile.model_copy(update=claims))
-
-
-@pytest.mark.parametrize(
-    "claims", [{"stand_in": ""}, {"title": "RHEL 9 glibc 2.34"}, {"glibc": "2.34"}, {"arches": ("x86_64",)}]
-)
-def test_a_profile_that_is_here_says_for_itself_what_it_is(tmp_path: Path, claims: dict[str, object]) -> None:
-    """Without this a stand-in becomes release grade by an edit that is consistent in itself."""
-    made = draft(hardware=True)
-    forged = _claiming(made, **claims)
-    assert forged.release_grade is (claims == {"stand_in": ""})
-    with pytest.raises(MalformedInput, match="its record of profile bookworm is not what that profile says"):
-        read(write(forged, tmp_path))
-
-
-@pytest.mark.parametrize(
-    "claims", [{}, {"sha256": "0" * 64, "title": "older"}, {"name": "mine", "title": "mine"}, {"series": {}}]
-)
-def test_another_version_profile_or_series_is_not_held_against_ours(
-    made: Draft, tmp_path: Path, claims: dict[str, object]
-) -> None:
-    made.pipeline = CLEAN
-    evidence = _claiming(made, **claims)
-    assert read(write(evidence, tmp_path)) == evidence
-
-
-def test_parts_with_other_words_about_one_profile_are_not_merged(made: Draft) -> None:
-    with pytest.raises(EvidenceError, match="disagree on the record of profile bookworm"):
-        merge([made.evidence(), _claiming(made, stand_in="")])
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema_version": "1"}'])
-def test_what_is_no_evidence_is_refused(tmp_path: Path, raw: bytes) -> None:
-    path = tmp_path / "evidence.json"
-    path.write_bytes(raw)
-    with pytest.raises(MalformedInput):
-        read(path)
-
-
-def test_no_file_is_wrong_use(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no evidence at"):
-        read(tmp_path / "evidence.json")
-
-
-def test_place_record_of_a_batch(tmp_path: Path) -> None:
-    log = tmp_path / "console.log"
-    log.write_text("booted\n")
-    facts = PlaceFacts("vm:stable", "6.1.0", "#1", "aarch64", 2, "Cortex-A57", "EINVAL", "tcg")
-    got = PlaceRecord.of("vm:stable", "aarch64", BatchResult(facts, {}, log), kernel_image=log)
-    assert got.came_up
-    assert got.emulation == "tcg"
-    assert got.log is not None
-    assert got.log == got.kernel_image
-    dead = PlaceRecord.of("vm:stable", "aarch64", BatchResult(None, {}, trouble="kernel panic"))
-    assert not dead.came_up
-    assert dead.trouble == "kernel panic"
-
-
-# --- merge -----------------------------------------------------------------------------------------------
-
-
-def _part(machine: str) -> Draft:
-    made = release_grade()
-    made.builds = [b for b in made.builds if b.target.arch == machine]
-    made.places = [p for p in made.places if p.arch == machine]
-    made.findings = [f for f in made.findings if f.target.arch == machine]
-    made.not_judged = [n for n in made.not_judged if n.target.arch == machine]
-    made.questions = [q for q in made.questions if q.target.arch == machine]
-    return made
-
-
-def test_merged_parts_are_the_whole() -> None:
-    parts = [_part("x86_64").evidence(), _part("aarch64").evidence()]
-    assert not parts[0].release_grade
-    whole = merge(parts)
-    at_once = release_grade().evidence()
-    assert set(whole.questions) == set(at_once.questions)
-    assert whole == at_once.model_copy(update={"questions": whole.questions})
-    assert whole.release_grade
-
-
-def test_merging_a_part_twice_changes_nothing(made: Draft) -> None:
-    one = made.evidence()
-    assert merge([one, one]) == one
-
-
-def test_merge_keeps_what_is_missing() -> None:
-    lame = _part("aarch64")
-    lame.findings.pop()
-    assert merge([_part("x86_64").evidence(), lame.evidence()]).verdict is Outcome.MISSING
-
-
-def _conflict(change: Callable[[Draft], object]) -> tuple[Evidence, Evidence]:
-    one, other = draft(), draft()
-    change(other)
-    return one.evidence(), other.evidence()
-
-
-def _rebuild(made: Draft) -> None:
-    b = made.builds[0]
-    rpms = (b.rpms[0].model_copy(update={"sha256": "0" * 64}), *b.rpms[1:])
-    made.builds[0] = b.model_copy(update={"rpms": rpms})
-
-
-def _repatch(made: Draft) -> None:
-    for i, b in enumerate(made.builds):
-        patches = tuple(p.model_copy(update={"sha256": "0" * 64}) for p in b.patches)
-        target = b.target.model_copy(update={"arch": "aarch64"})
-        if b.target.arch == "x86_64":
-            made.builds[i] = b.model_copy(update={"patches": patches, "target": target})
-    made.builds = made.builds[:3]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda d: d.spoil("abi.delta"), r"of the same finding: abi\.delta"),
-        (_rebuild, "of the same build: bookworm/12.0/x86_64"),
-        (
-            lambda d: setattr(d, "profile", d.profile.model_copy(update={"glibc": "2.99"})),
-            "content of profile",
-        ),
-        (lambda d: setattr(d, "profile", d.profile.model_copy(update={"name": "el9"})), "on the profile"),
-    ],
-)
-def test_conflicting_parts_are_an_error(change: Callable[[Draft], object], message: str) -> None:
-    with pytest.raises(EvidenceError, match=message) as e:
-        merge(_conflict(change))
-    assert e.value.exit_code is ExitCode.MISSING
-
-
-def test_other_source_or_patch_is_an_error() -> None:
-    def other_source(b: BuildManifest) -> BuildManifest:
-        assert b.source
-        return b.model_copy(update={"source": b.source.model_copy(update={"sha256": "0" * 64})})
-
-    def other_patch(b: BuildManifest) -> BuildManifest:
-        patches = tuple(p.model_copy(update={"sha256": "0" * 64}) for p in b.patches)
-        return b.model_copy(update={"patches": patches})
-
-    x86 = _part("x86_64").evidence()
-    with pytest.raises(EvidenceError, match="was built from source"):
-        merge([x86, with_builds(_part("aarch64"), other_source).evidence()])
-    with pytest.raises(EvidenceError, match=r"patch 0001-\S+\.patch of bookworm/12\.0/x86_64"):
-        merge([x86, with_builds(_part("aarch64"), other_patch).evidence()])
 
 
 def test_a_finding_is_an_answer() -> None:

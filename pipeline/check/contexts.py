@@ -18,14 +18,14 @@ from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
+    FacetedCase,
     ProbeCheck,
     Unanswered,
-    Variant,
     Verdict,
+    as_faceted,
+    faceted,
     need_static,
     told,
-    variant,
-    variants,
     verdict,
 )
 from pipeline.core.declaration import Declaration, Need, Unit, measured
@@ -85,27 +85,27 @@ class Looks(ProbeCheck):
     #: kind -> file below /probes; ``{release}`` stands for the release's name
     programs: ClassVar[Mapping[str, str]]
 
-    def expected(self, case: Variant) -> Mapping[str, int]:
+    def expected(self, case: FacetedCase) -> Mapping[str, int]:
         """How many looks there must be, by context."""
         raise NotImplementedError
 
     def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/look-tracer",)
 
-    def cases(self, material: Material) -> Sequence[Variant]:
-        return variants(super().cases(material), "kind", self.programs)
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return faceted(super().cases(material), "kind", self.programs)
 
     def argv(self, material: Material, case: Case) -> tuple[str, ...]:
-        return (*self.program(material), self.file(variant(case)))
+        return (*self.program(material), self.file(as_faceted(case)))
 
     def asks(self, case: Case) -> str:
-        expected = self.expected(variant(case))
+        expected = self.expected(as_faceted(case))
         count = sum(expected.values())
         word = "registered, its area read by sched_getcpu" if case.on else "not registered"
         return f"{count} looks in {len(expected)} contexts: each {word}, every CPU's number right"
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
-        case = variant(case)
+        case = as_faceted(case)
         if ended := self._ended(material, case, answers):
             return Verdict(Outcome.FAIL, self.asks(case), ended)
         *lines, ends = answers.lines(case.job(self.name))
@@ -141,10 +141,10 @@ class Looks(ProbeCheck):
         measures = {"looks": len(lines), "registered": registered, "reused": reused, "ends": ends["ends"]}
         return verdict(self.asks(case), f"{seen}; {ends['ends']} threads ended", faults, measures)
 
-    def shown_enough(self, case: Variant, lines: Sequence[Mapping[str, Any]]) -> None:
+    def shown_enough(self, case: FacetedCase, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise `Unanswered` if what is to be shown did not come about."""
 
-    def _ended(self, material: Material, case: Variant, answers: Answers) -> str:
+    def _ended(self, material: Material, case: FacetedCase, answers: Answers) -> str:
         """How the program ended, if it crashed or gave up: that is the release's fault, not the probe's."""
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
@@ -156,7 +156,7 @@ class Looks(ProbeCheck):
         said = f": {words}" if words else ""
         return f"the program ended with {result.ending()}{said}; last look: {last[0][:80]}"
 
-    def file(self, case: Variant) -> str:
+    def file(self, case: FacetedCase) -> str:
         """The program's path at a place."""
         return f"{PROBES}/{self.programs[case.value].format(release=case.release.name)}"
 
@@ -178,7 +178,7 @@ def _faults(material: Material, line: Mapping[str, Any], on: bool) -> list[str]:
     ]
 
 
-def _libc_faults(material: Material, line: Mapping[str, Any], case: Variant) -> list[str]:
+def _libc_faults(material: Material, line: Mapping[str, Any], case: FacetedCase) -> list[str]:
     """What is wrong with the symbols that the context sees, and with where they say that the area is."""
     static = case.value.startswith("static")
     libc = line["libc"]
@@ -220,10 +220,10 @@ class RseqThreads(Looks):
         "static": "rseq-starts-static-{release}",
     }
 
-    def expected(self, case: Variant) -> Mapping[str, int]:
+    def expected(self, case: FacetedCase) -> Mapping[str, int]:
         return {**STARTS, **CANCELLED} if case.value == "static" else STARTS
 
-    def shown_enough(self, case: Variant, lines: Sequence[Mapping[str, Any]]) -> None:
+    def shown_enough(self, case: FacetedCase, lines: Sequence[Mapping[str, Any]]) -> None:
         wanted = REUSED | CANCELLED.keys() if case.value == "static" else REUSED
         fresh = sorted(wanted - {line["context"] for line in lines if line["reused"] == 1})
         if fresh:
@@ -248,14 +248,14 @@ class RseqContexts(Looks):
         NON_PIE: "rseq-copied",
     }
 
-    def cases(self, material: Material) -> Sequence[Variant]:
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
         return [c for c in super().cases(material) if c.value != NON_PIE or c.release.exports_rseq]
 
     def argv(self, material: Material, case: Case) -> tuple[str, ...]:
-        files = ("rseq-library", "rseq-auditor") if variant(case).value == "dynamic" else ("rseq-library",)
+        files = ("rseq-library", "rseq-auditor") if as_faceted(case).value == "dynamic" else ("rseq-library",)
         return (*super().argv(material, case), *(f"{PROBES}/{file}" for file in files))
 
-    def expected(self, case: Variant) -> Mapping[str, int]:
+    def expected(self, case: FacetedCase) -> Mapping[str, int]:
         if case.value == NON_PIE:
             return COPIED
         return {**CONTEXTS, **(LIBRARIES if case.value == "dynamic" else HANDLER | SECOND)}

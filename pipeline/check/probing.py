@@ -98,7 +98,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Variant(Case):
+class FacetedCase(Case):
     """A release in one state of the tunable, asked about in several ways; ``facet`` names what tells them
     apart: ``kind``, how the program was made that looks; ``error``, how the system call is refused."""
 
@@ -114,15 +114,15 @@ class Variant(Case):
         return {**super().facets, self.facet: self.value}
 
 
-def variants(cases: Iterable[Case], facet: str, values: Iterable[str]) -> list[Variant]:
-    """Each case in each variant."""
+def faceted(cases: Iterable[Case], facet: str, values: Iterable[str]) -> list[FacetedCase]:
+    """Each case with each value of the facet."""
     each = tuple(values)
-    return [Variant(c.release, c.state, facet, value) for c in cases for value in each]
+    return [FacetedCase(c.release, c.state, facet, value) for c in cases for value in each]
 
 
-def variant(case: Case) -> Variant:
-    """The case of a check that asks in variants."""
-    assert isinstance(case, Variant)
+def as_faceted(case: Case) -> FacetedCase:
+    """The case of a check whose cases are `faceted`."""
+    assert isinstance(case, FacetedCase)
     return case
 
 

@@ -18,12 +18,12 @@ from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
+    FacetedCase,
     ProbeCheck,
     Unanswered,
-    Variant,
     Verdict,
-    variant,
-    variants,
+    as_faceted,
+    faceted,
     verdict,
 )
 from pipeline.check.refused import (
@@ -65,32 +65,32 @@ FATAL = "Fatal glibc error: rseq registration failed"
 class RefusalCheck(ProbeCheck):
     """What both moments share: one job a case starts all commands, and a fault of one is a fault."""
 
-    def cases(self, material: Material) -> Sequence[Variant]:
-        return variants(super().cases(material), "error", ERRORS)
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return faceted(super().cases(material), "error", ERRORS)
 
     def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
         return (f"{PROBES}/rseq-refuse",)
 
     @abstractmethod
-    def filter(self, case: Variant) -> str:
+    def filter(self, case: FacetedCase) -> str:
         """The first argument of ``rseq-refuse``."""
 
     @abstractmethod
-    def commands(self, case: Variant) -> list[Command]: ...
+    def commands(self, case: FacetedCase) -> list[Command]: ...
 
     @abstractmethod
-    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:
+    def faults(self, material: Material, case: FacetedCase, command: Command, ended: JobResult) -> list[str]:
         """What is wrong with how a command ended. Raises `Unanswered`."""
 
     def argv(self, material: Material, case: Case) -> tuple[str, ...]:
-        asked = variant(case)
+        asked = as_faceted(case)
         argv = [*self.program(material), self.filter(asked), material.profile.rseq.tunable]
         for command in self.commands(asked):
             argv += ["--", *command.argv]
         return tuple(argv)
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
-        case = variant(case)
+        case = as_faceted(case)
         place, *ends = answers.lines(case.job(self.name))
         commands = self.commands(case)
         if len(ends) != len(commands) or any(
@@ -134,10 +134,10 @@ class RseqRefused(RefusalCheck):
         says = "__rseq_size 0, cpu_id -2" if case.release.exports_rseq else "no rseq symbols"
         return f"every program starts and every thread runs; {says}, sched_getcpu right on each CPU"
 
-    def filter(self, case: Variant) -> str:
+    def filter(self, case: FacetedCase) -> str:
         return case.value
 
-    def commands(self, case: Variant) -> list[Command]:
+    def commands(self, case: FacetedCase) -> list[Command]:
         ours = [
             Command(kind, name.replace("RELEASE", case.release.name), ("start", offset(case)), kind)
             for kind, name in LINKED.items()
@@ -150,7 +150,7 @@ class RseqRefused(RefusalCheck):
 
     def _judge(self, material: Material, place: str, batch: BatchResult, case: Case) -> Finding | NotJudged:
         facts = batch.facts
-        error = variant(case).value
+        error = as_faceted(case).value
         if facts and not facts.judges_rseq and facts.rseq != error:
             return NotJudged(
                 check=self.name, target=material.target(case.release.name), case=case.name, place=place,
@@ -159,7 +159,7 @@ class RseqRefused(RefusalCheck):
             )  # fmt: skip
         return super()._judge(material, place, batch, case)
 
-    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:  # noqa: ARG002
+    def faults(self, material: Material, case: FacetedCase, command: Command, ended: JobResult) -> list[str]:  # noqa: ARG002
         if not command.linked:
             outcome, seen = started(ended, command.program, 0)
             return [] if outcome is Outcome.PASS else [seen]
@@ -191,10 +191,10 @@ class RseqRefusedLater(RefusalCheck):
             return f"the main thread goes on; a new thread of any kind ends the process by SIGABRT: {FATAL}"
         return "every thread runs as before, without rseq; sched_getcpu right on each CPU"
 
-    def filter(self, case: Variant) -> str:  # noqa: ARG002
+    def filter(self, case: FacetedCase) -> str:  # noqa: ARG002
         return "later"
 
-    def commands(self, case: Variant) -> list[Command]:
+    def commands(self, case: FacetedCase) -> list[Command]:
         return [
             Command(
                 f"{kind}, {way}",
@@ -207,7 +207,7 @@ class RseqRefusedLater(RefusalCheck):
             for way in (ways if case.on else (ALL,))
         ]
 
-    def faults(self, material: Material, case: Variant, command: Command, ended: JobResult) -> list[str]:
+    def faults(self, material: Material, case: FacetedCase, command: Command, ended: JobResult) -> list[str]:
         way = command.arguments[1]
         size = material.profile.rseq.size_on if case.on else 0
         lines = lines_of(ended)

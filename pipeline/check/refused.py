@@ -17,8 +17,8 @@ from pipeline.check.probing import (
     MAX_CPU,
     PROBES,
     REGISTRATION_FAILED,
+    FacetedCase,
     Unanswered,
-    Variant,
     need_static,
 )
 from pipeline.core import jsontext
@@ -49,7 +49,7 @@ class Command:
         return (f"{PROBES}/{self.program}", *self.arguments)
 
 
-def offset(case: Variant) -> str:
+def offset(case: FacetedCase) -> str:
     """The program's argument for where its area lies."""
     return IN_SYMBOL if case.release.exports_rseq else TO_BE_FOUND
 
@@ -68,7 +68,7 @@ def words_of(ended: JobResult) -> str:
     return f"{ended.ending()}: {words}" if words else ended.ending()
 
 
-def was_started(material: Material, command: Command, case: Variant, ended: JobResult) -> None:
+def was_started(material: Material, command: Command, case: FacetedCase, ended: JobResult) -> None:
     """Raise `Unanswered` if the program could not be tried."""
     if ended.code == "exec" and ended.error == "ENOENT":
         if command.linked.startswith("static"):
@@ -109,7 +109,7 @@ def threads_there(lines: Sequence[dict[str, Any]], wanted: Sequence[str]) -> lis
 
 
 def thread_faults(
-    line: dict[str, Any], case: Variant, command: Command, told: str, size: int, *, on: bool
+    line: dict[str, Any], case: FacetedCase, command: Command, told: str, size: int, *, on: bool
 ) -> list[str]:
     """What is wrong with what libc says in one thread; raises `Unanswered` if it says nothing."""
     if line["from"] != "thread":
@@ -136,7 +136,7 @@ def thread_faults(
     return faults
 
 
-def _symbol_faults(line: dict[str, Any], case: Variant, command: Command, size: int) -> list[str]:
+def _symbol_faults(line: dict[str, Any], case: FacetedCase, command: Command, size: int) -> list[str]:
     faults = []
     dynamic = command.linked == "dynamic"
     for name, value in (("size", size), ("flags", 0)):

@@ -10,11 +10,11 @@ from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
-    Variant,
+    FacetedCase,
     Verdict,
+    as_faceted,
+    faceted,
     need_static,
-    variant,
-    variants,
 )
 from pipeline.check.registration import THREADS, RseqRegistered
 from pipeline.core.declaration import Declaration, Need, Unit, measured
@@ -25,7 +25,7 @@ KINDS = ("static", "static-pie")
 NOT_STARTED = 127
 
 
-def linked(case: Variant) -> str:
+def linked(case: FacetedCase) -> str:
     """The program of a case; the workshop makes one of each kind for each release."""
     return f"{PROBES}/rseq-{case.value}-{case.release.name}"
 
@@ -51,11 +51,11 @@ class RseqStatic(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def cases(self, material: Material) -> Sequence[Variant]:
-        return variants(super().cases(material), "kind", KINDS)
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return faceted(super().cases(material), "kind", KINDS)
 
     def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
-        return (f"{PROBES}/rseq-tracer", linked(variant(case)), str(THREADS))
+        return (f"{PROBES}/rseq-tracer", linked(as_faceted(case)), str(THREADS))
 
     def exports(self, case: Case, libc: dict[str, Any]) -> bool:
         return case.release.exports_rseq or any(libc[k] is not None for k in ("size", "flags", "offset"))
@@ -63,7 +63,7 @@ class RseqStatic(RseqRegistered):
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         result = answers.batch.results.get(case.job(self.name))
         if result is not None and result.status == NOT_STARTED:
-            need_static(material, case.release.name, linked(variant(case)))
+            need_static(material, case.release.name, linked(as_faceted(case)))
         return super().verdict(material, case, answers)
 
 

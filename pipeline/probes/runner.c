@@ -197,7 +197,7 @@ text_add_job (struct text *t, const struct job *job, const struct roots *roots)
   if (root == NULL)
     {
       code = "root";
-      snprintf (said, sizeof said, "nobody said where the root '%s' is", job->root);
+      snprintf (said, sizeof said, "the runner was not told where the root '%s' is", job->root);
     }
   else if (job->argv.count == 0)
     {

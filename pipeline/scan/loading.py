@@ -31,11 +31,11 @@ _SITE = "/prefix/lib/python/site-packages"
 _WHEEL_DATA = re.compile(r"^/[^/]+\.data/(purelib|platlib|data|scripts)/(.*)$")
 #: Archives whose members' paths are where they are installed; of others that is known if they have a /usr.
 _PACKAGE = re.compile(rf"\.(rpm|deb){INSIDE}")
-_WHEEL_PLACES = {"purelib": _SITE, "platlib": _SITE, "data": "/prefix", "scripts": "/prefix/bin"}
+_WHEEL_LOCATIONS = {"purelib": _SITE, "platlib": _SITE, "data": "/prefix", "scripts": "/prefix/bin"}
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a file lies: ``tree`` is the archive it is in ("" on disk), ``path`` absolute therein.
 
     ``root`` is the directory that was named ("" for none), which may be a root of its own.
@@ -72,17 +72,17 @@ class Loaded:
         return tuple(name for name, number in self.names.items() if number == ELSEWHERE)
 
 
-def place_of(item: Item, root: str) -> Place:
+def location_of(item: Item, root: str) -> Location:
     """Where an item lies, as an installed wheel, package or image would have it."""
     if not item.member:
-        return Place("", os.path.abspath(item.file), root)  # noqa: PTH100  # a link stays one
+        return Location("", os.path.abspath(item.file), root)  # noqa: PTH100  # a link stays one
     outer, _, inner = item.member.rpartition(INSIDE)
     tree = f"{item.file}{INSIDE}{outer}"
     path = posixpath.normpath(f"/{inner}")
     if (outer or item.file).endswith(".whl"):
         data = _WHEEL_DATA.match(path)
-        path = f"{_WHEEL_PLACES[data[1]]}/{data[2]}" if data else f"{_SITE}{path}"
-    return Place(tree, path)
+        path = f"{_WHEEL_LOCATIONS[data[1]]}/{data[2]}" if data else f"{_SITE}{path}"
+    return Location(tree, path)
 
 
 @dataclass
@@ -101,16 +101,16 @@ class Scene:
     _defaults: dict[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.places = [place_of(i, r) for i, r in zip(self.items, self.roots, strict=True)]
+        self.locations = [location_of(i, r) for i, r in zip(self.items, self.roots, strict=True)]
         self._at: dict[tuple[str, str], int] = {}
         self._links: dict[tuple[str, str], str] = {}
         self._directories: set[tuple[str, str]] = set()
-        for number, (item, place) in enumerate(zip(self.items, self.places, strict=True)):
+        for number, (item, location) in enumerate(zip(self.items, self.locations, strict=True)):
             if item.link:
-                self._links[place.tree, place.path] = item.link
+                self._links[location.tree, location.path] = item.link
             elif not item.foreign:
-                self._at[place.tree, place.path] = number
-                self._directories.add((place.tree, place.directory))
+                self._at[location.tree, location.path] = number
+                self._directories.add((location.tree, location.directory))
         for tree, path in self._links:
             self._directories.add((tree, path.rpartition("/")[0]))
         self._systems = {tree for tree, path in self._at if tree and path.startswith("/usr/")}
@@ -191,18 +191,18 @@ class Scene:
 
     def _find(self, name: str, by: int, parents: dict[int, int | None], ours: frozenset[str]) -> int:
         """Number of the file ``name`` as ``by`` needs it, or SYSTEM or ELSEWHERE."""
-        place = self.places[by]
+        location = self.locations[by]
         if "/" in name:
-            found = self._file(place, _expanded(name, place), self.facts(by).arch)
+            found = self._file(location, _expanded(name, location), self.facts(by).arch)
             return ELSEWHERE if found is None else found
         for directory in self._search_path(by, parents):
-            found = self._file(place, f"{directory}/{name}", self.facts(by).arch)
+            found = self._file(location, f"{directory}/{name}", self.facts(by).arch)
             if found is not None:
                 return found
         if name in ours:
             return SYSTEM
-        for directory in self._default_directories(place, self.facts(by).arch):
-            found = self._file(place, f"{directory}/{name}", self.facts(by).arch)
+        for directory in self._default_directories(location, self.facts(by).arch):
+            found = self._file(location, f"{directory}/{name}", self.facts(by).arch)
             if found is not None:
                 return found
         return ELSEWHERE
@@ -215,31 +215,31 @@ class Scene:
             while link is not None:
                 facts = self.items[link].facts
                 if facts and facts.rpath:
-                    yield from _directories(facts.rpath, self.places[link])
+                    yield from _directories(facts.rpath, self.locations[link])
                 link = parents[link]
-        yield from _directories(runpath, self.places[by])
+        yield from _directories(runpath, self.locations[by])
 
-    def _default_directories(self, place: Place, arch: str) -> tuple[str, ...]:
+    def _default_directories(self, location: Location, arch: str) -> tuple[str, ...]:
         """The default directories in which any scanned file lies."""
-        key = (place.tree, place.root, arch)
+        key = (location.tree, location.root, arch)
         if key not in self._defaults:
             triplet = ARCHES[arch].triplet if arch in ARCHES else ""
             names = [f"{top}/{d}" for d in ("lib64", "lib", f"lib/{triplet}") for top in ("", "/usr")]
-            tops = ["", place.root] if place.root else [""]
-            if place.tree and place.tree not in self._systems and not _PACKAGE.search(place.tree):
+            tops = ["", location.root] if location.root else [""]
+            if location.tree and location.tree not in self._systems and not _PACKAGE.search(location.tree):
                 tops = []
             self._defaults[key] = tuple(
-                top + n for top in tops for n in names if (place.tree, top + n) in self._directories
+                top + n for top in tops for n in names if (location.tree, top + n) in self._directories
             )
         return self._defaults[key]
 
-    def _file(self, place: Place, path: str, arch: str) -> int | None:
-        """Number of the scanned file of this architecture at ``path`` in the tree of ``place``."""
+    def _file(self, location: Location, path: str, arch: str) -> int | None:
+        """Number of the scanned file of this architecture at ``path`` in the tree of ``location``."""
         path = posixpath.normpath(path)
-        tops = ["", place.root] if place.root and not path.startswith(f"{place.root}/") else [""]
+        tops = ["", location.root] if location.root and not path.startswith(f"{location.root}/") else [""]
         for top in tops:
             for way in (path, f"/usr{path}") if path.startswith("/lib") else (path,):
-                number = self._at_end(place.tree, top + way)
+                number = self._at_end(location.tree, top + way)
                 if number is None:
                     continue
                 facts = self.items[number].facts
@@ -278,17 +278,17 @@ def _size(path: str) -> int:
         return 0
 
 
-def _expanded(text: str, place: Place) -> str:
+def _expanded(text: str, location: Location) -> str:
     """``$ORIGIN`` and ``$LIB`` replaced (elf/dl-load.c: _dl_dst_substitute; RHEL's $LIB is lib64)."""
-    for name, value in (("ORIGIN", place.directory or "/"), ("LIB", "lib64")):
+    for name, value in (("ORIGIN", location.directory or "/"), ("LIB", "lib64")):
         text = text.replace(f"${{{name}}}", value)
         text = re.sub(rf"\${name}(?![A-Za-z0-9_])", value.replace("\\", r"\\"), text)
     return text
 
 
-def _directories(path: str, place: Place) -> Iterator[str]:
+def _directories(path: str, location: Location) -> Iterator[str]:
     """The absolute directories of a search path; others depend on where the program is started."""
     for part in path.split(":"):
-        directory = _expanded(part, place)
+        directory = _expanded(part, location)
         if directory.startswith("/") and "$" not in directory:
             yield directory

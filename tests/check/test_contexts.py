@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.contexts import REUSED, STARTS, RseqContexts, RseqThreads
-from pipeline.check.probing import Variant
+from pipeline.check.probing import FacetedCase
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Outcome
 from tests.check import probe_kit
@@ -142,7 +142,7 @@ def in_vfork(**over: Any) -> tuple[Outcome, str]:
     """As rseq.contexts judges its program, the child of vfork having said this."""
     check, case = RseqContexts(), "static, tunable=1"
     whole, first = lines(), lines()[0]
-    counted = check.expected(Variant(probe_kit.material().profile.get("12.1"), 1, "kind", "static"))
+    counted = check.expected(FacetedCase(probe_kit.material().profile.get("12.1"), 1, "kind", "static"))
     looks = [{**first, "context": context} for context, count in counted.items() for _ in range(count)]
     looks = [{**x, **NONE, **over} if x["context"] == "child of vfork" else x for x in looks]
     said = probe_kit.said(f"rseq.contexts/12.1/{case}", *looks, {**whole[-1], "looks": len(looks)})

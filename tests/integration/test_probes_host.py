@@ -503,7 +503,7 @@ def test_a_job_that_hangs_floods_or_does_not_exist(root: Path, programs: Path, t
     assert "wrote more than" in flooded.error
     assert len(flooded.stdout) == 1 << 20
     assert absent.error.endswith("No such file or directory")
-    assert "nobody said" in nowhere.error
+    assert "was not told where" in nowhere.error
     assert last.status == 0
 
 
