@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.abi import baseline
+from pipeline.abi.baseline import Baseline
 from pipeline.abi.files import ElfFile, elf_files
 from pipeline.abi.listing import Listing, listings
 from pipeline.build.workshop import Fault
@@ -62,6 +64,9 @@ class Material:
     )
 
     _files: dict[str, dict[str, ElfFile]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _committed: dict[str, Baseline | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def files(self, release: str) -> dict[str, ElfFile]:
         """Every ELF file of a built release by path, opened once for all checks; raises `MalformedInput`."""
@@ -74,6 +79,12 @@ class Material:
         if release not in self._listings:
             self._listings[release] = listings(self.built[release].root)
         return self._listings[release]
+
+    def committed(self, release: str) -> Baseline | None:
+        """The committed baseline of a release, read once for all checks; raises `MalformedInput`."""
+        if release not in self._committed:
+            self._committed[release] = baseline.load_target(self.target(release))
+        return self._committed[release]
 
     def not_compiled(self, *programs: str) -> tuple[Outcome, str] | None:
         """Outcome and words for what needs ``programs`` if one of them could not be compiled, else None.

@@ -16,7 +16,6 @@ from pipeline.check.abi_facts import (
     baseline_path,
     built_listings,
     changes,
-    committed,
     counts,
     reference,
     remedy,
@@ -56,7 +55,7 @@ class Baselines(StaticCheck):
     def _ask(self, material: Material, question: Question) -> Fact:
         target = question.target
         found = built_listings(material, target.release)
-        base = committed(material, target.release)
+        base = material.committed(target.release)
         if base is None:
             return Fact(
                 Outcome.MISSING,

@@ -17,7 +17,6 @@ from pipeline.check.abi_facts import (
     Fact,
     baseline_path,
     built_files,
-    committed,
     remedy,
     shown,
 )
@@ -47,7 +46,7 @@ class Details(EachRelease):
 
     def ask(self, material: Material, release: str) -> Fact:
         found = traits.public(traits.details(built_files(material, release)))
-        base = committed(material, release)
+        base = material.committed(release)
         if base is None or traits.DETAILS not in base.traits:
             return _absent(material, release, traits.DETAILS, len(found))
         wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
@@ -78,7 +77,7 @@ class Hardening(EachRelease):
         found = traits.hardening(built_files(material, release))
         level = material.profile.isa_level.get(material.arch.name, ISA_LEVELS[0])
         high = _above(found, level)
-        base = committed(material, release)
+        base = material.committed(release)
         if base is None or traits.HARDENING not in base.traits:
             answer = _absent(material, release, traits.HARDENING, len(found))
             return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer

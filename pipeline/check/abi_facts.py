@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from pipeline.abi import baseline
-from pipeline.abi.baseline import Baseline
 from pipeline.abi.delta import SymbolChange, parse_changes
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
@@ -108,11 +107,6 @@ def built_files(material: Material, release: str) -> dict[str, ElfFile]:
     return found
 
 
-def committed(material: Material, release: str) -> Baseline | None:
-    """The committed baseline of a release, or None. Raises `MalformedInput`."""
-    return baseline.load_target(material.target(release))
-
-
 @dataclass(frozen=True)
 class Reference:
     """What a later release is compared with: its listings, what they are in words, where they are committed.
@@ -127,7 +121,7 @@ class Reference:
 
 def reference(material: Material, release: str) -> Reference | None:
     """The baseline of a release, else its build, else None. Raises `MalformedInput`, `EvidenceError`."""
-    found = committed(material, release)
+    found = material.committed(release)
     if found is not None:
         path = baseline_path(material.target(release))
         return Reference(found.listings, f"the baseline of {release}", (path,))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.abi import baseline, traits
+from pipeline.abi import traits
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE
 from pipeline.abi.scopes import Scopes
 from pipeline.check import Material
-from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, committed, shown
+from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, shown
 from pipeline.check.rpm import another_series
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
@@ -80,10 +80,10 @@ def _ours(material: Material, release: str) -> frozenset[str]:
         for name, listing in material.listings(built).items()
         if "/" not in name
     }
-    for target in (material.target(r) for r in material.profile.releases):
-        committed = baseline.load_target(target) if baseline.directory_of(target).is_dir() else None
-        if committed is not None:
-            names |= {listing.soname for name, listing in committed.listings.items() if "/" not in name}
+    for name in material.profile.releases:
+        base = material.committed(name)
+        if base is not None:
+            names |= {listing.soname for dso, listing in base.listings.items() if "/" not in dso}
     return frozenset(names - {""})
 
 
@@ -118,7 +118,7 @@ def _private_drift(material: Material, release: str) -> list[str]:
     """
     if another_series(material.built[release]):
         return []
-    base = committed(material, release)
+    base = material.committed(release)
     if base is None or traits.DETAILS not in base.traits:
         return []
     found = traits.private(traits.details(built_files(material, release)))
