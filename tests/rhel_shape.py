@@ -17,12 +17,14 @@ PLAIN = (
     "locale-source",
     "all-langpacks",
     "doc",
+    "benchtests",
 )
 #: what the spec makes for the architecture it is built for
 PACKAGES = frozenset(
     {
         "glibc",
         "glibc-minimal-langpack",
+        "nss_db",
         *(f"glibc-{n}" for n in PLAIN),
         *(f"glibc-langpack-{n}" for n in LANGUAGES),
     }
@@ -32,7 +34,8 @@ SPEC = """\
 %define glibcversion 2.36
 %define glibcrelease 7%{?dist}
 %bcond_without documentation
-%bcond_with benchtests
+%bcond_without benchtests
+%bcond_with systemtap
 %global debug_package %{nil}
 %global __os_install_post %{nil}
 %global languages de en
@@ -48,8 +51,8 @@ Source1: nsswitch.conf
 Patch1: glibc-rhel-withdraw.patch
 Patch2: glibc-rhel-first.patch
 BuildRequires: gcc >= 7.2.1-6, make >= 4
-%if %{with benchtests}
-BuildRequires: benchmarks-that-are-nowhere
+%if %{with systemtap}
+BuildRequires: a-systemtap-that-is-nowhere
 %endif
 Provides: rtld(GNU_HASH)
 Requires: glibc-common = %{version}-%{release}
@@ -97,6 +100,12 @@ Requires: glibc%{?_isa} = %{version}-%{release}
 %description gconv-extra
 Converters.
 
+%package -n nss_db
+Summary: Name service from hashed files
+Requires: glibc%{?_isa} = %{version}-%{release}
+%description -n nss_db
+A module of the name service.
+
 %package locale-source
 Summary: Sources of locales
 %description locale-source
@@ -115,6 +124,13 @@ Provides: glibc-langpack = %{version}-%{release}
 Requires: glibc-common = %{version}-%{release}
 %description all-langpacks
 All.
+
+%if %{with benchtests}
+%package benchtests
+Summary: Benchmarks
+%description benchtests
+Benchmarks.
+%endif
 
 %if %{with documentation}
 %package doc
@@ -144,20 +160,25 @@ mkdir build && cd build
 ../configure --build=%{_target_cpu}-linux-gnu --host=%{_target_cpu}-linux-gnu --prefix=/usr \\
     --with-headers=/opt/kernel-headers/%{_target_cpu} CC=gcc CFLAGS="-g -O2"
 make
+echo 'int _nss_db_setpwent (int stay) { return stay; }' | gcc -g -O2 -fPIC -shared -nostdlib -xc - \\
+    -Wl,-soname,libnss_db.so.2 -o libnss_db.so.2
 
 %install
 cd build
 make install install_root=%{buildroot}
+install -m 755 libnss_db.so.2 %{buildroot}/lib64
 cd %{buildroot}
-mkdir -p etc usr/share/doc/glibc usr/share/i18n usr/sbin
+mkdir -p etc usr/share/doc/glibc usr/share/i18n usr/sbin usr/libexec/glibc-benchtests
 install -m 644 %{SOURCE1} etc/nsswitch.conf
 for word in %{languages} all; do
     mkdir -p usr/lib/locale/$word; echo $word > usr/lib/locale/$word/LC_TIME
 done
 echo text > usr/share/doc/glibc/manual; echo locale > usr/share/i18n/source; echo nscd > usr/sbin/nscd
+echo bench > usr/libexec/glibc-benchtests/bench-math
 cd -
 ( cd %{buildroot} && find . \\( -type f -o -type l \\) | sed 's,^\\.,,' | LC_ALL=C sort ) > files.all
 grep -v -e '^/usr/lib/locale/' -e '^/usr/share/doc/' -e '^/usr/share/i18n/' -e '^/usr/sbin/nscd' \\
+    -e /libnss_db -e '^/usr/libexec/' \\
     files.all > files.rest
 grep '^/usr/include/' files.rest > files.headers || :
 grep '\\.a$' files.rest > files.static || :
@@ -179,11 +200,17 @@ echo its own check must not run; exit 1
 %files gconv-extra -f build/files.gconv
 %files nscd
 /usr/sbin/nscd
+%files -n nss_db
+/lib64/libnss_db.so.2
 %files locale-source
 /usr/share/i18n/source
 %files minimal-langpack
 %files all-langpacks
 /usr/lib/locale/all
+%if %{with benchtests}
+%files benchtests
+/usr/libexec/glibc-benchtests/bench-math
+%endif
 %if %{with documentation}
 %files doc
 /usr/share/doc/glibc/manual
