@@ -81,9 +81,23 @@ def test_an_error_longer_than_a_pipe_comes_over_whole() -> None:
     assert e.value.tail == words
 
 
-def test_a_lane_that_dies_without_a_word_is_an_error() -> None:
-    with pytest.raises(WorldError, match="status 3"):
-        side_by_side([Piece(partial(os._exit, 3)), Piece(partial(time.sleep, 0.01))], lanes=2)
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_lane_that_dies_without_a_word_is_an_error(status: int) -> None:
+    def die() -> None:
+        os._exit(status)
+
+    with pytest.raises(WorldError, match=f"status {status}"):
+        side_by_side([Piece(die), Piece(partial(time.sleep, 0.01))], lanes=2)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_what_pieces_return_comes_back_in_their_order(lanes: int) -> None:
+    def work(number: int) -> bytes:
+        time.sleep(0.2 / (number + 1))  # the later end first
+        return bytes([number]) * (1 << 20)  # more than a pipe holds
+
+    found = side_by_side([Piece(partial(work, n)) for n in range(4)], lanes=lanes)
+    assert [(len(f), f[0]) for f in found] == [(1 << 20, n) for n in range(4)]
 
 
 def test_an_interrupted_lane_interrupts_the_whole() -> None:

@@ -1,8 +1,7 @@
 """Lanes of work: what does not depend on each other runs side by side, each piece in a process of its own.
 
 A build of glibc keeps two processors busy only while it compiles; it configures, links, installs and packs
-on one. Pieces hand their results over through the store, so a lane brings back its error, if it has one, and
-nothing else.
+on one. A lane brings back what its piece returned, or its error; what is large goes through the store.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
+from typing import Any, Generic, TypeVar
 
 from pipeline.core import progress
 from pipeline.core.errors import PipelineError, WorldError, of_system_call
@@ -25,18 +24,27 @@ POLL_SECONDS = 0.2
 #: Time a lane has to end what it started when another failed or the user interrupted.
 GRACE_SECONDS = 60.0
 
-Lane = tuple[BaseProcess, Connection]
+T = TypeVar("T")
 
 #: Lanes begin as copies of this process, with everything that is in its memory.
 _CONTEXT = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """``work``, which may begin once ``ready`` says so (None: at once)."""
+class Piece(Generic[T]):
+    """``work``, which may begin once ``ready`` says so (None: at once); what it returns must pickle."""
 
-    work: Callable[[], object]
+    work: Callable[[], T]
     ready: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A process at work on piece ``number``, and the pipe its answer comes through."""
+
+    number: int
+    process: BaseProcess
+    answer: Connection
 
 
 def lane_event() -> Event:
@@ -44,47 +52,50 @@ def lane_event() -> Event:
     return _CONTEXT.Event()
 
 
-def side_by_side(pieces: Sequence[Piece], *, lanes: int) -> None:
-    """Run all pieces, ``lanes`` at a time, the earlier first; the first error ends the others and is raised.
+def side_by_side(pieces: Sequence[Piece[T]], *, lanes: int) -> list[T]:
+    """Run all pieces, ``lanes`` at a time, the earlier first; what they returned, in their order.
 
-    One piece, or one lane, runs in this very process and in order: what makes a piece ready stands before it.
+    The first error ends the others and is raised. One piece, or one lane, runs in this very process and in
+    order: what makes a piece ready stands before it.
     """
     if lanes < 2 or len(pieces) < 2:
-        for piece in pieces:
-            piece.work()
-        return
-    waiting = list(pieces)
+        return [piece.work() for piece in pieces]
+    waiting = list(range(len(pieces)))
     busy: list[Lane] = []
+    done: dict[int, T] = {}
     try:
         while waiting or busy:
-            for piece in [p for p in waiting if p.ready is None or p.ready()][: lanes - len(busy)]:
-                waiting.remove(piece)
-                busy.append(_start(piece.work))
-            time.sleep(POLL_SECONDS)
+            ready = [n for n in waiting if (may := pieces[n].ready) is None or may()]
+            for number in ready[: lanes - len(busy)]:
+                waiting.remove(number)
+                busy.append(_start(number, pieces[number].work))
             # a long answer fills its pipe, and until it is taken its lane cannot end
-            for lane in [lane for lane in busy if lane[1].poll() or not lane[0].is_alive()]:
+            spoken = wait([lane.answer for lane in busy], POLL_SECONDS)  # also of one that died
+            for lane in [lane for lane in busy if lane.answer in spoken]:
                 busy.remove(lane)
-                _finish(lane)
+                done[lane.number] = _finish(lane)
     finally:
         _end(busy)
+    return [done[number] for number in range(len(pieces))]
 
 
-def _start(piece: Callable[[], object]) -> Lane:
+def _start(number: int, work: Callable[[], object]) -> Lane:
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_work, args=(piece, theirs))
+    process = _CONTEXT.Process(target=_work, args=(work, theirs))
     process.start()
     theirs.close()
-    return process, ours
+    return Lane(number, process, ours)
 
 
-def _work(piece: Callable[[], object], answer: Connection) -> None:
-    """In the new process: do the piece, send its error or None."""
+def _work(work: Callable[[], object], answer: Connection) -> None:
+    """In the new process: do the work, send its error, or None and what it returned."""
     progress.only_lines()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the piece started ends with it
     error: PipelineError | None = None
+    returned: object = None
     try:
-        piece()
+        returned = work()
     except PipelineError as e:
         error = e
     except OSError as e:
@@ -94,36 +105,39 @@ def _work(piece: Callable[[], object], answer: Connection) -> None:
     except KeyboardInterrupt:
         sys.stderr.flush()
         os._exit(130)
-    answer.send(error)
+    answer.send((error, returned))
 
 
-def _finish(lane: Lane) -> None:
-    process, answer = lane
+def _finish(lane: Lane) -> Any:
+    """What the lane's piece returned; raises its error. One that ended without a word is an error."""
     try:
-        error = answer.recv() if answer.poll() else None
+        error, returned = lane.answer.recv()
+        spoke = True
     except EOFError:
-        error = None
+        error, returned, spoke = None, None, False
     finally:
-        answer.close()
-    process.join()
+        lane.answer.close()
+    lane.process.join()
     if error is not None:
         raise error
-    if process.exitcode == 130:
+    status = lane.process.exitcode
+    if status == 130:
         raise KeyboardInterrupt
-    if process.exitcode:
+    if status or not spoke:
         raise WorldError(
-            f"a process of ours ended with status {process.exitcode}",
+            f"a process of ours ended with status {status}",
             hint="its words are above; run the same command again to go on from what is whole",
         )
+    return returned
 
 
 def _end(busy: Sequence[Lane]) -> None:
     """End lanes that are still at work: each ends what it started, as on ^C."""
-    for process, _ in busy:
-        process.terminate()
-    for process, answer in busy:
-        process.join(GRACE_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        answer.close()
+    for lane in busy:
+        lane.process.terminate()
+    for lane in busy:
+        lane.process.join(GRACE_SECONDS)
+        if lane.process.is_alive():
+            lane.process.kill()
+            lane.process.join()
+        lane.answer.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,9 +56,6 @@ class Observation:
     at: str
     inputs: Mapping[str, Any] | None
     reused: bool = False
-
-
-_OBSERVATION: TypeAdapter[Observation] = TypeAdapter(Observation)
 
 
 def host_identity() -> dict[str, Any]:
@@ -122,16 +118,10 @@ def observe_all(
     busy. All others have the machine for themselves. Raises what is of no single place (`outcome_of`).
     """
     emulated = [n for n, site in enumerate(sites) if (site.identity or {}).get("accelerator") == "tcg"]
-    with tempfile.TemporaryDirectory(prefix="glibc-pipeline-observed-") as scratch:
-        files = {n: Path(scratch, str(n)) for n in emulated}
-        pieces = [Piece(partial(_into, files[n], sites[n], material, jobs, fresh)) for n in emulated]
-        side_by_side(pieces, lanes=min(len(pieces), len(os.sched_getaffinity(0))))
-        seen = {n: _OBSERVATION.validate_json(file.read_bytes()) for n, file in files.items()}
+    pieces = [Piece(partial(_tried, sites[n], material, jobs, fresh)) for n in emulated]
+    lanes = min(len(pieces), len(os.sched_getaffinity(0)))
+    seen = dict(zip(emulated, side_by_side(pieces, lanes=lanes), strict=True))
     return [seen[n] if n in seen else _tried(site, material, jobs, fresh) for n, site in enumerate(sites)]
-
-
-def _into(file: Path, site: Site, material: Material, jobs: Sequence[Job], fresh: bool) -> None:
-    file.write_bytes(_OBSERVATION.dump_json(_tried(site, material, jobs, fresh)))
 
 
 def _tried(site: Site, material: Material, jobs: Sequence[Job], fresh: bool) -> Observation:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pipeline.abi import baseline
@@ -15,6 +17,7 @@ from pipeline.core import paths
 from pipeline.core.arch import Arch, arch
 from pipeline.core.declaration import Declaration
 from pipeline.core.errors import PipelineError
+from pipeline.core.lanes import Piece, side_by_side
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import Built, FileRecord, file_record
@@ -75,21 +78,28 @@ def verify(
     ``only``: names of the checks that are asked; all are declared in the evidence, so the grade says what was
     not.
     """
-    notes = Notes(only=frozenset((t.release, t.arch) for t in targets) if narrow else None)
+    about = frozenset((t.release, t.arch) for t in targets) if narrow else None
+    notes = Notes(about)
+    materials = []
     for name, releases in built.items():
         machine = arch(name)
         compiled = programs(machine)
-        material = Material(
-            profile=profile, arch=machine, built=dict(releases), programs=compiled,
-            faults=workshop.faults(compiled),
-            asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
+        materials.append(
+            Material(
+                profile=profile, arch=machine, built=dict(releases), programs=compiled,
+                faults=workshop.faults(compiled),
+                asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
+            )
         )  # fmt: skip
-        with step(f"read packages and libraries ({name})") as at:
-            for check in (c for c in static if not only or c.name in only):
-                at.at(check.name)
-                ask_static(check, material, notes)
-        if asked := [c for c in watched if not only or c.name in only]:
-            watch(sites(machine, material.programs), material, asked, notes, fresh=fresh)
+    read = [c for c in static if not only or c.name in only]
+    asked = [c for c in watched if not only or c.name in only]
+    pieces = [Piece(partial(read_all, read, material, about)) for material in materials]
+    lanes = min(len(pieces), len(os.sched_getaffinity(0)))
+    for material, noted in zip(materials, side_by_side(pieces, lanes=lanes), strict=True):
+        notes.questions += noted.questions
+        notes.findings += noted.findings
+        if asked:
+            watch(sites(material.arch, material.programs), material, asked, notes, fresh=fresh)
     return evidence.gather(
         checks=[check.declared for check in (*static, *watched)],
         baselines=baselines_of(built),
@@ -104,6 +114,18 @@ def verify(
         not_judged=notes.declined,
         waivers=waivers,
     )
+
+
+def read_all(
+    checks: Sequence[StaticCheck], material: Material, about: frozenset[tuple[str, str]] | None
+) -> Notes:
+    """What the static checks say of one architecture. Raises what is of no single question (`outcome_of`)."""
+    notes = Notes(about)
+    with step(f"read packages and libraries ({material.arch.name})") as at:
+        for check in checks:
+            at.at(check.name)
+            ask_static(check, material, notes)
+    return notes
 
 
 def ask_static(check: StaticCheck, material: Material, notes: Notes) -> None:
