@@ -22,8 +22,9 @@ from pipeline.scan.archives import Limits
 from pipeline.scan.calls import Wanted, safely
 from pipeline.scan.facts import Facts
 from pipeline.scan.inputs import Item, all_items, contents
-from pipeline.scan.judge import Answer, Judgement, Release, offered, ours
+from pipeline.scan.judge import Answer, Judgement
 from pipeline.scan.loading import Scene
+from pipeline.scan.release import Release, offered, ours
 from pipeline.scan.requires import Required, required
 from pipeline.scan.vendored import Together
 

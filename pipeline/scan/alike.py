@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pipeline.abi.listing import PRIVATE, Line
 from pipeline.elf.versions import UNVERSIONED
 from pipeline.scan.facts import Facts
-from pipeline.scan.judge import RELR, Release, Setting
+from pipeline.scan.judge import Setting
+from pipeline.scan.release import RELR, Release
 
 Key = tuple[str, str]
 

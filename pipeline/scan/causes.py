@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from pipeline.scan.facts import Facts
 from pipeline.scan.inputs import Item
-from pipeline.scan.judge import RELR, Answer, Judgement, Missing
+from pipeline.scan.judge import Answer, Judgement, Missing
+from pipeline.scan.release import RELR
 
 _NODE = re.compile(r"GLIBC_(\d+\.\d+(?:\.\d+)?)$")
 #: glibc's nodes that are not named after a release -> the release (NEWS of each).

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pipeline.scan.alike import Difference, difference
 from pipeline.scan.facts import Kind
 from pipeline.scan.inputs import INSIDE
-from pipeline.scan.judge import Answer, Companion, Judgement, Release, Setting, judge
+from pipeline.scan.judge import Answer, Companion, Judgement, Setting, judge
 from pipeline.scan.loading import Loaded, Scene
+from pipeline.scan.release import Release
 
 
 @dataclass

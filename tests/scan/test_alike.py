@@ -14,8 +14,9 @@ from pipeline.scan import Offers
 from pipeline.scan.alike import difference
 from pipeline.scan.facts import Facts, Kind
 from pipeline.scan.inputs import Item, all_items
-from pipeline.scan.judge import RELR, Answer, Release, judge
+from pipeline.scan.judge import Answer, judge
 from pipeline.scan.loading import Scene
+from pipeline.scan.release import RELR, Release
 from pipeline.scan.vendored import Together
 
 PROFILE = profiles.load_outline("el9")

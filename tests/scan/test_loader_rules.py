@@ -15,8 +15,9 @@ from pipeline.core.run import run
 from pipeline.elf import versions
 from pipeline.elf.image import DT_STRSZ, DT_STRTAB, DT_VERNEED, PT_GNU_STACK, PT_LOAD
 from pipeline.scan.facts import facts_of
-from pipeline.scan.judge import Answer, Judgement, Release, Setting, judge
+from pipeline.scan.judge import Answer, Judgement, Setting, judge
 from pipeline.scan.loading import SYSTEM
+from pipeline.scan.release import Release
 from tests import elf_edit as edits
 from tests.elf_fixtures import Dso
 from tests.scan import kit
