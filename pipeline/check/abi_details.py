@@ -6,7 +6,7 @@ its symbols. Both are lines (`pipeline.abi.traits`), so each fault is one line t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipeline.abi import traits
 from pipeline.abi.baseline import Baseline
@@ -29,6 +29,9 @@ from pipeline.elf.notes import ISA_LEVELS
 #: Properties of which a file may have more where another compiler made it, and that of the lowest machine.
 _FEATURES = (f"{PROPERTY}x86 features: ", f"{PROPERTY}AArch64 features: ")
 _ISA = f"{PROPERTY}x86 ISA needed: "
+#: Where flags of DT_FLAGS_1 stand, and the one that another maker's series may add: a DSO that stays mapped
+#: has lost nothing.
+_FLAGS_1, _STAYS = "flags-1 ", "NODELETE"
 
 
 class Details(EachRelease):
@@ -82,23 +85,28 @@ class Hardening(EachRelease):
             answer = _absent(material, release, traits.HARDENING, len(found))
             return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer
         # what another series makes of the same compiler's notes is its own
-        same = _same_compiler(material, release, base) and not another_series(material.built[release])
+        theirs = another_series(material.built[release])
+        same = _same_compiler(material, release, base) and not theirs
         words = (
             ")"
             if same
             else f" in {base.provenance.image or 'an unknown image'}, from our series), none with fewer "
             "marks of the compiler"
         )
+        before = base.traits[traits.HARDENING]
+        stay = _made_to_stay(before, found) if theirs else []
         wrong = high + (
-            traits.difference(base.traits[traits.HARDENING], found)
+            traits.difference(before, found)
             if same
-            else _weaker(base.traits[traits.HARDENING], found, material.arch.loader)
+            else _weaker(before, _without_mark(found, stay), material.arch.loader)
         )
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             f"{len(base.traits[traits.HARDENING])} files as in the baseline (made from "
             f"{base.provenance.origin}{words}; none needs more than {level}",
-            shown(wrong) or "no difference",
+            "\n".join(
+                [shown(wrong) or "no difference", *(f"the series gives {name} {_STAYS}" for name in stay)]
+            ),
             (f"{baseline_path(material.target(release))}/{traits.HARDENING}",),
             {"files": len(found), "differences": len(wrong)},
         )
@@ -132,6 +140,25 @@ def _weaker(before: Blocks, after: Blocks, loader: str) -> list[str]:
         if not set(line.removeprefix(prefix).split()) <= set(now.split())
     ]
     return traits.difference(_plain(before, loader), _plain(after, loader)) + lost
+
+
+def _made_to_stay(before: Blocks, after: Blocks) -> list[str]:
+    """Files to which a series gives NODELETE."""
+
+    def marked(lines: tuple[str, ...]) -> bool:
+        return any(line.startswith(_FLAGS_1) and _STAYS in line.split() for line in lines)
+
+    return sorted(n for n in before.keys() & after.keys() if marked(after[n]) and not marked(before[n]))
+
+
+def _without_mark(blocks: Blocks, names: Collection[str]) -> Blocks:
+    """Blocks in which the files ``names`` are not NODELETE."""
+
+    def without(line: str) -> str:
+        words = [w for w in line.removeprefix(_FLAGS_1).split() if w != _STAYS]
+        return f"{_FLAGS_1}{' '.join(words) or 'none'}" if line.startswith(_FLAGS_1) else line
+
+    return {n: tuple(map(without, lines)) if n in names else lines for n, lines in blocks.items()}
 
 
 def _plain(blocks: Blocks, loader: str) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from pipeline.abi.files import elf_files
 from pipeline.check import abi, abi_details, abi_lookup, abi_private
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import SourceRecord
-from pipeline.elf.hardening import DT_FLAGS, DT_FLAGS_1, DT_TEXTREL, PT_GNU_STACK
+from pipeline.elf.hardening import DF_1_NOW, DT_FLAGS, DT_FLAGS_1, DT_TEXTREL, PT_GNU_STACK
 from pipeline.elf.image import DT_HASH, DT_RPATH, PT_GNU_RELRO, PT_LOAD
 from pipeline.elf.lookup import STB_GNU_UNIQUE
 from pipeline.elf.notes import PT_GNU_PROPERTY, PT_NOTE
@@ -26,6 +26,8 @@ CHECKS = (*abi.CHECKS, *abi_lookup.CHECKS, *abi_details.CHECKS, *abi_private.CHE
 LOADER_PATH, LIBC_PATH, MODULE_PATH = f"lib64/{LD}", "lib64/libc.so.6", "lib64/gconv/UTF-16.so"
 IMAGE = "mmdebstrap bookworm"
 #: A libc with an indirect function, two versions of a symbol, thread-local data, and all marks there are.
+DF_1_NODELETE, DF_1_INITFIRST = 8, 0x20
+
 RICH = LIBC.but(
     source=LIBC.source
     + """
@@ -245,6 +247,23 @@ def test_a_dist_gits_series_changes_private_and_marks_as_its_maker_decides(stage
     assert stage.red(CHECKS) == {}
     stage.edit(AFTER, LIBC_PATH, _note_word(5, 2, 1))
     assert set(stage.red(CHECKS)) == {("elf.hardening", AFTER)}
+
+
+def test_a_dist_gits_series_may_make_a_library_stay_and_nothing_else(stage: Stage) -> None:
+    """NODELETE may come, is shown, and must not go; another flag is red, as NODELETE is in our own series."""
+    stay = edits.tag_value(DT_FLAGS_1, DF_1_NOW | DF_1_NODELETE)
+    stage.edit(AFTER, LIBC_PATH, stay)
+    assert set(stage.red(CHECKS)) == {("elf.hardening", AFTER)}
+    from_a_dist_git(stage)
+    assert stage.red(CHECKS) == {}
+    answer = stage.answers(CHECKS)["elf.hardening", AFTER]
+    assert answer.seen == "no difference\nthe series gives libc.so.6 NODELETE"
+    stage.edit(AFTER, LIBC_PATH, edits.tag_value(DT_FLAGS_1, DF_1_NOW | DF_1_NODELETE | DF_1_INITFIRST))
+    assert "+ libc.so.6: flags-1 NOW INITFIRST" in stage.red(CHECKS)["elf.hardening", AFTER].seen
+    stage.edit(AFTER, LIBC_PATH, stay)
+    stage.commit(AFTER, image=IMAGE)
+    stage.edit(AFTER, LIBC_PATH, edits.tag_value(DT_FLAGS_1, DF_1_NOW))
+    assert "- libc.so.6: flags-1 NOW NODELETE" in stage.red(CHECKS)["elf.hardening", AFTER].seen
 
 
 def test_what_private_gained_is_shown_and_green(stage: Stage, tmp_path: Path) -> None:
