@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,6 +280,34 @@ def test_a_trees_hash_does_not_see_times_owners_or_history(tmp_path: Path) -> No
 def test_a_tree_that_cannot_be_read_has_no_hash(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         store.tree_sha256(tmp_path / "nowhere")
+
+
+def test_a_file_is_read_again_when_it_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, name: str) -> Any:
+        reads.append(name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    file = tmp_path / "file"
+    for text in ("one", "two", "one"):  # within one tick of the clock, perhaps, and of one size
+        file.write_text(text)
+        assert store.file_sha256(file) == hashlib.sha256(text.encode()).hexdigest()
+    assert len(reads) == 3
+    monkeypatch.setattr(store, "SETTLED_NS", -1)  # as if it had been there for long
+    link = tmp_path / "link"
+    link.hardlink_to(file)
+    assert {store.file_sha256(file), store.file_sha256(link)} == {hashlib.sha256(b"one").hexdigest()}
+    assert len(reads) == 4
+    status = file.stat()
+    time.sleep(0.02)
+    file.write_text("two")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # the change of the inode tells it
+    assert store.file_sha256(file) == hashlib.sha256(b"two").hexdigest()
 
 
 def test_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,15 +160,15 @@ def test_a_roots_content_counts_and_not_where_it_came_from(tmp_path: Path) -> No
         (root / "lib").mkdir(parents=True)
         (root / "lib" / "a").write_bytes(b"a")
         (root / "lib" / "b").symlink_to("a")
-    same = sysroot.content_sha256(one)
-    assert sysroot.content_sha256(two) == same
+    same = sysroot.root_sha256(one)
+    assert sysroot.root_sha256(two) == same
     seen = {same}
     (two / "lib" / "a").write_bytes(b"b")
-    seen.add(sysroot.content_sha256(two))
+    seen.add(sysroot.root_sha256(two))
     (two / "lib" / "a").chmod(0o600)
-    seen.add(sysroot.content_sha256(two))
+    seen.add(sysroot.root_sha256(two))
     (two / "lib" / "b").unlink()
-    seen.add(sysroot.content_sha256(two))
+    seen.add(sysroot.root_sha256(two))
     (two / "lib" / "b").symlink_to("c")
-    seen.add(sysroot.content_sha256(two))
+    seen.add(sysroot.root_sha256(two))
     assert len(seen) == 5

@@ -20,7 +20,7 @@ from pipeline.core.arch import Arch, host_arch
 from pipeline.core.errors import EvidenceError, NoSpace, WorldError, reason, says_disk_full
 from pipeline.core.progress import say
 from pipeline.elf.types import types
-from pipeline.rpm.sysroot import content_sha256
+from pipeline.rpm.sysroot import root_sha256
 
 KIND = "devel"
 OBJECT, DEFINITIONS, INCLUDED, LEFT_OUT, WORDS = "types.o", "macros.txt", "included", "left-out", "words"
@@ -95,7 +95,7 @@ def describe(machine: Arch, workplace: Workplace, root: Path) -> Path:
     Raises `CommandFailed` if the compiler does not work at all.
     """
     inputs = {
-        "root": content_sha256(root),
+        "root": root_sha256(root),
         "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(machine, "R", "K", "O"),

@@ -31,7 +31,7 @@ from pipeline.core.outcome import Frozen
 from pipeline.core.progress import step, warn
 from pipeline.core.records import Built
 from pipeline.profile import Profile
-from pipeline.rpm.sysroot import content_sha256
+from pipeline.rpm.sysroot import root_sha256
 
 WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
@@ -196,7 +196,7 @@ def compile_programs(
     headers_of = {name: described.describe(machine, workplace, b.root) for name, b in built.items()}
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
-        "releases": {name: content_sha256(b.root) for name, b in built.items()},
+        "releases": {name: root_sha256(b.root) for name, b in built.items()},
         "workplace": workplace.identity(machine),
         "arch": machine.name,
         "script": script(

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,10 +49,28 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+#: What this process read before: device, inode, size and both times of a file -> its sha256.
+_read_before: dict[tuple[int, ...], str] = {}
+#: A file whose times are nearer than this may be written again without another time (as in git's index).
+SETTLED_NS = 2_000_000_000
+
+
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
+    """sha256 of a file's bytes, hexadecimal.
+
+    A file is read again only if its size or times changed since this process read it. Raises OSError.
+    """
     with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        status = os.fstat(f.fileno())
+        changed = max(status.st_mtime_ns, status.st_ctime_ns)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        found = _read_before.get(key)
+        if found is None:
+            settled = stat.S_ISREG(status.st_mode) and time.time_ns() - changed > SETTLED_NS
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+            if settled:
+                _read_before[key] = found
+    return found
 
 
 def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:

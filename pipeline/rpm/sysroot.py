@@ -11,7 +11,6 @@ import os
 import stat
 import struct
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -118,11 +117,10 @@ def _refuse_disagreement(rpms: Sequence[package.Rpm]) -> None:
         )
 
 
-def content_sha256(root: Path) -> str:
+def root_sha256(root: Path) -> str:
     """sha256 over every file of a root: name, kind, permissions and bytes.
 
-    Two roots with the same one behave the same, whichever packages they came from. A file is read again only
-    if its size or times changed since this process read it. Raises OSError.
+    Two roots with the same one behave the same, whichever packages they came from. Raises OSError.
     """
     total = hashlib.sha256()
     for directory, dirs, files in os.walk(root):
@@ -134,17 +132,12 @@ def content_sha256(root: Path) -> str:
             if stat.S_ISLNK(status.st_mode):
                 content = str(path.readlink())
             elif stat.S_ISREG(status.st_mode):
-                content = _bytes_sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                content = store.file_sha256(path)
             else:
                 content = ""
             line = f"{path.relative_to(root)}\0{status.st_mode:o}\0{content}\n"
             total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
-
-
-@cache
-def _bytes_sha256(path: Path, size: int, changed: int, touched: int) -> str:  # noqa: ARG001  # of the cache's key
-    return store.file_sha256(path)
 
 
 def complete(root: Path) -> None:

@@ -28,7 +28,7 @@ from pipeline.core.records import timestamp
 from pipeline.host import processor
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import encode_jobs
-from pipeline.rpm.sysroot import content_sha256
+from pipeline.rpm.sysroot import root_sha256
 
 _ADAPTER: TypeAdapter[BatchResult] = TypeAdapter(BatchResult)
 BATCH, LOG = "batch.json", "place.log"
@@ -94,7 +94,7 @@ def inputs_of(site: Site, material: Material, jobs: Sequence[Job]) -> dict[str, 
         "place": site.place.name,
         "identity": dict(site.identity),
         "jobs": store.digest(encode_jobs(jobs).decode()),
-        "roots": {name: content_sha256(b.root) for name, b in material.built.items()},
+        "roots": {name: root_sha256(b.root) for name, b in material.built.items()},
         "programs": material.programs.parent.name,
     }
 
