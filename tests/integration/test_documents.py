@@ -183,8 +183,12 @@ NOT_RUN = {
     "nox -s drift -- --accept", "ci/targets",
 }  # fmt: skip
 
+#: commands of the tutorials alone, which test_tutorials types from the page
+TYPED = {
+    c for d in DOCUMENTS if d.name.startswith("tutorial-") for c in told(d.read_text())
+}.difference(RUN, SHOWN, GATE, ELSEWHERE, TIMER, NOT_RUN)  # fmt: skip
 
-REGISTERS = [set(r) for r in (RUN, SHOWN, GATE, ELSEWHERE, TIMER, NOT_RUN)]
+REGISTERS = [set(r) for r in (RUN, SHOWN, GATE, ELSEWHERE, TIMER, NOT_RUN, TYPED)]
 
 
 @pytest.fixture(scope="module")
