@@ -83,6 +83,13 @@ def key(records: Sequence[Any]) -> list[str]:
     return sorted(r.model_dump_json() for r in records)
 
 
+def test_a_rebuild_of_one_release_is_of_that_one_alone() -> None:
+    ours = [Target(profile="bookworm", release=r, arch="x86_64") for r in ("12.0", "12.0.z", "12.1")]
+    assert verify_verb.built_again(ours, ours[1:2], narrow=True) == ours[1:2]
+    # packages from elsewhere are asked everything, and so is what they are compared with
+    assert verify_verb.built_again(ours[1:], ours[:1], narrow=False) == ours[1:]
+
+
 def test_a_part_is_about_its_target_alone() -> None:
     place = SilentPlace()
     target = Target(profile="bookworm", release="12.0.z", arch="x86_64")

@@ -22,6 +22,7 @@ from pipeline.cli.options import Choice, choice_options, distgit_option, lookasi
 from pipeline.core import outputs, paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import UsageError
+from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.profile import targets
 from pipeline.signoff import waiver
@@ -113,9 +114,7 @@ def command(
 
     # so that several runners can share the work; packages from elsewhere are asked everything
     narrow = bool(choice.releases) and not theirs and not distgits
-    for t in ours if rebuild else ():
-        if narrow and t not in wanted:
-            continue  # another runner's, here to be compared with
+    for t in built_again(ours, wanted, narrow=narrow) if rebuild else ():
         built[t.arch][t.release] = rebuilds.rebuilt(builder, built[t.arch][t.release], fresh=fresh)
 
     def programs(machine: Arch) -> Path:
@@ -145,6 +144,14 @@ def command(
     say(f"report: {written.html}")
     say(next_step(evidence))
     return evidence.verdict.exit_code
+
+
+def built_again(ours: Sequence[Target], wanted: Sequence[Target], *, narrow: bool) -> list[Target]:
+    """What `--rebuild` makes again of what was built here.
+
+    Of a ``narrow`` run the rest is another runner's, and here to be compared with.
+    """
+    return [t for t in ours if not narrow or t in wanted]
 
 
 def same_again(arguments: Sequence[str]) -> str:
