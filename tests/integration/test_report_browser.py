@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
@@ -12,21 +11,17 @@ from typing import Any, cast
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from pipeline.report import html
+from tests.report import picture
+from tests.report.browser_kit import emulate, started
 from tests.report.factory import Draft, release_grade
 from tests.report.test_renderings import hostile_draft, red_draft
 
 pytestmark = pytest.mark.integration
 
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--force-color-profile=srgb",
-)  # fmt: skip
 #: Requirements that axe-core checks: WCAG 2.1 A and AA, and its best practices.
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"],
@@ -37,19 +32,8 @@ THEMES = ("light", "dark")
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.fail("chromium and chromedriver are needed: `apt-get install chromium chromium-driver`")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options=options, service=Service(driver))
-    running.set_window_size(1200, 900)
-    running.set_script_timeout(180)
-    yield running
-    running.quit()
+    with started(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
 
 
 @cache
@@ -65,11 +49,6 @@ def shown(
     path.write_text(page(made))
     emulate(browser, theme)
     browser.get(path.as_uri())
-
-
-def emulate(browser: webdriver.Chrome, theme: str, media: str = "screen") -> None:
-    features = [{"name": "prefers-color-scheme", "value": theme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
 
 def complaints(browser: webdriver.Chrome) -> list[dict[str, Any]]:
@@ -307,3 +286,8 @@ def test_it_prints_light_and_whole_also_from_a_dark_screen(browser: webdriver.Ch
     assert hidden == 0
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
     assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+
+
+def test_the_picture_of_the_documents_is_of_this_page(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Otherwise: ``python -m tests.report.picture``."""
+    assert picture.recorded() == picture.text_of(browser, tmp_path)
