@@ -13,7 +13,8 @@ _HEAD = """\
 
 `nox -s VERB -- OPTIONS`, `python -m pipeline VERB OPTIONS` and, once installed, `glibc-pipeline VERB OPTIONS`
 are the same. This page is made from the verbs, which show the same text by `--help`. Shells complete verbs
-and options: `glibc-pipeline completion` prints what bash, zsh or fish reads.
+and options: `glibc-pipeline completion` prints what bash, zsh or fish reads. There are manual pages, too: a
+wheel brings them (`man glibc-pipeline-scan`), and in a clone they lie in [docs/man](man/glibc-pipeline.1).
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import manual
 from pipeline.core import paths
 
 pytestmark = pytest.mark.integration
@@ -62,6 +63,11 @@ def test_the_installed_pipeline_is_the_one_that_runs(installed: Path, tmp_path: 
 def test_the_series_are_inside(installed: Path, tmp_path: Path) -> None:
     done = call(installed, tmp_path / "empty", "series", "--lint")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_manual_pages_are_inside(installed: Path) -> None:
+    (directory,) = installed.glob("*.data/data/share/man/man1")
+    assert {p.name for p in directory.iterdir()} == set(manual.pages())
 
 
 def test_scan_works_from_an_empty_directory(installed: Path, tmp_path: Path) -> None:
