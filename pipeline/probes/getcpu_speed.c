@@ -7,8 +7,10 @@
    as a shared library's functions are (direct), an empty loop (empty).  A bare read in the loop would not
    do for direct: a processor overlaps such reads, to a cycle each, which no call can be compared with.
    A round is one sample of each kind; a sample is short, so that many escape preemption.  Rounds are
-   added, to a limit, until every kind's lower quarter agrees with its minimum; where PIPELINE_EMULATED
-   is set, a few are enough.  One line a kind, with all samples.  */
+   added, to a limit, until the ratios that are judged are known well enough: the interval in which the
+   median of a pair's ratios surely lies is narrow.  On an idle machine that is soon; on a busy one it
+   takes more rounds.  Where PIPELINE_EMULATED is set, a few are enough.  One line a kind, with all
+   samples.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -20,10 +22,10 @@
 #include "probe.h"
 
 #define ROUNDS 50
-#define MAX_ROUNDS (6 * ROUNDS)
-#define PATIENCE_NS 2.5e9 /* no more rounds are added after this */
+#define MAX_ROUNDS (20 * ROUNDS)
+#define PATIENCE_NS 20e9 /* no more rounds are added after this */
 #define SAMPLE_NS 1000000
-#define STEADY 1.15 /* lower quartile over minimum */
+#define NARROW 1.15 /* the upper end of an interval over its lower end */
 #define EMULATED_ROUNDS 5 /* times there are shown and not judged */
 
 enum kind
@@ -39,6 +41,10 @@ enum kind
 static const char *const kind_name[KINDS] = { "unset", "off", "on", "raw", "direct", "empty" };
 /* The child that measures it: which tunable it has.  */
 static const int kind_child[KINDS] = { 0, 1, 2, 1, 2, 2 };
+
+/* The ratios that pipeline/check/speed.py judges.  */
+static const enum kind pairs[][2]
+  = { { UNSET, OFF }, { UNSET, ON }, { OFF, RAW }, { ON, DIRECT }, { ON, OFF } };
 
 static volatile struct area *area;
 static volatile int sink;
@@ -156,13 +162,19 @@ ascending (const void *a, const void *b)
   return (x > y) - (x < y);
 }
 
+/* Whether the median of the N ratios of A to B is known: its interval by order statistics, three
+   standard deviations of a binomial (SpeedRatio.of in pipeline/check/speed.py), is narrow.  */
 static int
-steady (const double *samples, int n)
+known (const double *a, const double *b, int n)
 {
-  double sorted[MAX_ROUNDS];
-  memcpy (sorted, samples, (size_t) n * sizeof *sorted);
-  qsort (sorted, (size_t) n, sizeof *sorted, ascending);
-  return sorted[n / 4] <= STEADY * sorted[0];
+  double ratio[MAX_ROUNDS];
+  int half = 0;
+  while (4 * half * half < 9 * n) /* half = 1.5 * sqrt (n), rounded up */
+    half++;
+  for (int i = 0; i < n; i++)
+    ratio[i] = a[i] / b[i];
+  qsort (ratio, (size_t) n, sizeof *ratio, ascending);
+  return ratio[n / 2 + half] <= NARROW * ratio[(n - 1) / 2 - half];
 }
 
 int
@@ -171,7 +183,7 @@ main (int argc, char **argv)
   static double sample[KINDS][MAX_ROUNDS];
   struct child child[3];
   char setting[2][256];
-  int rounds = 0, all_steady = 0;
+  int rounds = 0, all_known = 0;
   if (argc != 2)
     errx (2, "usage: getcpu-speed TUNABLE");
   if (strcmp (argv[1], "--serve") == 0)
@@ -185,7 +197,7 @@ main (int argc, char **argv)
   int emulated = getenv ("PIPELINE_EMULATED") != NULL;
   int step = emulated ? EMULATED_ROUNDS : ROUNDS;
   double begun = now_ns ();
-  while (rounds < MAX_ROUNDS && !all_steady && now_ns () - begun < PATIENCE_NS)
+  while (rounds < MAX_ROUNDS && !all_known && now_ns () - begun < PATIENCE_NS)
     {
       for (int i = 0; i < step; i++, rounds++)
         for (int k = 0; k < KINDS; k++)
@@ -196,9 +208,13 @@ main (int argc, char **argv)
                 || read (c->from, &sample[k][rounds], sizeof (double)) != sizeof (double))
               errx (1, "the child that measures %s has ended", kind_name[k]);
           }
-      all_steady = 1;
-      for (int k = 0; k < KINDS; k++)
-        all_steady &= emulated || steady (sample[k], rounds);
+      all_known = 1;
+      for (size_t p = 0; !emulated && p < sizeof pairs / sizeof *pairs; p++)
+        {
+          const double *a = sample[pairs[p][0]], *b = sample[pairs[p][1]];
+          /* One that cannot be had is -1 in every round.  */
+          all_known &= a[0] < 0 || b[0] < 0 || known (a, b, rounds);
+        }
     }
   for (int k = 0; k < KINDS; k++)
     {
