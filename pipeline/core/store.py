@@ -36,7 +36,7 @@ SEAL = "content.sha256"
 SEALED = frozenset(
     {
         "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
-        "rpm-installation", "rebuild",
+        "rpm-installation", "rebuild", "image-tools",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.

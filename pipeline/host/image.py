@@ -6,6 +6,7 @@ Containerfile makes another image and an unchanged one is found again.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ import requests
 from filelock import FileLock
 
 from pipeline import profile as profiles
-from pipeline.core import paths
+from pipeline.core import paths, store
 from pipeline.core.arch import ARCHES, Arch, host_arch
 from pipeline.core.errors import CommandFailed, PipelineError, SourceUnreachable, UsageError
 from pipeline.core.progress import step
@@ -195,20 +196,32 @@ def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
             if found is None:
                 raise CommandFailed(f"{importer.program} built {tag} but does not know it")
         runner = engines.probe(tag, importer.program)
-    asked = dict(TOOLS)
-    for other in ARCHES.values():
-        if other != recipe.machine:
-            asked[f"{other.triplet}-gcc"] = f"{other.triplet}-gcc --version | head -n1"
-    script = "\n".join(
-        f"printf '{name}=%s\\n' \"$({command} 2>/dev/null)\"" for name, command in asked.items()
-    )
-    lines = runner.run(tag, ["sh", "-c", script]).text.splitlines()
-    tools = dict(line.partition("=")[::2] for line in lines if "=" in line)
+    tools = _tools(runner, tag, found, recipe.machine)
     base = reference or profile.image.reference
     if base and "@" not in base and (digest := importer.digest(f"{tag}-base", base)):
         base += f" ({digest})"  # what the tag named on that day
     base = base or f"mmdebstrap {profile.image.suite}"
     return BuildImage(runner, tag, ImageRecord(id=found, base=base, pinned=not reference, tools=tools))
+
+
+def _tools(runner: Engine, tag: str, image_id: str, machine: Arch) -> dict[str, str]:
+    """The versions of the tools in an image, asked for once an image: what its id names does not change."""
+    asked = dict(TOOLS)
+    for other in ARCHES.values():
+        if other != machine:
+            asked[f"{other.triplet}-gcc"] = f"{other.triplet}-gcc --version | head -n1"
+    script = "\n".join(
+        f"printf '{name}=%s\\n' \"$({command} 2>/dev/null)\"" for name, command in asked.items()
+    )
+
+    def make(into: Path) -> None:
+        lines = runner.run(tag, ["sh", "-c", script]).text.splitlines()
+        tools = dict(line.partition("=")[::2] for line in lines if "=" in line)
+        (into / "tools.json").write_text(json.dumps(tools))
+
+    kept = store.produce("image-tools", {"image": image_id, "script": script}, make)
+    tools: dict[str, str] = json.loads((kept.path / "tools.json").read_text())
+    return tools
 
 
 def _base(recipe: _Recipe, engine: Engine) -> str:
