@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.build import workshop
 from pipeline.build.builder import Builder
@@ -75,25 +72,15 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
             good = answers(ground, release, hall.good[release], fresh=fresh)
             findings = good.findings
             bases[release] = Base(unanswered(findings), answered(findings), good.to_json())
-    with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
-        pieces = []
-        for one in entries:
-            base = bases[one.release_of(hall.profile)]
-            pieces.append(Piece(partial(_one, hall, one, base, Path(work), fresh)))
-        side_by_side(pieces, lanes=lanes)
-        return [_read(Path(work) / f"{e.name}.json") for e in entries]
+    pieces = [Piece(partial(_one, hall, one, bases[one.release_of(hall.profile)], fresh)) for one in entries]
+    return side_by_side(pieces, lanes=lanes)
 
 
-def _one(hall: Hall, entry: Entry, base: Base, work: Path, fresh: bool) -> None:
+def _one(hall: Hall, entry: Entry, base: Base, fresh: bool) -> Judgement:
     with step(f"{entry.name} ({hall.machine.name})") as at, paths.logs_at(make.logs_of(entry.name)):
         if entry.record:
             said = judge_record(entry, base.evidence)
         else:
             said = judge(entry, hall.ground, partial(hall.built, entry), base.known, base.able, fresh=fresh)
         at.done("as it should be" if said.holds else f"NOT as it should be: {'; '.join(said.remarks)}")
-    (work / f"{entry.name}.json").write_text(json.dumps(asdict(said)))
-
-
-def _read(path: Path) -> Judgement:
-    data: dict[str, Any] = json.loads(path.read_text())
-    return Judgement(**{**data, "expected": tuple(data["expected"])})
+    return said
