@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
 from pipeline.build.checkout import Checkout
 from pipeline.build.conditions import Conditions
+from pipeline.build.course import Course
 from pipeline.build.distgit import DistGit
 from pipeline.build.options import NO_PATCH, Options
 from pipeline.build.rpmbuild import Ingredients
@@ -151,7 +152,10 @@ class Builder:
         Returns what the build saw of ``conditions``, by name.
         """
         with step(f"build {target} once again") as at:
-            return self._make(target, arch(target.arch), into, at.at, conditions)
+            course = Course(target, at)
+            seen = self._make(target, arch(target.arch), into, course.heard, conditions)
+            course.ended()
+            return seen
 
     def find(self, target: Target) -> Built | None:
         """The built target if it is there, without building."""
@@ -177,14 +181,16 @@ class Builder:
         if self.options.up_to:  # of many such builds in a row, each says which it is
             title += f" up to {self.options.up_to}"
         with step(title) as at:
+            course = Course(target, at)
 
             def notice(words: str) -> None:
                 if words.startswith(f"{rpmbuild.EXECUTING}%install)"):
                     compiled()
-                at.at(words)
+                course.heard(words)
 
             def build(into: Path) -> None:
                 self._make(target, machine, into, notice)
+                course.ended()
 
             entry = store.produce("build", inputs, build)
             manifest = read_manifest(entry.path)

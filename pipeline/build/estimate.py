@@ -12,6 +12,11 @@ from pipeline.core.outcome import Target
 FIRST, FURTHER = 18.0, 7.0
 
 
+def seconds(processors: int, *, further: bool) -> float:
+    """What one build takes; ``further``: its architecture's objects are in ccache."""
+    return (FURTHER if further else FIRST) * 60 / min(max(processors, 1), 8)
+
+
 def plan(wanted: Sequence[Target], missing: Sequence[Target], processors: int) -> str:
     """What is built already, what is to be built, and an estimate with what it rests on."""
     if not missing:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -40,11 +41,12 @@ class Piece(Generic[T]):
 
 @dataclass(frozen=True)
 class Lane:
-    """A process at work on piece ``number``, and the pipe its answer comes through."""
+    """A process at work on piece ``number``, and the pipes its answer and its progress come through."""
 
     number: int
     process: BaseProcess
     answer: Connection
+    words: Connection | None
 
 
 def lane_event() -> Event:
@@ -60,6 +62,11 @@ def side_by_side(pieces: Sequence[Piece[T]], *, lanes: int) -> list[T]:
     """
     if lanes < 2 or len(pieces) < 2:
         return [piece.work() for piece in pieces]
+    with progress.side_by_side() or nullcontext() as board:
+        return _run(pieces, lanes, board)
+
+
+def _run(pieces: Sequence[Piece[T]], lanes: int, board: progress.Board | None) -> list[T]:
     waiting = list(range(len(pieces)))
     busy: list[Lane] = []
     done: dict[int, T] = {}
@@ -68,28 +75,43 @@ def side_by_side(pieces: Sequence[Piece[T]], *, lanes: int) -> list[T]:
             ready = [n for n in waiting if (may := pieces[n].ready) is None or may()]
             for number in ready[: lanes - len(busy)]:
                 waiting.remove(number)
-                busy.append(_start(number, pieces[number].work))
+                busy.append(_start(number, pieces[number].work, board is not None))
             # a long answer fills its pipe, and until it is taken its lane cannot end
             spoken = wait([lane.answer for lane in busy], POLL_SECONDS)  # also of one that died
+            _heard(board, busy)
             for lane in [lane for lane in busy if lane.answer in spoken]:
                 busy.remove(lane)
+                _heard(board, [lane])
                 done[lane.number] = _finish(lane)
     finally:
-        _end(busy)
+        _end(busy, board)
     return [done[number] for number in range(len(pieces))]
 
 
-def _start(number: int, work: Callable[[], object]) -> Lane:
+def _heard(board: progress.Board | None, lanes: Sequence[Lane]) -> None:
+    """Show what lanes said of themselves; their pipes must never fill up."""
+    if board is None:
+        return
+    for lane in lanes:
+        if lane.words is not None:
+            board.hear(lane.number, lane.words)
+    board.refresh()
+
+
+def _start(number: int, work: Callable[[], object], shown: bool) -> Lane:
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_work, args=(work, theirs))
+    heard, words = _CONTEXT.Pipe(duplex=False) if shown else (None, None)
+    process = _CONTEXT.Process(target=_work, args=(work, theirs, words))
     process.start()
     theirs.close()
-    return Lane(number, process, ours)
+    if words is not None:
+        words.close()
+    return Lane(number, process, ours, heard)
 
 
-def _work(work: Callable[[], object], answer: Connection) -> None:
+def _work(work: Callable[[], object], answer: Connection, words: Connection | None) -> None:
     """In the new process: do the work, send its error, or None and what it returned."""
-    progress.only_lines()
+    progress.only_lines(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the piece started ends with it
     error: PipelineError | None = None
@@ -131,12 +153,13 @@ def _finish(lane: Lane) -> Any:
     return returned
 
 
-def _end(busy: Sequence[Lane]) -> None:
+def _end(busy: Sequence[Lane], board: progress.Board | None) -> None:
     """End lanes that are still at work: each ends what it started, as on ^C."""
     for lane in busy:
         lane.process.terminate()
     for lane in busy:
         lane.process.join(GRACE_SECONDS)
+        _heard(board, [lane])
         if lane.process.is_alive():
             lane.process.kill()
             lane.process.join()

@@ -70,7 +70,7 @@ class Watch:
             if lines != seen:
                 seen, since = lines, now
             what, limit = self._stage(lines)
-            step.at(what)
+            step.at(what, done=lines - 1, of=len(self.jobs) if lines else 0)
             if now - since > limit:
                 return f"it hung: nothing came for {limit:g} s while {what}"
             if self.total_limit is not None and now - start > self.total_limit:

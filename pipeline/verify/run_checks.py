@@ -122,8 +122,8 @@ def read_all(
     """What the static checks say of one architecture. Raises what is of no single question (`outcome_of`)."""
     notes = Notes(about)
     with step(f"read packages and libraries ({material.arch.name})") as at:
-        for check in checks:
-            at.at(check.name)
+        for number, check in enumerate(checks):
+            at.at(check.name, done=number, of=len(checks))
             ask_static(check, material, notes)
     return notes
 
