@@ -52,6 +52,25 @@ def place_faults(place: int, offset: int | None) -> list[str]:
     return [f"the kernel's area is at {place:+d}, __rseq_offset {offset:+d}"]
 
 
+def descriptor_faults(material: Material, place: int, descriptor: Word) -> list[str]:
+    """Whether an area at ``place`` lies in the thread's descriptor, in bytes that are no other member's.
+
+    ``descriptor`` has ``size`` in bytes, 0 if libc does not tell it to debuggers, and ``members``: name,
+    offset and size in bytes of each that it tells. (Members that it does not tell are not looked at.)
+    """
+    size, length = descriptor["size"], material.profile.rseq.area_size
+    if not size:
+        return ["libc does not say how large a thread's descriptor is (libthread_db reads that)"]
+    begin = place + size if material.arch.descriptor_below else place
+    if not 0 <= begin <= size - length:
+        return [f"the area ({length} bytes at {place:+d}) is not within the thread's descriptor of {size}"]
+    return [
+        f"the area ({length} bytes at {begin} of the thread's descriptor) overlaps {name} ({bytes_} at {at})"
+        for name, at, bytes_ in descriptor["members"]
+        if at < begin + length and begin < at + bytes_
+    ]
+
+
 def symbol_faults(libc: Word, size: int) -> list[str]:
     """What is wrong with the values of the rseq symbols (``size``, ``flags``, ``offset``)."""
     faults = [

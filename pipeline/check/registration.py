@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.check import Material
-from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults
+from pipeline.check.area import (
+    cpu_id_faults,
+    descriptor_faults,
+    kernel_faults,
+    place_faults,
+    symbol_faults,
+)
 from pipeline.check.probing import (
     PROBES,
     Answers,
@@ -47,9 +53,17 @@ class RseqRegistered(ProbeCheck):
         """Whether the program is to have the rseq symbols."""
         return case.release.exports_rseq
 
+    def descriptors(self, lines: Lines) -> Lines:
+        """What libc tells of the thread descriptor: one line; raises `Unanswered` if it is not there."""
+        found = [x for x in lines if x["from"] == "descriptor"]
+        if len(found) != 1:
+            raise Unanswered(Outcome.ERROR, "the program does not say what libc tells of its descriptor")
+        return found
+
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         rseq = material.profile.rseq
-        libc, threads, kernel = _sorted_out(answers.lines(case.job(self.name)))
+        lines = answers.lines(case.job(self.name))
+        libc, threads, kernel = _sorted_out(lines)
         exports = self.exports(case, libc)
         for word in kernel.values():
             told(word["error"])
@@ -71,6 +85,9 @@ class RseqRegistered(ProbeCheck):
             ]
         faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
+        for descriptor in self.descriptors(lines):
+            here = places or ([libc["offset"]] if libc["offset"] is not None else [])
+            faults += [fault for place in here for fault in descriptor_faults(material, place, descriptor)]
         where = f" at thread pointer {places[0]:+d}" if places else ""
         registered = sum(1 for w in kernel.values() if w["pointer"])
         seen = f"{registered} of {len(kernel)} threads registered{where}; "

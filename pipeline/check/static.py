@@ -16,7 +16,7 @@ from pipeline.check.probing import (
     faceted,
     need_static,
 )
-from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.check.registration import THREADS, Lines, RseqRegistered
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 
 #: Ways of linking, as the gcc option without its dash.
@@ -59,6 +59,10 @@ class RseqStatic(RseqRegistered):
 
     def exports(self, case: Case, libc: dict[str, Any]) -> bool:
         return case.release.exports_rseq or any(libc[k] is not None for k in ("size", "flags", "offset"))
+
+    def descriptors(self, lines: Lines) -> Lines:  # noqa: ARG002
+        """None: a static program has no table of symbols to look it up in."""
+        return []
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         result = answers.batch.results.get(case.job(self.name))

@@ -15,7 +15,8 @@ class Arch:
     ``rseq_signature`` is glibc's ``RSEQ_SIG`` (``bits/rseq.h``). ``loader`` is the soname of ld.so,
     ``interp`` the path programs name in PT_INTERP. ``largest_page`` is that of memory in bytes (the psABI's
     maximum that linkers go by). ``beside`` is rpm's name of the 32-bit architecture whose packages may be
-    installed with those of this one ("" for none).
+    installed with those of this one ("" for none). ``descriptor_below``: a thread's descriptor ends at its
+    thread pointer and does not begin there (the two variants of thread-local storage in the ELF TLS ABI).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Arch:
     rseq_signature: int
     largest_page: int
     beside: str = ""
+    descriptor_below: bool = False
 
 
 ARCHES = {
@@ -36,7 +38,8 @@ ARCHES = {
         Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
              "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 4096, "i686"),
         Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
-             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 65536),
+             "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 65536,
+             descriptor_below=True),
     )
 }  # fmt: skip
 

@@ -2,6 +2,8 @@
 /* rseq-threads N: a program with N threads beside the main one.  Says what its libc says of rseq, and for
    each thread its id, its thread pointer and the words of the area where __rseq_offset puts it.  When all
    threads are there it raises SIGUSR1, for a tracer to look; without one nothing happens.
+   Says how large the thread descriptor is and where some of its members lie, as the libc tells debuggers
+   (libthread_db); a static program cannot look that up.
    Says what the kernel announces of the area (AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN; 0 before 6.3).
    Where it is AT_SECURE it says so, and lets a tracer look at its memory all the same.
    Compiled with -DSTATIC it is for a static program, whose libc.a has the rseq symbols or not.  */
@@ -51,6 +53,31 @@ say_number (const char *name, int known, long long value)
     printf (",\"%s\":null", name);
 }
 
+#ifndef STATIC
+/* What nptl_db/structs.def names: a word with the size of the descriptor; for a member three words, its size
+   in bits, how many there are of it, and its offset.  */
+static void
+say_descriptor (void)
+{
+  static const char *const members[] = { "list", "tid", "cancelhandling", "report_events", "start_routine",
+                                         "schedpolicy", "specific", "eventbuf", "nextevent" };
+  const uint32_t *bytes = dlvsym (RTLD_DEFAULT, "_thread_db_sizeof_pthread", "GLIBC_PRIVATE");
+  printf ("{\"from\":\"descriptor\",\"size\":%u,\"members\":[", bytes ? *bytes : 0);
+  const char *comma = "";
+  for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+    {
+      char name[64];
+      snprintf (name, sizeof name, "_thread_db_pthread_%s", members[i]);
+      const uint32_t *member = dlvsym (RTLD_DEFAULT, name, "GLIBC_PRIVATE");
+      if (member == NULL)
+        continue;
+      printf ("%s[\"%s\",%u,%u]", comma, members[i], member[2], member[0] / 8 * member[1]);
+      comma = ",";
+    }
+  puts ("]}");
+}
+#endif
+
 int
 main (int argc, char **argv)
 {
@@ -65,6 +92,9 @@ main (int argc, char **argv)
       prctl (PR_SET_DUMPABLE, 1);
       puts ("{\"from\":\"auxv\",\"secure\":1}");
     }
+#ifndef STATIC
+  say_descriptor ();
+#endif
   signal (SIGUSR1, SIG_IGN);
   struct view *view = calloc ((size_t) count + 1, sizeof *view);
   pthread_t *id = calloc ((size_t) count + 1, sizeof *id);

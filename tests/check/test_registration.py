@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,14 @@ from tests.check.probe_kit import REAL, batch, judge, material, outcome, outcome
 
 Lines = list[dict[str, Any]]
 SIGNATURE = 0x53053053
+
+
+#: The area is its last member, as glibc's is.
+DESCRIPTOR: dict[str, Any] = {
+    "from": "descriptor",
+    "size": 2368,
+    "members": [["tid", 720, 4], ["specific", 1296, 256]],
+}
 
 
 def lines(*, on: bool, exports: bool) -> Lines:
@@ -38,7 +47,8 @@ def lines(*, on: bool, exports: bool) -> Lines:
         if on:
             word |= {"pointer": tp + 2336, "size": 32, "signature": SIGNATURE, "cpu_id": 1, "cpu_id_start": 1}
         kernel.append(word)
-    return [libc, *threads, *kernel, {"from": "tracer", "threads": 17}, {"from": "end", "threads": 17}]
+    ends = [{"from": "tracer", "threads": 17}, {"from": "end", "threads": 17}]
+    return [libc, *threads, *kernel, *ends, deepcopy(DESCRIPTOR)]
 
 
 #: case -> (on, exported) of the three releases
@@ -92,6 +102,10 @@ Change = Callable[[Lines], object]
         (lambda x: x[0].update(offset=0), "__rseq_offset is 0"),
         (lambda x: x[0].update(size=None), "__rseq_size is not exported"),
         (lambda x: x[3].update(cpu_id=0xFFFFFFFF), "cpu_id is 0xffffffff"),
+        (lambda x: x[-1].update(size=2367), "(32 bytes at +2336) is not within the thread's descriptor"),
+        (lambda x: x[-1].update(size=0), "libc does not say how large a thread's descriptor is"),
+        (lambda x: x[-1]["members"].append(["end", 2367, 1]), "descriptor) overlaps end (1 at 2367)"),
+        (lambda x: x[-1]["members"].append(["last", 2329, 8]), "descriptor) overlaps last (8 at 2329)"),
     ],
 )  # fmt: skip
 def test_each_fault_of_a_registered_release_is_red(change: Change, words: str) -> None:
@@ -111,6 +125,7 @@ def test_each_fault_of_a_registered_release_is_red(change: Change, words: str) -
         ),
         (lambda x: kernel(x).update(signature=SIGNATURE), "thread 105: registered"),
         (lambda x: x[0].update(size=32), "__rseq_size is 32, not 0"),
+        (lambda x: x[-1].update(size=2000), "(32 bytes at +2336) is not within the thread's descriptor"),
         (lambda x: x[0].update(offset=0), "__rseq_offset is 0"),
         (lambda x: x[3].update(cpu_id=0xFFFFFFFF), "not -2"),
         (lambda x: x[3].update(cpu_id=1), "not -2"),
@@ -157,7 +172,20 @@ def test_the_other_architectures_signature_is_expected_there() -> None:
     for line in right:
         if line["from"] == "kernel":
             line["signature"] = 0xD428BC00
+            line["pointer"] += -32 - 2336  # its descriptors end at the thread pointer
+    right[0]["offset"] = -32
     assert one("12.1/tunable=1", right, machine="aarch64").outcome is Outcome.PASS
+    right[-1]["members"].append(["last", 2335, 2])
+    assert "descriptor) overlaps last" in one("12.1/tunable=1", right, machine="aarch64").seen
+    for line in right:
+        if line["from"] == "kernel":
+            line["pointer"] += 32
+    right[0]["offset"] = 0
+    assert "(32 bytes at +0) is not within" in one("12.1/tunable=1", right, machine="aarch64").seen
+
+
+def test_a_program_that_does_not_tell_of_its_descriptor_is_an_error() -> None:
+    assert one("12.1/tunable=1", lines(on=True, exports=True)[:-1]).outcome is Outcome.ERROR
 
 
 @pytest.mark.parametrize("gone", ["libc", "thread", "kernel", "end"])
