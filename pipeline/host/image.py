@@ -146,7 +146,8 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     said = []
     for importer in importers:
         try:
-            importer.call("images", "--quiet", timeout=120)
+            # not `images`, which fails where another process removes one meanwhile
+            importer.call("info", timeout=120)
         except CommandFailed as e:  # the program is there, its engine is not (docker without a daemon)
             said.append(f"{importer.program} does not work here: {engines.last_word(e)}")
             continue
