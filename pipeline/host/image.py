@@ -147,7 +147,7 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
     for importer in importers:
         try:
             # not `images`, which fails where another process removes one meanwhile
-            importer.call("info", timeout=120)
+            importer.call("ps", "--quiet", timeout=120)
         except CommandFailed as e:  # the program is there, its engine is not (docker without a daemon)
             said.append(f"{importer.program} does not work here: {engines.last_word(e)}")
             continue
