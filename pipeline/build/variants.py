@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def _build(
     if kept:
         (hooks / "kept").mkdir()
         for name in TREE:
-            _share(kept / name, hooks / "kept" / name)
+            store.link_or_copy(kept / name, hooks / "kept" / name)
     archive, topdir = source_archive(builder.source, into)
     Ingredients(
         archive=archive,
@@ -180,14 +179,6 @@ def _build(
     store.remove_tree(into / "source")
     said: dict[str, Any] = json.loads((hooks / "said.json").read_text())
     return said
-
-
-def _share(source: Path, target: Path) -> None:
-    """A hard link where it can be had: what is kept is only read."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def differences(one: Path, other: Path) -> list[Difference]:

@@ -30,6 +30,7 @@ from pipeline.core.errors import NoSpace, UsageError, WorldError, says_disk_full
 from pipeline.core.outcome import Frozen
 from pipeline.core.progress import step, warn
 from pipeline.core.records import Built
+from pipeline.core.store import Stored
 from pipeline.profile import Profile
 from pipeline.rpm.sysroot import root_sha256
 
@@ -189,20 +190,54 @@ def compile_programs(
 ) -> Path:
     """The directory with all programs for ``machine``, compiled if need be; `faults` says which are not.
 
+    What is compiled against one release is kept by itself, so that another release beside it costs nothing.
     Raises `CommandFailed` with the compiler's words if a program does not compile against the image's own C
     library either.
     """
     made = made_of(programs(), profile, built)
-    headers_of = {name: described.describe(machine, workplace, b.root) for name, b in built.items()}
+    with step(f"compile the probes ({machine.name})") as at:
+        headers_of = {name: described.describe(machine, workplace, b.root) for name, b in built.items()}
+        parts = [
+            _against(release, [one for one in made if one.release == release], machine, workplace, built)
+            for release in dict.fromkeys(one.release for one in made)
+        ]
+
+        def together(into: Path) -> None:
+            (into / "probes").mkdir()
+            for part in parts:
+                for program in sorted((part.path / "probes").iterdir()):
+                    store.link_or_copy(program, into / "probes" / program.name)
+            found = [fault for part in parts for fault in faults(part.path / "probes").values()]
+            (into / FAULTS).write_bytes(_FAULTS.dump_json(tuple(found)))
+            (into / described.KIND).mkdir()
+            for name, directory in headers_of.items():
+                (into / described.KIND / name).symlink_to(f"../../../{described.KIND}/{directory.name}")
+
+        inputs = {
+            "parts": [part.key for part in parts],
+            "described": {name: directory.name for name, directory in headers_of.items()},
+        }
+        entry = store.produce("probes", inputs, together)
+        new = sum(not part.reused for part in parts)
+        at.done(f"{len(made)} programs" + ("" if new else ", unchanged"))
+    found = faults(entry.path / "probes")
+    if found:
+        names = ", ".join(sorted(found))
+        warn(f"{names}: not compiled, and the packages are at fault, not the compiler; the report says why")
+    return entry.path / "probes"
+
+
+def _against(
+    release: str, made: Sequence[Made], machine: Arch, workplace: Workplace, built: Mapping[str, Built]
+) -> Stored:
+    """What is compiled against one release ("" for the image's own C library), compiled if need be."""
+    root = built[release].root if release else None
     inputs = {
         "probes": store.tree_sha256(paths.PROBES),
-        "releases": {name: root_sha256(b.root) for name, b in built.items()},
+        "root": root_sha256(root) if root else "",
         "workplace": workplace.identity(machine),
         "arch": machine.name,
-        "script": script(
-            machine, made, {n: n for n in built}, headers="H", probes="P", out="D", words="W"
-        ),
-        "described": {name: directory.name for name, directory in headers_of.items()},
+        "script": script(machine, made, {release: "R"}, headers="H", probes="P", out="D", words="W"),
     }  # fmt: skip
 
     def make(into: Path) -> None:
@@ -210,16 +245,16 @@ def compile_programs(
         out.mkdir()
         words.mkdir()
         # not below `into`, which is gone when an error names the log
-        log = paths.logs() / f"probes-{profile.name}-{machine.name}-{into.name.strip('.')[:12]}.log"
+        log = paths.logs() / f"probes-{machine.name}-{release or 'image'}-{into.name.strip('.')[:12]}.log"
         log.unlink(missing_ok=True)
         remedy = (
             "a probe does not compile against the build image's own C library either, so the packages are "
             "not to blame: see the compiler's words above; `nox -s setup` makes the image again"
         )
-        where = {"/src": paths.PROBES} | {f"/release/{name}": b.root for name, b in built.items()}
+        where = {"/src": paths.PROBES} | ({"/release": root} if root else {})
         here = {inside: workplace.at(inside, outside) for inside, outside in where.items()}
         text = script(
-            machine, made, {name: here[f"/release/{name}"] for name in built},
+            machine, made, {release: here.get("/release", "")},
             headers=workplace.kernel_headers(into, machine), probes=here["/src"],
             out=workplace.at("/probes", out), words=workplace.at("/words", words),
         )  # fmt: skip
@@ -229,19 +264,9 @@ def compile_programs(
         )  # fmt: skip
         found = tuple(_fault(one, words / one.name, built) for one in made if (words / one.name).exists())
         (into / FAULTS).write_bytes(_FAULTS.dump_json(found))
-        (into / described.KIND).mkdir()
-        for name, directory in headers_of.items():
-            (into / described.KIND / name).symlink_to(f"../../../{described.KIND}/{directory.name}")
         store.remove_tree(words)
 
-    with step(f"compile the probes ({machine.name})") as at:
-        entry = store.produce("probes", inputs, make)
-        at.done(f"{len(made)} programs" + (", unchanged" if entry.reused else ""))
-    found = faults(entry.path / "probes")
-    if found:
-        names = ", ".join(sorted(found))
-        warn(f"{names}: not compiled, and the packages are at fault, not the compiler; the report says why")
-    return entry.path / "probes"
+    return store.produce("probes-against", inputs, make)
 
 
 def _fault(one: Made, file: Path, built: Mapping[str, Built]) -> Fault:

@@ -36,7 +36,7 @@ SEAL = "content.sha256"
 SEALED = frozenset(
     {
         "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
-        "rpm-installation", "rebuild", "image-tools",
+        "rpm-installation", "rebuild", "image-tools", "probes-against",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.
@@ -229,6 +229,15 @@ def remove_tree(path: Path) -> None:
                 if not below.is_symlink():
                     below.chmod(0o755)
         shutil.rmtree(path)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where it can be had, for files that are only read from now on; else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        shutil.copymode(source, target)
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
