@@ -159,7 +159,7 @@ class Elf(Versioned):
         """Indexes of the symbols that relocations name: ld.so looks up these and no others."""
         return frozenset(info >> 32 for info in self._relocations) - {0}
 
-    @property
+    @cached_property
     def relocation_types(self) -> frozenset[int]:
         """The types of relocations there are, but for the relative ones that DT_RELACOUNT counts."""
         return frozenset(info & 0xFFFFFFFF for info in self._relocations)

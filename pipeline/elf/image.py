@@ -25,7 +25,8 @@ DT_RELASZ, DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RPATH, DT_JMPREL, DT_RUNPATH = 8, 
 DT_GNU_HASH, DT_VERSYM, DT_RELACOUNT, DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFF9, 0x6FFFFFFB
 DT_RELR, DT_RELRSZ, DT_PLTGOT, DT_FLAGS = 36, 35, 3, 30
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
-DF_1_PIE = 0x08000000
+DT_FILTER = 0x7FFFFFFF
+DF_1_PIE, DF_1_NODEFLIB = 0x08000000, 0x800
 
 _EHDR = struct.Struct("<HHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -77,7 +78,7 @@ class LoadedImage:
         if ident[4] != 2 or ident[5] != 1 or ident[6] != 1:
             raise self.malformed(f"unknown class, byte order or version ({ident[4:7].hex(' ')})")
         header = _EHDR.unpack_from(data, 16)
-        self.type, self.machine = header[0], header[1]
+        self.type, self.machine, self.entry = header[0], header[1], header[3]
         self._shoff, self._shentsize, self._shnum = header[5], header[10], header[11]
         phoff, phentsize, phnum = header[4], header[8], header[9]
         if phnum and phentsize != _PHDR.size:
@@ -93,6 +94,7 @@ class LoadedImage:
         self.tags: dict[int, int] = {}
         self.repeated_tags: list[int] = []
         self._needed_offsets: list[int] = []
+        self._filter_offsets: list[int] = []
         self._read_dynamic()
 
     def malformed(self, what: str) -> MalformedInput:
@@ -151,6 +153,8 @@ class LoadedImage:
                 return
             if tag == DT_NEEDED:
                 self._needed_offsets.append(value)
+            elif tag == DT_FILTER:
+                self._filter_offsets.append(value)
             else:
                 if tag in self.tags:
                     self.repeated_tags.append(tag)
@@ -181,11 +185,21 @@ class LoadedImage:
         pie = self.tags.get(DT_FLAGS_1, 0) & DF_1_PIE
         return not pie and not any(s.type == PT_INTERP for s in self.segments)
 
+    @property
+    def begins(self) -> bool:
+        """Whether the instruction that a program begins with is in the file."""
+        return any(
+            s.type == PT_LOAD and 0 <= self.entry - s.vaddr < min(s.filesz, len(self.data) - s.offset)
+            for s in self.segments
+        )
+
     @cached_property
     def interp(self) -> str:
         """The loader named in PT_INTERP, "" if there is none."""
         for segment in self.segments:
-            if segment.type == PT_INTERP:
+            if (
+                segment.type == PT_INTERP and segment.filesz
+            ):  # nothing of it is in a file of debug information
                 raw = self._file_bytes(segment.offset, segment.filesz, "the interpreter's name")
                 if not raw.endswith(b"\0"):
                     raise self.malformed("the interpreter's name has no end")
@@ -218,6 +232,11 @@ class LoadedImage:
     def needed(self) -> tuple[str, ...]:
         """DT_NEEDED, in order."""
         return tuple(self.string(offset) for offset in self._needed_offsets)
+
+    @cached_property
+    def filters(self) -> tuple[str, ...]:
+        """DT_FILTER: libraries that must be there as well, for it stands before them."""
+        return tuple(self.string(offset) for offset in self._filter_offsets)
 
     @cached_property
     def runpath(self) -> str:

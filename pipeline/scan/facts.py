@@ -10,6 +10,7 @@ from functools import cached_property
 from pipeline.core.arch import ARCHES
 from pipeline.elf import Elf, Import
 from pipeline.elf.image import (
+    DF_1_NODEFLIB,
     DF_1_PIE,
     DT_FLAGS_1,
     DT_RELR,
@@ -23,6 +24,7 @@ from pipeline.elf.image import (
 )
 from pipeline.elf.lookup import Lookup, elf_hash
 from pipeline.elf.versions import BASE, UNVERSIONED, VER_FLG_WEAK, VersionNeed
+from pipeline.scan import loadable
 from pipeline.scan.remarks import remarks_of
 
 #: e_type of what is no program and no DSO (gABI chapter 4)
@@ -69,7 +71,9 @@ class Facts:
     required versions, ``misnamed`` those of them (DSO, version) whose hash is wrong, ``imports`` the symbols
     that relocations want from elsewhere. ``rpath`` and ``runpath`` are as they stand in the file; with a
     DT_RUNPATH ld.so ignores DT_RPATH, and so ``rpath`` is "". ``relr``: it has packed relative relocations.
-    ``refused`` says why every ld.so refuses it. ``exports`` may be None: not read yet.
+    ``refused`` says why every ld.so refuses it, ``no_library`` what a program is that is no library.
+    ``no_default``: what it needs is not looked for in the default directories (DF_1_NODEFLIB). ``exports``
+    may be None: not read yet.
     """
 
     kind: Kind
@@ -85,6 +89,8 @@ class Facts:
     runpath: str = ""
     relr: bool = False
     refused: str = ""
+    no_library: str = ""
+    no_default: bool = False
     remarks: tuple[str, ...] = ()
     exports: Exports | None = None
 
@@ -113,8 +119,12 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
     arch = machine.name if machine else f"machine-{binary.machine}"
     if binary.type not in (ET_EXEC, ET_DYN):
         return Facts(Kind.OTHER, arch, alien=_OTHER_TYPES.get(binary.type, f"of ELF type {binary.type}"))
-    needed = binary.needed
+    needed = (*binary.needed, *binary.filters)
+    if not binary.interp and binary.type == ET_DYN and not binary.dynamic:
+        return Facts(Kind.OTHER, arch, alien="it has no dynamic section (debug information kept apart?)")
     if not binary.interp and _is_static(binary):
+        if not binary.begins:
+            return Facts(Kind.OTHER, arch, alien="its code is not in it (debug information kept apart?)")
         return Facts(Kind.STATIC, arch, remarks=remarks_of(binary, arch))
     alien = _alien(binary, machine.loader if machine else "", machine.interp if machine else "")
     needs, misnamed, refused, nameless = _requirements(binary)
@@ -125,6 +135,7 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
             for i in imports
         )
     is_library = not binary.interp or binary.is_shared_object
+    refused = refused or ("" if alien else loadable.refused(binary, arch, library=is_library))
     has_runpath = DT_RUNPATH in binary.tags
     return Facts(
         kind=Kind.LIBRARY if is_library else Kind.PROGRAM,
@@ -140,6 +151,8 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
         runpath=binary.string(binary.tags[DT_RUNPATH]) if has_runpath else "",
         relr=bool(DT_RELR in binary.tags and binary.tags.get(DT_RELRSZ, 0)),
         refused=refused,
+        no_library="" if is_library else loadable.not_a_library(binary),
+        no_default=bool(binary.tags.get(DT_FLAGS_1, 0) & DF_1_NODEFLIB),
         remarks=remarks_of(binary, arch),
         exports=exports_of(binary) if with_exports and is_library and not alien else None,
     )
@@ -209,9 +222,8 @@ def _alien(binary: Elf, loader: str, interp: str) -> str:
     named = binary.interp
     if named and loader and named.rpartition("/")[2] != loader:
         return f"its loader is {named}, not glibc's {interp}"
-    if named and loader and named not in {interp, f"/lib64/{loader}", f"/lib/{loader}",
-                                          f"/usr/lib64/{loader}", f"/usr/lib/{loader}"}:  # fmt: skip
-        return f"it brings its own loader, {named}"
+    if named and loader and named not in (interp, f"/usr{interp}"):  # of which one is a link to the other
+        return f"its loader is {named}, and glibc's is {interp}"
     for library in binary.needed:
         if library.startswith(("libc.musl-", "ld-musl-")) or library == "libc.so":
             return f"it needs {library}, which is not glibc's"

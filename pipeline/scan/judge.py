@@ -26,8 +26,10 @@ from pipeline.abi.listing import PRIVATE
 from pipeline.elf import Import
 from pipeline.elf.versions import UNVERSIONED
 from pipeline.scan.facts import Exports, Facts, Kind
-from pipeline.scan.loading import ELSEWHERE, LIBC, SYSTEM
+from pipeline.scan.loading import ELSEWHERE, LIBC, NOWHERE, SYSTEM
 from pipeline.scan.release import RELR, Release
+
+_UNSEARCHED = "in a default directory, and none is searched for what needs it (DF_1_NODEFLIB)"
 
 
 class Answer(StrEnum):
@@ -114,7 +116,7 @@ class Setting:
         """
         found = self._wanted.get(id(facts))
         if found is None:
-            known = {name for name, where in self.names.items() if where != ELSEWHERE}
+            known = {name for name, where in self.names.items() if where not in (ELSEWHERE, NOWHERE)}
             asked = [i for i in facts.imports if not i[3] and (i[1] == UNVERSIONED or i[2] in known)]
             found = self._wanted[id(facts)] = facts, asked, frozenset((i[1], i[0]) for i in asked)
         return found[1], found[2]
@@ -122,6 +124,10 @@ class Setting:
     @cached_property
     def system(self) -> frozenset[str]:
         return frozenset(name for name, where in self.names.items() if where == SYSTEM)
+
+    @cached_property
+    def nowhere(self) -> tuple[str, ...]:
+        return tuple(name for name, where in self.names.items() if where == NOWHERE)
 
     @cached_property
     def elsewhere(self) -> tuple[str, ...]:
@@ -160,6 +166,7 @@ def judge(facts: Facts, release: Release, setting: Setting, *, closed: bool | No
     if closed is None:
         closed = facts.kind is Kind.PROGRAM and not elsewhere and not setting.unreadable
     missing = {Missing(n) for n in facts.needed if n in setting.system and n not in release.listings}
+    missing |= {Missing(n, says=f"{n} is {_UNSEARCHED}") for n in setting.nowhere}
     doubts: list[str] = []
     if facts.refused:
         missing.add(Missing("", says=f"every ld.so refuses it: {facts.refused}"))
@@ -201,7 +208,7 @@ def _missing_nodes(
             else:
                 missing.add(Missing(need.file, says=f"{says}: ld.so stops"))
             continue
-        if where == ELSEWHERE:
+        if where in (ELSEWHERE, NOWHERE):
             continue
         for version in need.versions:
             if (need.file, version) in facts.misnamed and version not in need.weak:

@@ -21,8 +21,9 @@ from pipeline.scan import readers
 from pipeline.scan.facts import Exports, Facts, Kind, exports_of
 from pipeline.scan.inputs import INSIDE, Item
 
-#: Where a name leads that is no scanned file: glibc's own of the release, or a library of somebody else.
-SYSTEM, ELSEWHERE = -1, -2
+#: Where a name leads that is no scanned file: glibc's own of the release, a library of somebody else, or
+#: nowhere, for it would be found in a default directory, and who needs it has none searched.
+SYSTEM, ELSEWHERE, NOWHERE = -1, -2, -3
 LIBC, LIBM, LIBMVEC = "libc.so.6", "libm.so.6", "libmvec.so.1"
 #: Links followed on the way to one file, as in Linux (MAXSYMLINKS).
 _MAX_LINKS = 40
@@ -166,6 +167,8 @@ class Scene:
                     continue
                 same = next((n for n in files if (f := self.items[n].facts) and f.soname == name), None)
                 target = same if same is not None else self._find(name, current, parents, ours)
+                if facts and facts.no_default and target == SYSTEM and not _there_before(own, name):
+                    target = NOWHERE
                 names[name] = target
                 if target >= 0 and target not in parents:
                     parents[target] = current
@@ -243,7 +246,7 @@ class Scene:
                 if number is None:
                     continue
                 facts = self.items[number].facts
-                if facts is None or (facts.arch == arch and facts.kind is Kind.LIBRARY and not facts.alien):
+                if facts is None or (facts.arch == arch and not facts.alien and _mapped(facts)):
                     return number
         return None
 
@@ -262,6 +265,16 @@ class Scene:
         if path not in self._real:
             self._real[path] = os.path.realpath(path)
         return self._at.get(("", self._real[path]))
+
+
+def _mapped(facts: Facts) -> bool:
+    """Whether ld.so takes a file that it finds for the library: a program too, and then it stops."""
+    return facts.kind is Kind.LIBRARY or bool(facts.no_library)
+
+
+def _there_before(own: Facts, name: str) -> bool:
+    """Whether glibc's library is loaded before a library that names it: whoever loads that has it."""
+    return own.kind is Kind.LIBRARY and (name == LIBC or name.startswith("ld-linux"))
 
 
 def _exports_in(path: str) -> Exports | None:

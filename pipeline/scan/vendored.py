@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pipeline.scan.alike import Difference, difference
 from pipeline.scan.facts import Kind
 from pipeline.scan.inputs import INSIDE
-from pipeline.scan.judge import Answer, Companion, Judgement, Setting, judge
+from pipeline.scan.judge import Answer, Companion, Judgement, Missing, Setting, judge
 from pipeline.scan.loading import Loaded, Scene
 from pipeline.scan.release import Release
 
@@ -94,6 +94,11 @@ class Together:
         if item.facts is None:
             why = f"its library {called} could not be read: {item.trouble}"
             return replace(own, answer=Answer.UNKNOWN, reason=why) if own.answer is Answer.STARTS else own
+        if item.facts.no_library:
+            if own.answer not in (Answer.STARTS, Answer.UNKNOWN):
+                return own
+            says = f"{called} is {item.facts.no_library}, which ld.so does not load as a library"
+            return replace(own, answer=Answer.FAILS, missing=(Missing("", says=says),), reason="")
         library = self._judged_alone(companion)[release.name]
         closed = self.scene.facts(number).kind is Kind.PROGRAM and not setting.elsewhere
         if library.answer is Answer.FAILS or (closed and library.borrowed):

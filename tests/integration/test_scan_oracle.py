@@ -30,7 +30,7 @@ from pipeline.scan.facts import Kind
 from pipeline.scan.judge import Answer, Judgement
 from tests.integration import probe_bench
 from tests.integration.test_launch_matrix import withdraw, withdraw_of_libc
-from tests.scan import corpus, kit
+from tests.scan import corpus, kit, odd_files
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +59,10 @@ def releases(machine: Arch, directory: Path) -> tuple[dict[str, Path], dict[str,
         for name in LIBRARIES:
             shutil.copy2(Path(run([cc, f"-print-file-name={name}"]).text.strip()).resolve(), beside / name)
         (root / "corpus").mkdir()
+        (root / "usr").mkdir(exist_ok=True)
+        for name in ("lib", "lib64"):  # a system of today has its libraries below /usr
+            if (root / name).is_dir() and not (root / "usr" / name).exists():
+                (root / "usr" / name).symlink_to(f"../{name}")
     for path in roots[NEW].rglob("*.so.*"):
         listings[path.name] = listing_of(read(path), path.name)
     withdraw(machine, roots[OLD])
@@ -116,7 +120,7 @@ def judge_all(machine: Arch, top: Path, work: Path, place: Place, probes: Path) 
                     f"{file.item.file} on {release}: {judgement.answer.value} {why}, and ld.so: {said}"
                 )
             unknown_must_be_known(file, judgement)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     return len(found), counts
 
 
@@ -144,6 +148,7 @@ def test_scan_says_what_the_loader_says(tmp_path: Path) -> None:
     machine = host_arch()
     corpus.made(machine, tmp_path / "corpus")
     corpus.crowd(compiler(machine, cxx=False), tmp_path / "corpus" / "crowd", 500_000)
+    odd_files.made(machine, compiler(machine, cxx=False), tmp_path / "corpus" / "odd")
     corpus.own_programs(tmp_path / "corpus" / "own", 100)
     probes = probes_of(machine, tmp_path / "probes")
     number, counts = judge_all(machine, tmp_path / "corpus", tmp_path, HostPlace(probes / "runner"), probes)
@@ -157,6 +162,7 @@ def test_scan_says_what_the_loader_says(tmp_path: Path) -> None:
 def test_and_so_on_the_other_architecture(tmp_path: Path) -> None:
     machine = arch("aarch64")
     corpus.made(machine, tmp_path / "corpus")
+    odd_files.made(machine, compiler(machine, cxx=False), tmp_path / "corpus" / "odd")
     probes = probes_of(machine, tmp_path / "probes")
     number, counts = judge_all(machine, tmp_path / "corpus", tmp_path, QemuUserPlace(machine), probes)
     assert number >= 200

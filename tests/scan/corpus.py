@@ -98,6 +98,7 @@ PATCHES = {
     "no-libc": ("--remove-needed", "libc.so.6"),
     "more": ("--add-needed", "libnowhere.so.1"),
     "rpath": ("--set-rpath", "$ORIGIN/lib"),
+    "musl-needed": ("--replace-needed", "libc.so.6", "libc.musl-x86_64.so.1"),
     "renamed": ("--replace-needed", "libc.so.6", "libother.so.6"),
 }
 

@@ -1,0 +1,54 @@
+"""What every ld.so refuses whatever symbols there are: headers, the dynamic section, kinds of relocations.
+
+The rules of glibc's elf/dl-load.c (open_verify, _dl_map_object_from_fd) and of each architecture's
+dl-machine.h.
+Of a program the kernel reads the header, and looks at less.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from pipeline.elf import Elf
+from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, ET_EXEC
+
+#: e_ident[EI_OSABI]: System V and GNU, with what e_ident[EI_ABIVERSION] may be at most.
+_OS_ABIS = {0: 0, 3: 3}
+#: Relocations that ld.so applies.
+_RELOCATIONS = {
+    "x86_64": {0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 24, 32, 33, 36, 37, 38},
+    "aarch64": {0, 257, 1024, 1025, 1026, 1027, 1028, 1029, 1030, 1031, 1032},
+}
+
+
+def refused(binary: Elf, arch: str, *, library: bool) -> str:
+    """Why no ld.so loads the file, "" if one does."""
+    if not binary.dynamic:
+        return "it has no dynamic section"
+    if library and (why := _header(binary)):
+        return why
+    if library and binary.type == ET_EXEC:
+        return "it is an executable of a fixed address (ET_EXEC) and names no loader"
+    unknown = binary.relocation_types - _RELOCATIONS.get(arch, binary.relocation_types)
+    return f"it has relocations of type {min(unknown)}, which ld.so does not know" if unknown else ""
+
+
+def _header(binary: Elf) -> str:
+    ident = binary.data[:16]
+    most = _OS_ABIS.get(ident[7])
+    if most is None:
+        return f"its header names another system's ABI (EI_OSABI {ident[7]})"
+    if ident[8] > most:
+        return f"its header names version {ident[8]} of the ABI, which ld.so does not know"
+    if any(ident[9:16]):
+        return "the padding in its header is not zero"
+    if struct.unpack_from("<I", binary.data, 20) != (1,):
+        return "its header names another version of ELF (e_version)"
+    return ""
+
+
+def not_a_library(binary: Elf) -> str:
+    """Why ld.so does not load a program for one that needs a library of its name, "" if it does."""
+    if binary.type == ET_EXEC:
+        return "an executable"
+    return "a position-independent executable" if binary.tags.get(DT_FLAGS_1, 0) & DF_1_PIE else ""

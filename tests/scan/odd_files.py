@@ -1,0 +1,201 @@
+"""Files that hardly anybody makes on purpose: what ld.so looks at before and beside symbols.
+
+Each is a program, or a library that a program opens, and is wrong or unusual in one way.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline import elf
+from pipeline.core.arch import Arch, host_arch
+from pipeline.core.run import run
+from pipeline.elf.image import (
+    DT_RELA,
+    DT_RELACOUNT,
+    DT_STRSZ,
+    DT_VERNEEDNUM,
+    PT_DYNAMIC,
+    PT_GNU_STACK,
+    PT_INTERP,
+    PT_LOAD,
+)
+from tests import elf_edit as edits
+
+#: How ld.so itself sees a file's header (elf/dl-load.c: open_verify); the kernel looks at less.
+HEADERS: Mapping[str, tuple[str, int, int]] = {
+    "os-abi-gnu": ("B", 7, 3), "os-abi-freebsd": ("B", 7, 9), "abi-version": ("B", 8, 9),
+    "padding": ("B", 12, 1), "e-version": ("I", 20, 2), "phentsize": ("H", 54, 57),
+    "executable": ("H", 16, 2),
+}  # fmt: skip
+MAIN = "int f (void);\nint main (void) { return f (); }\n"
+F = "int f (void) { return 77; }\n"
+LINKS: Mapping[str, tuple[str, ...]] = {
+    "static": ("-static",), "static-pie": ("-static-pie",), "stack": ("-Wl,-z,execstack",),
+    "no-default": ("-Wl,-z,nodefaultlib",), "large-pages": ("-Wl,-z,max-page-size=0x200000",),
+    "no-relro": ("-Wl,-z,norelro",), "separate": ("-Wl,-z,noseparate-code",),
+    "not-needed": ("-Wl,--no-as-needed", "-lm", "-lresolv"), "audit": ("-Wl,--audit=libnowhere.so",),
+    "empty-path": ("-Wl,-rpath,",), "base": ("-Wl,-Ttext-segment=0x10000000",), "one-segment": ("-Wl,-N",),
+    "packed": ("-Wl,-z,pack-relative-relocs", "-Wl,-z,now"),
+    "origin": ("-Wl,-rpath,${ORIGIN}:$LIB::./x:/nowhere",),
+}  # fmt: skip
+_UNIQUE = 'asm (".data\\n.globl u\\n.type u, %gnu_unique_object\\n.size u, 4\\nu: .long 77\\n.text\\n");\n'
+_CHOOSES = "static int g (void) { return 77; }\nstatic int (*r (void)) (void) { return g; }\n"
+#: name -> (library, its flags): each gives f, in a way of its own
+WAYS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "unique": (f"{_UNIQUE}extern int u;\nint f (void) {{ return u; }}\n", ()),
+    "ifunc": (f'{_CHOOSES}int f (void) __attribute__ ((ifunc ("r")));\n', ()),
+    "tls": ("__thread int t = 77;\nint f (void) { return t; }\n", ()),
+    "tls-initial": ("__thread int t = 77;\nint f (void) { return t; }\n", ("-ftls-model=initial-exec",)),
+    "protected": (F.replace("int f", '__attribute__ ((visibility ("protected"))) int f'), ()),
+    "symbolic": (F, ("-Wl,-Bsymbolic",)),
+    "textrel": ("int x = 77, *p = &x;\nint f (void) { return *p; }\n", ("-Wl,-z,notext",)),
+    "executable-stack": (F, ("-Wl,-z,execstack",)),
+    "filter": (F, ("-Wl,-F,libm.so.6",)),
+    "filter-nowhere": (F, ("-Wl,-F,libnowhere.so.9",)),
+    "auxiliary": (F, ("-Wl,-f,libnowhere.so.9",)),
+    "no-default": ("#include <stdlib.h>\nint f (void) { return abs (-77); }\n", ("-Wl,-z,nodefaultlib",)),
+    "group": (F, ("-Wl,-Bgroup",)),
+    "no-hash-of-it": (F, ("-Wl,--exclude-libs,ALL", "-Wl,--hash-style=both")),
+    "needs-loader": (F, ("-Wl,--no-as-needed", "-ldl", "-lpthread")),
+}
+
+
+def made(machine: Arch, cc: str, into: Path) -> None:
+    """Write all of them."""
+    into.mkdir(parents=True, exist_ok=True)
+    library = _compiled(
+        cc, into / "odd.so", '#include <stdio.h>\nint f (void) { return puts (""); }\n', *SHARED
+    )
+    program = _compiled(cc, into / "odd", "int main (void) { return 77; }\n")
+    for name, field in HEADERS.items():
+        change = header(*field)
+        _changed(library, f"header-{name}", change)
+        _changed(program, f"header-{name}", change)
+    for kind, file in (("library", library), ("program", program)):
+        for name, shape in _loads(file).items():
+            if machine == host_arch() or name != "two-interpreters":  # QEMU is not the kernel
+                _changed(file, f"{kind}-{name}", shape)
+    for name, value in (("fewer", 0), ("more", 9)):
+        _changed(program, f"verneednum-{name}", edits.tag_value(DT_VERNEEDNUM, value))
+    links = dict(LINKS)
+    loaders = {"lib-loader": f"/lib/{machine.loader}", "usr-loader": f"/usr{machine.interp}"}
+    links |= {name: (f"-Wl,-dynamic-linker,{where}",) for name, where in loaders.items()}
+    for link, flags in links.items():
+        _compiled(cc, into / f"program-{link}", "int main (void) { return 77; }\n", *flags, may_fail=True)
+    for name, (source, flags) in WAYS.items():
+        pair(cc, into / f"way-{name}", source, flags)
+    _chains(cc, into)
+    _cut(library)
+    _cut(program)
+
+
+SHARED = ("-shared", "-fPIC")
+
+
+def unknown_relocation(data: bytearray, binary: elf.Elf) -> None:
+    """The first that is not counted as relative gets a type that no ld.so knows."""
+    at, _ = binary.window(binary.tags[DT_RELA], "x")
+    put(data, "I", at + 24 * binary.tags.get(DT_RELACOUNT, 0) + 8, 250)
+
+
+def header(layout: str, at: int, value: int) -> edits.Edit:
+    """A field of the file's header."""
+    return lambda data, _: put(data, layout, at, value)
+
+
+def put(data: bytearray, layout: str, at: int, value: int) -> None:
+    struct.pack_into(f"<{layout}", data, at, value)
+
+
+def _loads(file: Path) -> Mapping[str, edits.Edit]:
+    """Program headers, dynamic section and relocations in other shapes."""
+
+    def all_loads(data: bytearray, binary: elf.Elf) -> None:
+        for nth in range(sum(s.type == PT_LOAD for s in binary.segments)):
+            edits.segment(PT_LOAD, nth=nth, type=0)(data, binary)
+
+    def two_interpreters(data: bytearray, binary: elf.Elf) -> None:
+        where = edits.segment_at(binary, PT_GNU_STACK)
+        data[where : where + 56] = data[edits.segment_at(binary, PT_INTERP) :][:56]
+
+    found: dict[str, edits.Edit] = {
+        "odd-alignment": edits.segment(PT_LOAD, align=3),
+        "small-alignment": edits.segment(PT_LOAD, align=16),
+        "misaligned": edits.segment(PT_LOAD, nth=1, align=1 << 30),
+        "no-dynamic": edits.segment(PT_DYNAMIC, type=0),
+        "no-loads": all_loads,
+        "no-stack": edits.segment(PT_GNU_STACK, type=0),
+        "relocation": unknown_relocation,
+        "short-strings": edits.tag_value(DT_STRSZ, 1),
+    }
+    if elf.read(file).interp:
+        found["two-interpreters"] = two_interpreters
+    return found
+
+
+def _cut(file: Path) -> None:
+    """The file as an interrupted copy leaves it; ld.so itself looks at no length."""
+    data = file.read_bytes()
+    (sections,) = struct.unpack_from("<Q", data, 40)
+    last = max(s.offset + s.filesz for s in elf.read(file).segments if s.type == PT_LOAD)
+    for length in (100, 1000, 4096, len(data) // 2, last - 200, last - 8, last - 1, last, sections):
+        if length < len(data):
+            copy = file.with_name(f"{file.name}+cut-{length}")
+            copy.write_bytes(data[:length])
+            copy.chmod(0o755)
+
+
+def pair(cc: str, top: Path, source: str, flags: tuple[str, ...]) -> None:
+    """A library that gives f, and a program that takes it, side by side."""
+    top.mkdir()
+    library = _compiled(cc, top / "libf.so", source, *SHARED, "-Wl,-soname,libf.so", *flags, may_fail=True)
+    if library.exists():
+        _compiled(cc, top / "user", MAIN, str(library), "-Wl,-rpath,$ORIGIN")
+    else:
+        top.rmdir()
+
+
+def _chains(cc: str, into: Path) -> None:
+    """A program, a library that it needs, and one that this needs: whose search path finds the last one."""
+    for name, mine, theirs in (
+        ("rpath", ("-Wl,-rpath,$ORIGIN/x,--disable-new-dtags",), ()),
+        ("runpath", ("-Wl,-rpath,$ORIGIN/x,--enable-new-dtags",), ()),
+        ("both", ("-Wl,-rpath,$ORIGIN/x,--disable-new-dtags",), ("-Wl,-rpath,$ORIGIN",)),
+        ("stopped", ("-Wl,-rpath,$ORIGIN/x,--disable-new-dtags",), ("-Wl,-rpath,/nowhere",)),
+        ("own", ("-Wl,-rpath,$ORIGIN/x,--enable-new-dtags",), ("-Wl,-rpath,${ORIGIN}/.",)),
+    ):
+        top = into / f"chain-{name}"
+        (top / "x").mkdir(parents=True)
+        last = _compiled(cc, top / "x" / "libg.so", F.replace("f (", "g ("), *SHARED, "-Wl,-soname,libg.so")
+        middle = _compiled(
+            cc, top / "x" / "libf.so", "int g (void);\nint f (void) { return g (); }\n", *SHARED,
+            "-Wl,-soname,libf.so", str(last), *theirs,
+        )  # fmt: skip
+        _compiled(cc, top / "user", MAIN, str(middle), *mine, "-Wl,--allow-shlib-undefined")
+    by_path = into / "path-needed"
+    pair(cc, by_path, F, ())
+    _compiled(cc, by_path / "libf.so", F, *SHARED)
+    run([cc, "-w", "-x", "c", "-", "-x", "none", "./libf.so", "-o", "user"], stdin=MAIN.encode(), cwd=by_path)
+    program = into / "pie-needed"
+    pair(cc, program, F, ())
+    _compiled(cc, program / "libf.so", F + "int main (void) { return 77; }\n", "-pie", "-rdynamic")
+
+
+def _compiled(cc: str, file: Path, source: str, *flags: str, may_fail: bool = False) -> Path:
+    run(
+        [cc, "-w", "-O1", "-x", "c", "-", "-x", "none", "-o", file, *flags], stdin=source.encode(),
+        timeout=120, success_codes=None if may_fail else (0,),
+    )  # fmt: skip
+    return file
+
+
+def _changed(file: Path, name: str, change: edits.Edit) -> None:
+    copy = Path(shutil.copy(file, file.with_name(f"{file.name}+{name}")))
+    try:
+        edits.edit(copy, change)
+    except (AssertionError, KeyError, IndexError, ValueError):
+        copy.unlink()  # it has not what is to be changed
