@@ -85,7 +85,7 @@ class RseqRegistered(ProbeCheck):
             ]
         faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
-        for descriptor in self.descriptors(lines):
+        for descriptor in () if material.profile.area_grows else self.descriptors(lines):
             here = places or ([libc["offset"]] if libc["offset"] is not None else [])
             faults += [fault for place in here for fault in descriptor_faults(material, place, descriptor)]
         where = f" at thread pointer {places[0]:+d}" if places else ""

@@ -39,8 +39,6 @@ NOT_ASKED = {
     "abi.delta": "there is one release",
     "devel.delta": "there is one release",
 }
-#: From this version of glibc on the area has the size that the kernel announces.
-SIZED_BY_THE_KERNEL = (2, 41)
 SIZED = {
     "rseq.announced": "from glibc 2.41 on the area grows with what the kernel announces",
     "rseq.contexts": "from glibc 2.41 on the area's place depends on the program's thread-local data",
@@ -135,7 +133,7 @@ def _profile(suite: str, instead: str) -> Profile:
     profile = profiles.load_file(paths.PROFILES / "packaged" / f"debian-{RELEASES[suite]}.toml")
     left_out = ", ".join(f"{n}{'*' if n.endswith('.') else ''}" for n in not_asked(profile))
     rseq = profile.rseq
-    if _grows(profile):
+    if profile.area_grows:
         size = max(rseq.size_on, packaged.announced_size())
         rseq = rseq.model_copy(update={"size_on": size, "area_size": max(rseq.area_size, size)})
     return profile.model_copy(
@@ -143,13 +141,9 @@ def _profile(suite: str, instead: str) -> Profile:
     )
 
 
-def _grows(profile: Profile) -> bool:
-    return tuple(int(n) for n in profile.glibc.split(".")) >= SIZED_BY_THE_KERNEL
-
-
 def not_asked(profile: Profile) -> dict[str, str]:
     """The checks that are left out, and why."""
-    return {**NOT_ASKED, **(SIZED if _grows(profile) else {}), **({} if _may_mount() else ONE_USER)}
+    return {**NOT_ASKED, **(SIZED if profile.area_grows else {}), **({} if _may_mount() else ONE_USER)}
 
 
 def _may_mount(status: Path = Path("/proc/self/status")) -> bool:

@@ -18,6 +18,8 @@ from pipeline.core.arch import ARCHES, Arch, arch
 from pipeline.core.errors import UsageError
 from pipeline.profile.origin import ImageKeys, Kernel, Keys, Source
 
+#: From this version of glibc on the rseq area has the size that the kernel announces, and a place of its own.
+AREA_GROWS = (2, 41)
 #: ``DSO NODE SYMBOL KIND [SIZE]``: a DSO's name before a line of glibc's own .abilist notation.
 SYMBOL_LINE = re.compile(r"^\S+ \S+ \S+ [A-Z]( 0x[0-9a-f]+)?$")
 
@@ -154,6 +156,11 @@ class Outline(Keys):
             if name not in ARCHES:
                 raise ValueError(f"arches: unknown architecture {name!r}; known: {', '.join(ARCHES)}")
         return self
+
+    @property
+    def area_grows(self) -> bool:
+        """Whether the rseq area is as large as the kernel announces, and outside of a thread's descriptor."""
+        return tuple(int(n) for n in self.glibc.split(".")) >= AREA_GROWS
 
     @property
     def names(self) -> tuple[str, ...]:

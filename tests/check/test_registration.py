@@ -184,6 +184,19 @@ def test_the_other_architectures_signature_is_expected_there() -> None:
     assert "(32 bytes at +0) is not within" in one("12.1/tunable=1", right, machine="aarch64").seen
 
 
+def test_from_glibc_2_41_on_the_area_is_not_in_the_descriptor() -> None:
+    changed = lines(on=True, exports=True)
+    changed[-1].update(size=2000)
+    on = material()
+    newer = replace(on, profile=on.profile.model_copy(update={"glibc": "2.41"}))
+    case = "12.1/tunable unset"
+    for world, wanted in ((on, Outcome.FAIL), (newer, Outcome.PASS)):
+        answer = judge(RseqRegistered(), world, batch(said(f"rseq.registered/{case}", *changed), facts=REAL))
+        finding = answer[case]
+        assert isinstance(finding, Finding)
+        assert finding.outcome is wanted
+
+
 def test_a_program_that_does_not_tell_of_its_descriptor_is_an_error() -> None:
     assert one("12.1/tunable=1", lines(on=True, exports=True)[:-1]).outcome is Outcome.ERROR
 
