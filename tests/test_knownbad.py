@@ -143,6 +143,7 @@ SEEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("dynamic-tag", {"tag": "SONAME", "to": "RPATH"}, "-d", "(RPATH)"),
     ("dynamic-add", {"tag": "TEXTREL"}, "-d", "(TEXTREL)"),
     ("header-flags", {"flags": 5}, "-h", "0x5"),
+    ("section-type", {"section": ".dynsym", "to": "NULL"}, "-S", ".dynsym NULL"),
 ]  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.check import Material
-from pipeline.check.probing import PROBES, Answers, Case, Unanswered, Verdict
-from pipeline.check.registration import THREADS, RseqRegistered
+from pipeline.check.probing import Answers, Case, Unanswered, Verdict, as_faceted
+from pipeline.check.static import DYNAMIC, EachLinked
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
 
@@ -20,8 +20,8 @@ from pipeline.core.outcome import Outcome
 ANNOUNCED = 256
 
 
-class RseqAnnounced(RseqRegistered):
-    """As `RseqRegistered`, of a program to which a larger area is announced."""
+class RseqAnnounced(EachLinked):
+    """As `RseqRegistered`, of programs to which a larger area is announced."""
 
     declared = Declaration(
         name="rseq.announced",
@@ -33,10 +33,11 @@ class RseqAnnounced(RseqRegistered):
         needs=(Need.RSEQ,),
     )
 
-    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
-        return (f"{PROBES}/rseq-tracer", "--announce", str(ANNOUNCED), f"{PROBES}/rseq-threads", str(THREADS))
+    kinds = (DYNAMIC, "static")
+    options = ("--announce", str(ANNOUNCED))
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        self.need_program(material, as_faceted(case), answers)
         heard = [x for x in answers.lines(case.job(self.name)) if x["from"] == "announced"]
         if [(x["size"], x["align"]) for x in heard] != [(ANNOUNCED, ANNOUNCED)]:
             raise Unanswered(Outcome.ERROR, f"{ANNOUNCED} bytes were announced, the program heard {heard}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.check import Material
 from pipeline.check.probing import MAX_CPU, REGISTRATION_FAILED
 
 Word = Mapping[str, Any]
+#: More than any machine has.
+MAX_CPUS = 8192
 
 
 def kernel_faults(material: Material, word: Word, *, on: bool) -> list[str]:
@@ -43,6 +45,22 @@ def words_faults(area: Word, *, on: bool) -> list[str]:
     is zero as well: a program may use it as an index without a look at ``cpu_id`` (linux/rseq.h)."""
     words = {"rseq_cs": "rseq_cs", "area_flags": "flags", **({} if on else {"cpu_id_start": "cpu_id_start"})}
     return [f"the area's {name} is {area[key]:#x}, not 0" for key, name in words.items() if area[key]]
+
+
+def tail_faults(tail: Sequence[int], *, on: bool, feature: int, node: int) -> list[str]:
+    """Whether glibc keeps its hands off the area's last twelve bytes: they are the kernel's.
+
+    ``feature`` is AT_RSEQ_FEATURE_SIZE, 0 before 6.3. Within it the kernel writes the ``node`` (at 20) and a
+    number below that of the CPUs (mm_cid, at 24) where a thread is registered; all else is zero.
+    """
+    at = dict(zip((20, 24, 28), tail, strict=True))
+    if on and feature >= 24 and at.pop(20) != node:
+        return [f"the area's node_id is {tail[0]}, not {node}"]
+    if on and feature >= 28 and at.pop(24) >= MAX_CPUS:
+        return [f"the area's mm_cid is {tail[1]:#x}, more than there are CPUs"]
+    if on and feature > 28:
+        at.pop(28)
+    return [f"the area's word at {place} is {word:#x}, not 0" for place, word in at.items() if word]
 
 
 def place_faults(place: int, offset: int | None) -> list[str]:

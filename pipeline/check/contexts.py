@@ -12,9 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pipeline.check import Material
-from pipeline.check.area import cpu_id_faults, kernel_faults, place_faults, symbol_faults, words_faults
+from pipeline.check.area import (
+    cpu_id_faults,
+    kernel_faults,
+    place_faults,
+    symbol_faults,
+    tail_faults,
+    words_faults,
+)
 from pipeline.check.probing import (
     CANNOT,
+    MAX_CPU,
+    NOT_STARTED,
     PROBES,
     Answers,
     Case,
@@ -65,7 +74,8 @@ CONTEXTS = {
 }  # fmt: skip
 LIBRARIES = {
     "constructor of a library": 2, "a library loaded by dlopen": 1, "a library loaded by dlmopen": 1,
-    "an auditor": 1, "a program with an auditor": 1, "destructor of a library": 2,
+    "an auditor": 1, "a program that ld.so was called to start": 1,
+    "resolver of an indirect function": 5, "a program with an auditor": 1, "destructor of a library": 2,
 }  # fmt: skip
 #: Looks of rseq_copied.c, a program that has copies of the rseq symbols and so starts where they are.
 COPIED = {
@@ -73,10 +83,10 @@ COPIED = {
     "destructor of a library": 1,
 }  # fmt: skip
 NON_PIE = "non-PIE"
+#: Old kernels have no clone3, and filters of container engines refuse it: then glibc calls clone.
+NO_CLONE3 = "clone3 refused"
 #: Contexts of a child in its parent's memory: the kernel registers none of them (kernel/rseq.c).
 BORROWERS = frozenset({"child of vfork"})
-#: Exit status of the tracer when it cannot start the program.
-NOT_STARTED = 127
 
 
 class Looks(ProbeCheck):
@@ -167,6 +177,9 @@ def _faults(material: Material, line: Mapping[str, Any], on: bool) -> list[str]:
     faults = kernel_faults(material, line, on=on and not borrows)
     if line["pointer"]:
         faults += words_faults(line, on=True)
+        faults += tail_faults(line["tail"], on=True, feature=line["feature"], node=line["node"])
+    if line["touched"]:
+        faults.append(f"sched_getcpu or getcpu set errno on {line['touched']} of {line['cpus']} CPUs")
     if on and not borrows and line["planted"] != 1:
         faults.append("sched_getcpu does not read the area")
     if on and borrows:  # what it reads is its parent's, which does not run
@@ -190,6 +203,12 @@ def _libc_faults(material: Material, line: Mapping[str, Any], case: FacetedCase)
         return ["the rseq symbols are there"]
     faults = symbol_faults(libc, material.profile.rseq.size_on if case.on else 0)
     faults += cpu_id_faults(libc["cpu_id"], on=case.on) + words_faults(libc, on=case.on)
+    if case.on and libc["first"] > MAX_CPU:
+        faults.append(
+            f"cpu_id was {libc['first']:#x}, no CPU number, until something made the kernel write it"
+        )
+    if not case.on:
+        faults += tail_faults(libc["tail"], on=False, feature=0, node=0)
     return faults + (place_faults(line["place"], libc["offset"]) if line["pointer"] else [])
 
 
@@ -218,7 +237,12 @@ class RseqThreads(Looks):
         "dynamic": "rseq-starts",
         "large thread-local data": "rseq-starts-tls",
         "static": "rseq-starts-static-{release}",
+        NO_CLONE3: "rseq-starts",
     }
+
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
+        refuse = (f"{PROBES}/refuse-clone3",) if as_faceted(case).value == NO_CLONE3 else ()
+        return (*refuse, *super().argv(material, case))
 
     def expected(self, case: FacetedCase) -> Mapping[str, int]:
         return {**STARTS, **CANCELLED} if case.value == "static" else STARTS

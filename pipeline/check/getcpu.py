@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.check import Material
@@ -10,11 +11,15 @@ from pipeline.check.probing import (
     REGISTRATION_FAILED,
     Answers,
     Case,
+    FacetedCase,
     ProbeCheck,
     Unanswered,
     Verdict,
+    as_faceted,
+    faceted,
     told,
     verdict,
+    was_linked,
 )
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -145,7 +150,10 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
 
 
 class GetcpuSteps(ProbeCheck):
-    """Instructions and system calls of one call, PLT included, counted by single-stepping it."""
+    """Instructions and system calls of one call, PLT included, counted by single-stepping it.
+
+    Of libc.so.6 and of libc.a: a static program has a sched_getcpu of its own.
+    """
 
     declared = Declaration(
         name="getcpu.steps",
@@ -160,10 +168,20 @@ class GetcpuSteps(ProbeCheck):
     )
 
     def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
-        return (f"{PROBES}/step-count", f"{PROBES}/getcpu-once")
+        return (f"{PROBES}/step-count",)
+
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return faceted(super().cases(material), "kind", ("dynamic", "static"))
+
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
+        static = f"-static-{case.release.name}" if as_faceted(case).value == "static" else ""
+        return (*self.program(material), f"{PROBES}/getcpu-once{static}")
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         name = material.arch.name
+        if as_faceted(case).value == "static":
+            result = answers.batch.results.get(case.job(self.name))
+            was_linked(material, case.release.name, self.argv(material, case)[1], result)
         here = self._count(answers, case)
         opposite = self._count(answers, case.but(0 if case.on else 1))
         on, off = (here, opposite) if case.on else (opposite, here)

@@ -123,12 +123,16 @@ class Linking(_EachKind):
         return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in self.kinds]
 
     def asks(self, case: Case) -> str:  # noqa: ARG002
-        return "constructors, threads, handlers and one symbol of each library work, in order"
+        what = "constructors, threads, handlers and one symbol of each library"
+        return f"{what} work, in order; headers and library are of the right version"
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         lines = self.said(material, case, answers)
-        faults = [f"it printed {line}" for line in lines if line not in PRINTS]
-        faults += [f"it did not print {line}" for line in PRINTS if line not in lines]
+        # a backport brings symbols, and no other version: programs ask for it (__GLIBC_PREREQ)
+        version = material.profile.glibc
+        wanted = [*PRINTS, {"made_for": version, "version": version}]
+        faults = [f"it printed {line}" for line in lines if line not in wanted]
+        faults += [f"it did not print {line}" for line in wanted if line not in lines]
         return verdict(self.asks(case), "all in order", faults)
 
 

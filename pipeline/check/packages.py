@@ -22,7 +22,7 @@ from pipeline.rpm.inventory import Inventory
 from pipeline.rpm.sysroot import is_wanted
 
 #: Raised when `coherence.payload_faults` compares more than it did.
-READER = 1
+READER = 2
 #: When packages and headers are compared with what is committed.
 COMMITTED = "they are ours, or that maker's are committed (`nox -s baseline`)"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pipeline.check import TUNABLE_STATES, Material, PlaceCheck, tunable_case, tunable_env, tunable_facet
@@ -16,12 +16,14 @@ from pipeline.core.declaration import Need
 from pipeline.core.errors import EvidenceError
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question
 from pipeline.core.words import several
-from pipeline.place import BatchResult, Job, PlaceFacts
+from pipeline.place import BatchResult, Job, JobResult, PlaceFacts
 from pipeline.profile import BuiltRelease
 
 PROBES = "/probes"
 #: Exit status of a probe that the place does not let work (probe.h: CANNOT).
 CANNOT = 77
+#: Exit status of a tracer that cannot start its program.
+NOT_STARTED = 127
 #: What a kernel with rseq says to a call that is wrong in every way.
 HAS_RSEQ = "EINVAL"
 #: cpu_id of an area that was never registered, and of one that glibc did not register (linux/rseq.h).
@@ -47,6 +49,12 @@ def need_static(material: Material, release: str, program: str) -> None:
     """Raise `Unanswered` if a static program was not made, for the release has no libc.a."""
     if material.lacks(program):
         raise Unanswered(Outcome.MISSING, f"{release} has no libc.a to link with (package glibc-static)")
+
+
+def was_linked(material: Material, release: str, program: str, result: JobResult | None) -> None:
+    """Raise `Unanswered` if a tracer could not start a static program, for the release has no libc.a."""
+    if result is not None and result.status == NOT_STARTED:
+        need_static(material, release, program)
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,9 @@ class FacetedCase(Case):
     @property
     def facets(self) -> dict[str, str]:
         return {**super().facets, self.facet: self.value}
+
+    def but(self, state: int) -> FacetedCase:
+        return replace(self, state=state)
 
 
 def faceted(cases: Iterable[Case], facet: str, values: Iterable[str]) -> list[FacetedCase]:

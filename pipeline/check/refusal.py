@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.check import Material
 from pipeline.check.launch import started
-from pipeline.check.launch_needs import PRINTS, RSEQ
+from pipeline.check.launch_needs import PRINTS, RSEQ, STATIC
 from pipeline.check.probing import (
     PROBES,
     Answers,
@@ -45,6 +45,9 @@ from pipeline.place import BatchResult, JobResult
 #: How filters refuse a system call: ENOSYS as if the kernel were old, EPERM as old container engines did.
 #: EBUSY stands for all other errors: a libc that picks among them could take this one for "done already".
 ERRORS = ("ENOSYS", "EPERM", "EBUSY")
+#: A sandbox may also end whoever makes the call. The tunable is the documented way out: with rseq off glibc
+#: makes no such call at all.
+KILLED = "SIGSYS"
 #: Kinds of threads that `rseq-refused start` makes (pipeline/probes/rseq_refused.c).
 WAYS = ("plain", "affinity", "detached", "own-stack", "c11", "timer")
 #: Kinds that `rseq-refused later` makes besides: on the stack of an ended thread, and in a child of fork.
@@ -113,13 +116,18 @@ class RefusalCheck(ProbeCheck):
         if missing and not faults:
             raise Unanswered(Outcome.MISSING, "; ".join(dict.fromkeys(missing)))
         seen = f"{len(commands)} programs: {', '.join(c.label for c in commands)}"
-        by = "a filter" if place["filtered"] or self.filter(case) not in ERRORS else "the place itself"
+        by = (
+            "a filter"
+            if place["filtered"] or self.filter(case) not in (*ERRORS, KILLED)
+            else "the place itself"
+        )
         return verdict(self.asks(case), f"{seen}; refused by {by}", faults, {"programs": len(commands)})
 
 
 class RseqRefused(RefusalCheck):
     """Refused from the start: every program starts and runs without rseq, and glibc says so.
 
+    Where whoever calls is killed, and rseq is off, all runs, too.
     Where no filter can be made (user-mode QEMU) the place's own refusal is as good, if it is of that kind.
     """
 
@@ -131,13 +139,23 @@ class RseqRefused(RefusalCheck):
     )
 
     def asks(self, case: Case) -> str:
+        if as_faceted(case).value == KILLED:
+            return "every program starts and runs: with rseq off glibc does not call it"
         says = "__rseq_size 0, cpu_id -2" if case.release.exports_rseq else "no rseq symbols"
         return f"every program starts and every thread runs; {says}, sched_getcpu right on each CPU"
+
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        killed = (c for c in ProbeCheck.cases(self, material) if not c.on)
+        return [*super().cases(material), *faceted(killed, "error", (KILLED,))]
 
     def filter(self, case: FacetedCase) -> str:
         return case.value
 
     def commands(self, case: FacetedCase) -> list[Command]:
+        if case.value == KILLED:  # ours ask what rseq is told, and would be killed for it
+            # a static program has the default of the release that it was made with, which is another's here
+            others = [p for p in PRINTS if p != STATIC or case.state == 0]
+            return [Command(p, p) for p in others if p != RSEQ or case.release.exports_rseq]
         ours = [
             Command(kind, name.replace("RELEASE", case.release.name), ("start", offset(case)), kind)
             for kind, name in LINKED.items()

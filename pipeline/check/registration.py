@@ -53,7 +53,7 @@ class RseqRegistered(ProbeCheck):
         """Whether the program is to have the rseq symbols."""
         return case.release.exports_rseq
 
-    def descriptors(self, lines: Lines) -> Lines:
+    def descriptors(self, case: Case, lines: Lines) -> Lines:  # noqa: ARG002
         """What libc tells of the thread descriptor: one line; raises `Unanswered` if it is not there."""
         found = [x for x in lines if x["from"] == "descriptor"]
         if len(found) != 1:
@@ -85,7 +85,7 @@ class RseqRegistered(ProbeCheck):
             ]
         faults = _libc_faults(libc, threads, exports=exports, size=size, on=case.on) + faults
         places = sorted({w["pointer"] - threads[t]["tp"] for t, w in kernel.items() if w["pointer"]})
-        for descriptor in () if material.profile.area_grows else self.descriptors(lines):
+        for descriptor in () if material.profile.area_grows else self.descriptors(case, lines):
             here = places or ([libc["offset"]] if libc["offset"] is not None else [])
             faults += [fault for place in here for fault in descriptor_faults(material, place, descriptor)]
         where = f" at thread pointer {places[0]:+d}" if places else ""

@@ -14,7 +14,8 @@ from pipeline.core.store import write_atomically
 from pipeline.knownbad.elfedit import EDITS as ELF_EDITS
 from pipeline.knownbad.elfedit import ElfEdit
 from pipeline.knownbad.entry import Edit
-from pipeline.knownbad.rpmfile import FLAGS, GROUPS, USERS, RpmFile
+from pipeline.knownbad.rpmfile import COLORS, FLAGS, GROUPS, USERS, RpmFile
+from pipeline.knownbad.rpmheader import INT32
 from pipeline.rpm import package
 
 #: what an entry writes for ld.so, whose path differs by architecture
@@ -84,6 +85,10 @@ RPM_EDITS: dict[str, Callable[..., None]] = {
     "file-flags": _file_flags,
     "file-owner": _owner,
     "file-mode": lambda rpm, file, mode: rpm.mode(file, int(mode, 8)),
+    "file-color": lambda rpm, file, color: rpm.column(COLORS, file, color),
+    "file-capabilities": lambda rpm, file, capabilities: rpm.capabilities(file, capabilities),
+    "number-tag": lambda rpm, file, tag, value: rpm.header.set(tag, [value], INT32),  # noqa: ARG005
+    "release": lambda rpm, file, to: rpm.release(to),  # noqa: ARG005
     "file-link": lambda rpm, file, to: rpm.link(file, to),
     "file-remove": lambda rpm, file: rpm.remove(file),
     "file-add": _add,

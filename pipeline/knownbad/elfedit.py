@@ -25,7 +25,8 @@ SEGMENTS = {"NULL": 0, "LOAD": 1, "DYNAMIC": 2, "NOTE": 4, "GNU_PROPERTY": 0x647
             "GNU_STACK": 0x6474E551, "GNU_RELRO": 0x6474E552}  # fmt: skip
 TAGS = {"NULL": 0, "NEEDED": 1, "HASH": 4, "SONAME": 14, "RPATH": 15, "SYMBOLIC": 16, "DEBUG": 21,
         "TEXTREL": 22, "BIND_NOW": 24, "RUNPATH": 29, "FLAGS": 30, "GNU_HASH": 0x6FFFFEF5,
-        "FLAGS_1": 0x6FFFFFFB}  # fmt: skip
+        "FLAGS_1": 0x6FFFFFFB, "VERSYM": 0x6FFFFFF0}  # fmt: skip
+SECTIONS = {"NULL": 0, "PROGBITS": 1, "SYMTAB": 2}
 #: bytes of a symbol, a dynamic entry, a program header, a version definition and one of its names
 SYM, DYN, PHDR, VERDEF = 24, 16, 56, 20
 
@@ -262,6 +263,19 @@ class ElfEdit:
     def header_flags(self, flags: int) -> None:
         """e_flags of the file."""
         self._pack("I", 48, flags)
+
+    def section_type(self, section: str, to: str) -> None:
+        """Another type in a section's header; its bytes stay."""
+        for number, found in enumerate(self.elf.iter_sections()):
+            if found.name == section:
+                self._pack("I", self.elf["e_shoff"] + self.elf["e_shentsize"] * number + 4, SECTIONS[to])
+                return
+        raise self._wrong(section)
+
+    def build_id(self) -> None:
+        """Another build id (the last of a note's twenty bytes)."""
+        section = self._section(".note.gnu.build-id")
+        self.data[section["sh_offset"] + section["sh_size"] - 1] ^= 1
 
     def nothing(self) -> None:
         """Change nothing: an entry that must stay green."""

@@ -24,6 +24,7 @@ SIG_SIZE, SIG_MD5, SIG_SHA1, SIG_SHA256, SIG_PAYLOADSIZE, SIG_RESERVED = 1000, 1
 TOTAL, PAYLOADDIGESTALT = 1009, 5097
 SIZES, MODES, DIGESTS, LINKS, FLAGS, USERS, GROUPS = 1028, 1030, 1035, 1036, 1037, 1039, 1040
 DIRINDEXES, BASENAMES, DIRNAMES, INODES = 1116, 1117, 1118, 1096
+COLORS, CAPABILITIES, VERSION, RELEASE = 1140, 5010, 1001, 1002
 #: every column of the file list, one value a file (rpm's rpmtag.h)
 COLUMNS = (SIZES, MODES, 1033, 1034, DIGESTS, LINKS, FLAGS, USERS, GROUPS, 1045, 1095, INODES, 1097,
            DIRINDEXES, BASENAMES, 1140, 1141, 1143, 1144, 5010, 5090)  # fmt: skip
@@ -33,6 +34,7 @@ DEPENDENCIES = {
     "requires": (1049, 1048, 1050),
     "conflicts": (1054, 1053, 1055),
     "obsoletes": (1090, 1114, 1115),
+    "recommends": (5046, 5048, 5047),
 }
 _SENSES = {"<": 2, "<=": 10, "=": 8, ">=": 12, ">": 4}
 
@@ -123,6 +125,22 @@ class RpmFile:
         self.members[self.members.index(member)] = replace(member, head=_with(member.head, mode=full))
         self.column(MODES, path, full)
 
+    def capabilities(self, path: str, text: str) -> None:
+        """Give a file capabilities, which have a column of their own where any file has some."""
+        if CAPABILITIES not in self.header.values:
+            self.header.set(CAPABILITIES, [""] * len(self.paths), STRINGS)
+        self.column(CAPABILITIES, path, text)
+
+    def release(self, to: str) -> None:
+        """Another release number, also wherever the package's relations name its own."""
+        (version,), (old,) = self.header.strings(VERSION), self.header.strings(RELEASE)
+        self.header.keep_type(RELEASE, [to])
+        for _, _, versions in DEPENDENCIES.values():
+            named = self.header.strings(versions)
+            if named:
+                new = [f"{version}-{to}" if v == f"{version}-{old}" else v for v in named]
+                self.header.keep_type(versions, new)
+
     def link(self, path: str, target: str) -> None:
         """Let a symbolic link point elsewhere."""
         member = self._member(path)
@@ -159,13 +177,16 @@ class RpmFile:
                 cells.insert(row, cells[model])
                 self.header.put(tag, cells)
         # two rows have the same name until these are set, so they are set by number
+        color = data[4] if data.startswith(b"\x7fELF") else 0
         for tag, value in (
+            (COLORS, color),
             (DIRINDEXES, directories.index(directory)), (BASENAMES, where.name.encode()), (INODES, inode),
             (SIZES, len(data)), (DIGESTS, hashlib.sha256(data).hexdigest().encode()), (LINKS, b""),
         ):  # fmt: skip
-            cells = self.header.cells(tag)
-            cells[row] = value
-            self.header.put(tag, cells)
+            if tag in self.header.values:
+                cells = self.header.cells(tag)
+                cells[row] = value
+                self.header.put(tag, cells)
         head = _with(self._member(like).head, size=len(data), inode=inode, links=1)
         names = [m.path for m in self.members]
         self.members.insert(bisect(names, path), Member(head, f".{path}", data))

@@ -5,6 +5,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
+/* From 2.35 on libc.a itself has what the unwinder calls.  */
+#if defined STATIC && !__GLIBC_PREREQ(2, 35)
+# include "launch/find_object.h"
+#endif
 
 int measured_call (void);
 extern const char call_begin[], call_end[];

@@ -6,6 +6,7 @@
 #define LOOK_H
 
 #include <sched.h>
+#include <sys/auxv.h>
 
 #include "look_asked.h"
 #include "rseq_symbols.h"
@@ -14,6 +15,8 @@
    preemption in between puts the true number back.  */
 #define PLANTED 0x7fffffffU
 #define PATIENCE 100
+/* AT_RSEQ_FEATURE_SIZE, which old headers do not have.  */
+#define FEATURE_SIZE 27
 
 /* The kernel's word on the calling thread, from the tracer that must follow it.  SIGSTOP cannot be blocked, and
    has no handler.  Returns 0 or an errno.  */
@@ -54,24 +57,33 @@ exported (void)
   return found.offset && found.size && found.flags ? &found : NULL;
 }
 
-/* Look, and write what was seen.  REUSED: 1 if this thread's descriptor was another's before, 0 if it was
-   not, -1 if that is not asked.  */
+/* No errno: a function that succeeds leaves this where it was.  */
+#define NO_ERROR 12345
+
+/* Write what the thread sees, where the kernel's answer is there already: WORD, or an errno.  FIRST is cpu_id
+   where libc says that it is, as the look began: no stop had made the kernel write it once more.  */
 static void
-look (const char *context, int reused)
+look_with (const char *context, int reused, const struct kernel_word *kernels, int error, uint32_t first)
 {
-  struct kernel_word word;
-  char line[1000], libc[300] = "null";
-  int saved = errno;
+  struct kernel_word word = *kernels;
+  char line[1100], libc[400] = "null";
   const struct exported *from_libc = exported ();
-  int error = kernel_word_here (&word);
-  int cpus = 0, wrong = 0, wrong_getcpu = 0, planted = -1;
+  int cpus = 0, wrong = 0, wrong_getcpu = 0, touched = 0, planted = -1;
+  unsigned int here = 0;
   struct area words = { 0 };
   cpu_set_t was, one;
 
   if (word.pointer)
     {
       volatile struct area *area = (volatile struct area *) (uintptr_t) word.pointer;
-      words = *area;
+      for (int i = 0; i < PATIENCE; i++) /* all of one CPU */
+        {
+          unsigned int cpu = ~0U;
+          words = *area;
+          syscall (SYS_getcpu, &cpu, &here, NULL);
+          if (cpu == words.cpu_id)
+            break;
+        }
       planted = 0;
       for (int i = 0; i < PATIENCE && !planted; i++)
         {
@@ -93,11 +105,13 @@ look (const char *context, int reused)
           if (sched_setaffinity (0, sizeof one, &one) != 0)
             continue;
           cpus++;
-          wrong += sched_getcpu () != cpu;
           syscall (SYS_getcpu, NULL, &kernels, NULL);
+          errno = NO_ERROR;
+          wrong += sched_getcpu () != cpu;
           wrong_getcpu += getcpu (&told, &node) != 0 || told != (unsigned int) cpu || node != kernels
                           || getcpu (&alone, NULL) != 0 || alone != told || getcpu (NULL, &alone) != 0
                           || alone != node;
+          touched += errno != NO_ERROR;
         }
       sched_setaffinity (0, sizeof was, &was);
     }
@@ -108,20 +122,21 @@ look (const char *context, int reused)
         told = *area_at (*from_libc->offset);
       snprintf (libc, sizeof libc,
                 "{\"offset\":%td,\"size\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
-                "\"rseq_cs\":%ju,\"area_flags\":%u}",
+                "\"rseq_cs\":%ju,\"area_flags\":%u,\"first\":%u,\"tail\":[%u,%u,%u]}",
                 *from_libc->offset, *from_libc->size, *from_libc->flags, told.cpu_id_start, told.cpu_id,
-                (uintmax_t) told.rseq_cs, told.flags);
+                (uintmax_t) told.rseq_cs, told.flags, first, told.unused[0], told.unused[1], told.unused[2]);
     }
   int n = snprintf (line, sizeof line,
                     "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"pointer\":%ju,\"place\":%td,"
                     "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
-                    "\"rseq_cs\":%ju,\"area_flags\":%u,"
-                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,\"libc\":%s}\n",
+                    "\"rseq_cs\":%ju,\"area_flags\":%u,\"tail\":[%u,%u,%u],\"node\":%u,\"feature\":%lu,"
+                    "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,\"touched\":%d,\"libc\":%s}\n",
                     context, reused, error_name (error), (uintmax_t) word.pointer,
                     word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
                     word.size, word.signature, word.flags, words.cpu_id_start, words.cpu_id,
-                    (uintmax_t) words.rseq_cs, words.flags, planted, cpus, wrong,
-                    wrong_getcpu, libc);
+                    (uintmax_t) words.rseq_cs, words.flags, words.unused[0], words.unused[1],
+                    words.unused[2], here, getauxval (FEATURE_SIZE), planted, cpus, wrong, wrong_getcpu,
+                    touched, libc);
   /* Not through stdio: a child made by fork would write its parent's lines again.  */
   for (int done = 0; done < n;)
     {
@@ -130,6 +145,19 @@ look (const char *context, int reused)
         _exit (3);
       done += written > 0 ? (int) written : 0;
     }
+}
+
+/* Look, and write what was seen.  REUSED: 1 if this thread's descriptor was another's before, 0 if it was
+   not, -1 if that is not asked.  */
+static inline void
+look (const char *context, int reused)
+{
+  int saved = errno;
+  const struct exported *from_libc = exported ();
+  uint32_t first = from_libc && *from_libc->offset ? area_at (*from_libc->offset)->cpu_id : 0;
+  struct kernel_word word;
+  int error = kernel_word_here (&word);
+  look_with (context, reused, &word, error, first);
   errno = saved;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* relro-pages DSO...: are the pages that PT_GNU_RELRO promises read-only once the loader is done?  The kernel
    is asked to write to each of them (read from a pipe, which fails with EFAULT), and /proc/self/maps is read.
-   A line for each object and each rseq symbol that is wrong or cannot be asked about, and one of totals.  */
+   A line for each object and each rseq symbol that is wrong or cannot be asked about, and one of totals.
+   Compiled with -DSTATIC it is for a static program, and asks about the rseq symbols alone.  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 
 #include "probe.h"
+#include "rseq_symbols.h"
 
 /* What a debugger brings to libthread_db.  */
 #define SERVICE(name) void name (void); void name (void) {}
@@ -111,9 +113,8 @@ look (struct dl_phdr_info *info, size_t size, void *data)
 }
 
 static void
-ask_symbol (const char *name)
+ask_symbol (const char *name, const void *address)
 {
-  void *address = dlsym (RTLD_DEFAULT, name);
   if (address == NULL)
     return;
   int error = write_error ((uintptr_t) address);
@@ -161,9 +162,9 @@ main (int argc, char **argv)
       if (writable || written)
         printf ("{\"object\":\"%s\",\"writable\":%u,\"written\":%u}\n", argv[n], writable, written);
     }
-  ask_symbol ("__rseq_size");
-  ask_symbol ("__rseq_offset");
-  ask_symbol ("__rseq_flags");
+  ask_symbol ("__rseq_size", SYMBOL (__rseq_size));
+  ask_symbol ("__rseq_offset", SYMBOL (__rseq_offset));
+  ask_symbol ("__rseq_flags", SYMBOL (__rseq_flags));
   printf ("{\"end\":true,\"objects\":%u,\"with_relro\":%u,\"pages\":%u,\"page_size\":%lu,\"mappings\":%zu}\n",
           objects, with_relro, pages, (unsigned long) page_size, mapping_count);
   fflush (stdout);

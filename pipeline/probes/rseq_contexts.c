@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* rseq-contexts LIBRARY [AUDITOR]: code that runs in unusual places looks at its registration (look.h):
    constructors, handlers, children, destructors; and code in a library that was loaded later, in a
-   namespace of its own, and in an auditor.  A static program is given the library alone.
+   namespace of its own, in an auditor, and while the program is relocated.  A static program is given the library alone.
    "rseq-contexts child NAME" is what it starts.  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <link.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -17,10 +18,64 @@ static const char *self;
 static int child_of_ours;
 static pthread_key_t key;
 
+#ifndef STATIC /* a static program resolves its indirect functions before it has thread-local data */
+/* What the kernel says while the program is relocated, before any constructor.  No function of the C library can
+   be called here, so the question (kernel_word_here) is put by hand.  */
+static struct asked early = { .mark = ASKED, .error = EPROTO };
+static siginfo_t question;
+static pid_t asker[2];
+
+static inline long
+call_kernel (long number, long a, long b, long c, long d)
+{
+#ifdef __x86_64__
+  register long r10 __asm__ ("r10") = d;
+  long result;
+  __asm__ volatile ("syscall"
+                    : "=a"(result)
+                    : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+                    : "rcx", "r11", "memory");
+  return result;
+#else
+  register long x8 __asm__ ("x8") = number;
+  register long x0 __asm__ ("x0") = a;
+  register long x1 __asm__ ("x1") = b;
+  register long x2 __asm__ ("x2") = c;
+  register long x3 __asm__ ("x3") = d;
+  __asm__ volatile ("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+  return x0;
+#endif
+}
+
+static int
+resolved (void)
+{
+  return 1;
+}
+
+static int (*resolve (void)) (void)
+{
+  question.si_signo = SIGSTOP;
+  question.si_code = SI_QUEUE;
+  question.si_ptr = &early;
+  asker[0] = (pid_t) call_kernel (SYS_getpid, 0, 0, 0, 0);
+  asker[1] = (pid_t) call_kernel (SYS_gettid, 0, 0, 0, 0);
+  if (call_kernel (SYS_rt_tgsigqueueinfo, asker[0], asker[1], SIGSTOP, (long) &question) < 0)
+    early.error = EPROTO;
+  return resolved;
+}
+
+int indirect (void) __attribute__ ((ifunc ("resolve")));
+#endif
+
 static void __attribute__ ((constructor))
 construct (int argc, char **argv)
 {
   child_of_ours = argc > 1 && strcmp (argv[1], "child") == 0;
+#ifndef STATIC /* of what we start, too: the resolver asked there as well */
+  if (indirect ())
+    look_with ("resolver of an indirect function", -1, &early.word, (int) early.error, 0);
+#endif
   if (!child_of_ours)
     look ("constructor", -1);
 }
@@ -119,12 +174,14 @@ fork_here (void *context)
   return NULL;
 }
 
+/* Start this program to look as CONTEXT; LOADER: by calling ld.so with it, null: as it is.  */
 static void
-spawn (const char *context, char *const environment[])
+spawn (const char *loader, const char *context, char *const environment[])
 {
   pid_t pid;
-  char *argv[] = { (char *) self, (char *) "child", (char *) context, NULL };
-  int error = posix_spawn (&pid, self, NULL, NULL, argv, environment);
+  char *argv[] = { (char *) loader, (char *) self, (char *) "child", (char *) context, NULL };
+  char **from = argv + (loader == NULL);
+  int error = posix_spawn (&pid, from[0], NULL, NULL, from, environment);
   if (error)
     errx (CANNOT, "%s: %s", context, strerror (error));
   wait_for (pid, context);
@@ -143,6 +200,23 @@ call (void *library, const char *context)
 }
 
 #ifndef STATIC
+/* The path of ld.so, as this program names it.  */
+static const char *
+interpreter (void)
+{
+  const ElfW (Phdr) *header = (const void *) getauxval (AT_PHDR);
+  const char *base = NULL, *found = NULL;
+  for (unsigned long n = 0; n < getauxval (AT_PHNUM); n++)
+    if (header[n].p_type == PT_PHDR)
+      base = (const char *) header - header[n].p_vaddr;
+  for (unsigned long n = 0; n < getauxval (AT_PHNUM); n++)
+    if (header[n].p_type == PT_INTERP)
+      found = base + header[n].p_vaddr;
+  if (base == NULL || found == NULL)
+    errx (1, "this program names no ld.so");
+  return found;
+}
+
 static void
 libraries (const char *library, const char *auditor)
 {
@@ -155,7 +229,8 @@ libraries (const char *library, const char *auditor)
   char kept[256];
   snprintf (kept, sizeof kept, "GLIBC_TUNABLES=%s", tunables ? tunables : "");
   char *environment[] = { audit, tunables ? kept : NULL, NULL };
-  spawn ("a program with an auditor", environment);
+  spawn (NULL, "a program with an auditor", environment);
+  spawn (interpreter (), "a program that ld.so was called to start", environ);
 }
 #endif
 
@@ -222,7 +297,7 @@ main (int argc, char **argv)
     }
   wait_for (pid, "_Fork");
 
-  spawn ("a program started by posix_spawn", environ);
+  spawn (NULL, "a program started by posix_spawn", environ);
   pid = vfork ();
   if (pid == 0)
     {

@@ -1,46 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A seccomp filter that answers the rseq system call with an error, as container engines and sandboxes do.  */
+/* A seccomp filter that refuses the rseq system call, as container engines and sandboxes do.  */
 #ifndef RSEQ_FILTER_H
 #define RSEQ_FILTER_H
 
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "filter.h"
 
 #ifdef __x86_64__
-# define FILTER_ARCH AUDIT_ARCH_X86_64
 # define FILTER_RSEQ 334
-#elif defined __aarch64__
-# define FILTER_ARCH AUDIT_ARCH_AARCH64
-# define FILTER_RSEQ 293
 #else
-# error "this architecture is not known here"
+# define FILTER_RSEQ 293
 #endif
 
-/* From now on rseq fails with ERROR in the calling thread and in all that come of it, also after exec.
-   Returns 0 or an errno.  */
+/* What stands for an error where the caller is not answered but killed.  */
+#define KILLED (-1)
+
+/* From now on rseq fails with ERROR in the calling thread and in all that come of it, also after exec; KILLED:
+   whoever calls it ends by SIGSYS.  Returns 0 or an errno.  */
 static inline int
 refuse_rseq (int error)
 {
-  struct sock_filter code[] = {
-    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, arch)),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, FILTER_ARCH, 0, 3),
-    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, nr)),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, FILTER_RSEQ, 0, 1),
-    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned int) error & SECCOMP_RET_DATA)),
-    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  struct sock_fprog program = { sizeof code / sizeof code[0], code };
-  if (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-      || prctl (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-    return errno;
-  return 0;
+  return answer_call (FILTER_RSEQ, error == KILLED ? SECCOMP_RET_KILL_PROCESS
+                                                   : SECCOMP_RET_ERRNO | ((unsigned int) error & SECCOMP_RET_DATA));
 }
 
 /* What an rseq call that is wrong in every way is told: EINVAL by a kernel that has rseq, else the filter's
@@ -58,7 +38,7 @@ error_named (const char *name)
   {
     const char *name;
     int error;
-  } known[] = { { "ENOSYS", ENOSYS }, { "EPERM", EPERM }, { "EBUSY", EBUSY } };
+  } known[] = { { "ENOSYS", ENOSYS }, { "EPERM", EPERM }, { "EBUSY", EBUSY }, { "SIGSYS", KILLED } };
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (strcmp (name, known[i].name) == 0)
       return known[i].error;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* rseq-refuse ERROR TUNABLE -- COMMAND... [-- COMMAND...]...: runs each command under a filter that answers
-   rseq with ERROR (ENOSYS, EPERM, EBUSY; "later": with no filter, the command makes its own) and prints how it ended and
+   rseq with ERROR (ENOSYS, EPERM, EBUSY; SIGSYS: who calls it is killed; "later": with no filter, the command makes its own) and prints how it ended and
    what it wrote.  Where no filter can be had, but rseq is answered with that very error already, the commands
    run as they are.  Static, so that nothing of the libc under test takes part.
 
@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "rseq_filter.h"
@@ -27,7 +28,7 @@ extern char **environ;
 static const char *
 name_of (int error)
 {
-  const char *name = error ? strerrorname_np (error) : "0";
+  const char *name = error == KILLED ? "SIGSYS" : error ? strerrorname_np (error) : "0";
   return name ? name : "unknown";
 }
 
@@ -164,7 +165,12 @@ told_under_filter (int error, int *filtered)
         _exit (255);
       _exit (rseq_is_told ());
     }
-  if (waitpid (child, &status, 0) < 0 || !WIFEXITED (status))
+  if (waitpid (child, &status, 0) < 0)
+    err (1, "waitpid");
+  *filtered = 1;
+  if (WIFSIGNALED (status) && WTERMSIG (status) == SIGSYS)
+    return KILLED;
+  if (!WIFEXITED (status))
     errx (1, "the filter could not be tried");
   *filtered = WEXITSTATUS (status) != 255;
   return *filtered ? WEXITSTATUS (status) : rseq_is_told ();
@@ -174,7 +180,7 @@ int
 main (int argc, char **argv)
 {
   if (argc < 5 || strcmp (argv[3], "--") != 0)
-    errx (2, "usage: rseq-refuse ENOSYS|EPERM|EBUSY|later TUNABLE -- COMMAND... [-- COMMAND...]...");
+    errx (2, "usage: rseq-refuse ENOSYS|EPERM|EBUSY|SIGSYS|later TUNABLE -- COMMAND... [-- COMMAND...]...");
   int error = error_named (argv[1]), filtered = 0, told = rseq_is_told ();
   if (error)
     {

@@ -5,7 +5,7 @@
    Says how large the thread descriptor is and where some of its members lie, as the libc tells debuggers
    (libthread_db); a static program cannot look that up.
    Says what the kernel announces of the area (AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN; 0 before 6.3).
-   Where it is AT_SECURE it says so, and lets a tracer look at its memory all the same.
+   Where it is AT_SECURE it says so, and what is left of the tunables in its environment, and lets a tracer look at its memory all the same.
    Compiled with -DSTATIC it is for a static program, whose libc.a has the rseq symbols or not.  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -90,7 +90,11 @@ main (int argc, char **argv)
   if (getauxval (AT_SECURE))
     {
       prctl (PR_SET_DUMPABLE, 1);
-      puts ("{\"from\":\"auxv\",\"secure\":1}");
+      const char *tunables = getenv ("GLIBC_TUNABLES");
+      if (tunables)
+        printf ("{\"from\":\"auxv\",\"secure\":1,\"tunables\":\"%s\"}\n", tunables);
+      else
+        puts ("{\"from\":\"auxv\",\"secure\":1,\"tunables\":null}");
     }
 #ifndef STATIC
   say_descriptor ();

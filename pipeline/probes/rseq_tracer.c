@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rseq-tracer [--secure | --announce SIZE] PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its
+/* rseq-tracer [--secure | --announce SIZE | --no-vdso] PROGRAM ARG...: starts a program, and when it raises SIGUSR1 stops every one of its
    threads and prints what the kernel says of each one's rseq registration, and the area's words at the
    address the kernel gave.  Static, so that nothing of the libc under test takes part.
 
@@ -10,7 +10,9 @@
 
    --announce: the kernel seems to have an rseq area of SIZE bytes, aligned to as many: AT_RSEQ_FEATURE_SIZE and
    AT_RSEQ_ALIGN are changed on that stack.  A kernel before 6.3 has none; there they take the places of
-   AT_CLKTCK and AT_EXECFN, which no libc starts by.  */
+   AT_CLKTCK and AT_EXECFN, which no libc starts by.
+
+   --no-vdso: the kernel seems to have no vDSO: AT_SYSINFO_EHDR is taken away.  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
@@ -110,9 +112,10 @@ main (int argc, char **argv)
   int status;
   int secure = argc > 1 && strcmp (argv[1], "--secure") == 0;
   int announced = argc > 2 && strcmp (argv[1], "--announce") == 0 ? atoi (argv[2]) : 0;
-  argv += secure + 2 * (announced > 0);
+  int no_vdso = argc > 1 && strcmp (argv[1], "--no-vdso") == 0;
+  argv += secure + 2 * (announced > 0) + no_vdso;
   if (argv[1] == NULL)
-    errx (2, "usage: rseq-tracer [--secure | --announce SIZE] PROGRAM ARG...");
+    errx (2, "usage: rseq-tracer [--secure | --announce SIZE | --no-vdso] PROGRAM ARG...");
   by_kernel = mmap (NULL, sizeof *by_kernel, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (by_kernel == MAP_FAILED)
     err (1, "mmap");
@@ -124,6 +127,8 @@ main (int argc, char **argv)
       set_auxv (leader, FEATURE_SIZE, AT_CLKTCK, (uint64_t) announced);
       set_auxv (leader, AREA_ALIGN, AT_EXECFN, (uint64_t) announced);
     }
+  if (no_vdso)
+    set_auxv (leader, AT_IGNORE, AT_SYSINFO_EHDR, 0);
   if (secure)
     {
       printf ("{\"from\":\"secure\",\"by\":\"%s\"}\n", *by_kernel ? "kernel" : "tracer");

@@ -22,6 +22,8 @@ from pipeline.rpm.payload import CHUNK, Listed, PayloadMember, Readable
 #: Directories that are links to the same below /usr on the systems these packages are for. rpm compares
 #: paths after it has followed the links that are installed.
 MERGED = ("/lib/", "/lib64/", "/bin/", "/sbin/")
+#: rpm gives debug files no color.
+DEBUG = "/usr/lib/debug/"
 
 
 class _Digesting:
@@ -41,7 +43,7 @@ def payload_faults(path: Path) -> list[str]:
     """What of a package's payload is not as its header says, a line each; [] if all is.
 
     Compared: the members with the file list both ways, type and mode, size, digest, link target, which
-    files are hard links of each other, and the digest of the archive before compression. Raises
+    files are hard links of each other, rpm's colors, and the digest of the archive before compression. Raises
     `MalformedInput` if the package cannot be read at all.
     """
     rpm = package.read(path)
@@ -72,6 +74,8 @@ class _Comparison:
 
     def __init__(self, rpm: Rpm) -> None:
         self.hash = rpm.file_hash
+        #: rpmbuild gives colors to all files or, without its generators, to none
+        self.colored = any(entry.color for entry in rpm.files)
         self.listed = {entry.path: entry for entry in rpm.files}
         self.faults: list[str] = []
         twice = [path for path, count in Counter(e.path for e in rpm.files).items() if count > 1]
@@ -79,7 +83,7 @@ class _Comparison:
         self.seen: set[str] = set()
         #: hard links: the paths of an inode, and the size and digest of the one that has data
         self.groups: dict[tuple[int, int, int], list[str]] = {}
-        self.contents: dict[tuple[int, int, int], tuple[int, str]] = {}
+        self.contents: dict[tuple[int, int, int], tuple[int, str, int]] = {}
 
     def member(self, member: PayloadMember) -> None:
         name = "/" + member.name.removeprefix(".").lstrip("/")
@@ -110,7 +114,7 @@ class _Comparison:
 
     def finish(self) -> list[str]:
         """All that differs, once every member was seen."""
-        empty = (0, hashlib.new(self.hash).hexdigest())
+        empty = (0, hashlib.new(self.hash).hexdigest(), 0)
         for key, names in self.groups.items():
             self._group(names, *self.contents.get(key, empty))
         self.faults += [
@@ -120,7 +124,7 @@ class _Comparison:
         ]
         return self.faults
 
-    def _group(self, names: Sequence[str], size: int, digest: str) -> None:
+    def _group(self, names: Sequence[str], size: int, digest: str, color: int) -> None:
         """One file of the payload with all its names."""
         for name in names:
             entry = self.listed[name]
@@ -130,18 +134,30 @@ class _Comparison:
                 self.faults.append(
                     f"{name}: {self.hash} {digest} in the payload, {entry.digest} in the file list"
                 )
+            if color != entry.color and self.colored and not name.startswith(DEBUG):
+                self.faults.append(f"{name}: color {color} by its content, {entry.color} in the file list")
         inodes = {self.listed[name].inode for name in names}
         if len(inodes) > 1:
             self.faults.append(f"{', '.join(names)}: one file in the payload, {len(inodes)} in the file list")
 
 
-def _content(member: PayloadMember, algorithm: str) -> tuple[int, str]:
-    """Size and digest of what is left of a member."""
-    digest, size = hashlib.new(algorithm), 0
+def _content(member: PayloadMember, algorithm: str) -> tuple[int, str, int]:
+    """Size, digest and color of what is left of a member."""
+    digest, size, color = hashlib.new(algorithm), 0, 0
     while chunk := member.read(CHUNK):
+        if not size:
+            color = _color(chunk)
         digest.update(chunk)
         size += len(chunk)
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), color
+
+
+def _color(head: bytes) -> int:
+    """rpm's color: 1 for a 32-bit program or shared object, 2 for a 64-bit one, 0 for all else."""
+    loaded = (
+        head.startswith(b"\x7fELF") and len(head) >= 20 and int.from_bytes(head[16:18], "little") in (2, 3)
+    )
+    return head[4] if loaded and head[4] in (1, 2) else 0
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ def lines() -> list[Line]:
             "context": context, "reused": int(n > 0) if context in REUSED else -1, "error": "0",
             "pointer": 140254171803744, "place": 2336, "size": 32, "signature": machine.rseq_signature,
             "flags": 0, "cpu_id_start": 1, "cpu_id": 1, "rseq_cs": 0, "area_flags": 0, "planted": 1,
-            "cpus": 2, "wrong": 0, "wrong_getcpu": 0,
+            "tail": [0, 1, 0], "node": 0, "feature": 28, "cpus": 2, "wrong": 0, "wrong_getcpu": 0,
+            "touched": 0,
             "libc": {
                 "offset": 2336, "size": 32, "flags": 0, "cpu_id_start": 1, "cpu_id": 1, "rseq_cs": 0,
-                "area_flags": 0,
+                "area_flags": 0, "first": 1, "tail": [0, 1, 0],
             },
         }
         for context, count in STARTS.items()
@@ -69,6 +70,11 @@ def test_all_as_it_should_be() -> None:
         ({"planted": 0}, "sched_getcpu does not read the area"),
         ({"wrong": 1}, "sched_getcpu was wrong on 1 of 2 CPUs"),
         ({"wrong_getcpu": 2}, "getcpu was wrong on 2 of 2 CPUs"),
+        ({"touched": 2}, "detached: sched_getcpu or getcpu set errno on 2 of 2 CPUs"),
+        ({"tail": [1, 1, 0]}, "detached: the area's node_id is 1, not 0"),
+        ({"tail": [0, 0x10000, 0]}, "detached: the area's mm_cid is 0x10000, more than there are CPUs"),
+        ({"tail": [0, 1, 5]}, "detached: the area's word at 28 is 0x5, not 0"),
+        ({"tail": [0, 1, 0], "feature": 0}, "detached: the area's word at 24 is 0x1, not 0"),
         ({"libc": None}, "detached: the rseq symbols are not there"),
         ({"place": 2368}, "the area is not at one place in each thread: [2336, 2368]"),
     ],
@@ -88,6 +94,7 @@ def test_one_wrong_look_is_red(change: Line, said: str) -> None:
         ({"offset": 0}, "detached: __rseq_offset is 0"),
         ({"offset": 2368}, "detached: the kernel's area is at +2336, __rseq_offset +2368"),
         ({"cpu_id": 0xFFFFFFFE}, "detached: cpu_id is 0xfffffffe, no CPU number"),
+        ({"first": 0xFFFFFFFF}, "detached: cpu_id was 0xffffffff, no CPU number, until something made"),
     ],
 )
 def test_one_wrong_symbol_is_red(change: Line, said: str) -> None:
@@ -113,7 +120,7 @@ def test_a_tracer_that_saw_something_else_is_an_error(change: Line) -> None:
 
 
 NONE = {"pointer": 0, "place": 0, "size": 0, "signature": 0, "planted": -1}
-OFF: dict[str, Any] = {"size": 0, "cpu_id": 0xFFFFFFFE, "cpu_id_start": 0}
+OFF: dict[str, Any] = {"size": 0, "cpu_id": 0xFFFFFFFE, "cpu_id_start": 0, "tail": [0, 0, 0]}
 
 
 def off(release: str, *, libc: Line | None = OFF, registered: int = 0) -> tuple[Outcome, str]:
@@ -132,6 +139,7 @@ def test_what_is_said_with_rseq_off() -> None:
     assert off("12.0", libc=None)[0] is Outcome.PASS
     assert "the rseq symbols are there" in off("12.0")[1]
     assert "cpu_id is 0x1, not -2" in off("12.0.z", libc=OFF | {"cpu_id": 1})[1]
+    assert "the area's word at 20 is 0x7, not 0" in off("12.0.z", libc=OFF | {"tail": [7, 0, 0]})[1]
     assert "cpu_id_start is 0x5, not 0" in off("12.0.z", libc=OFF | {"cpu_id_start": 5})[1]
     assert "flags is 0x1, not 0" in off("12.0.z", libc=OFF | {"area_flags": 1})[1]
     assert "__rseq_size is 32, not 0" in off("12.0.z", libc=OFF | {"size": 32})[1]

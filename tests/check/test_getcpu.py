@@ -100,14 +100,21 @@ def test_a_path_that_cannot_be_shown_is_missing(unknown: dict[str, Any]) -> None
 def steps(on: Material, counts: dict[str, tuple[int, int]]) -> dict[str, Outcome]:
     results = [
         said(
-            f"getcpu.steps/12.1/{case}",
+            f"getcpu.steps/12.1/{kind}, {case}",
             {"from": "steps", "instructions": n, "system_calls": calls, "numbers": [309] * calls},
             {"from": "program", "cpu": 0},
         )
         for case, (n, calls) in counts.items()
+        for kind in ("dynamic", "static")
     ]
     facts = replace(REAL, machine=on.arch.name)
-    return outcomes(judge(GetcpuSteps(), on, batch(*results, facts=facts)))
+    found = outcomes(judge(GetcpuSteps(), on, batch(*results, facts=facts)))
+    of = [
+        {c.replace(f"{k}, ", ""): o for c, o in found.items() if f"/{k}, " in c}
+        for k in ("dynamic", "static")
+    ]
+    assert of[0] == of[1]
+    return of[0]
 
 
 def counted(unset: tuple[int, int], off: tuple[int, int], on: tuple[int, int], arch: str) -> list[Outcome]:
@@ -147,9 +154,10 @@ def test_a_count_of_nothing_or_without_its_opposite_is_no_answer() -> None:
 def test_the_figures_are_kept() -> None:
     line = {"from": "steps", "system_calls": 0, "numbers": []}
     result = [
-        said(f"getcpu.steps/12.1/tunable={i}", line | {"instructions": n}) for i, n in ((0, 44), (1, 16))
+        said(f"getcpu.steps/12.1/static, tunable={i}", line | {"instructions": n})
+        for i, n in ((0, 44), (1, 16))
     ]
-    answer = judge(GetcpuSteps(), material(["12.1"]), batch(*result))["12.1/tunable=1"]
+    answer = judge(GetcpuSteps(), material(["12.1"]), batch(*result))["12.1/static, tunable=1"]
     assert isinstance(answer, Finding)
     assert answer.measures["on_instructions"] == 16
     assert answer.measures["on_system_calls"] == 0

@@ -11,6 +11,7 @@ import pytest
 from pipeline.check import (
     announced,
     critical,
+    fallback,
     getcpu,
     ownership,
     refusal,
@@ -26,12 +27,13 @@ from tests.check.probe_kit import REAL, batch, judge, material, outcome, outcome
 
 CHECKS: list[ProbeCheck] = [
     *registration.CHECKS, *static.CHECKS, *secure.CHECKS, *announced.CHECKS, *refusal.CHECKS,
-    *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS, *speed.CHECKS,
+    *ownership.CHECKS, *critical.CHECKS, *getcpu.CHECKS, *fallback.CHECKS,
+    *speed.CHECKS,
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 NEEDS_RSEQ = {
     "rseq.registered", "rseq.static", "rseq.secure", "rseq.own", "rseq.critical", "getcpu.path",
-    "getcpu.steps", "getcpu.speed", "rseq.refused-later", "rseq.announced",
+    "getcpu.steps", "getcpu.speed", "rseq.refused-later", "rseq.announced", "getcpu.fallback",
 }  # fmt: skip
 
 
@@ -41,8 +43,12 @@ def spoiled(check: ProbeCheck, **over: Any) -> list[JobResult]:
 
 @each_check
 def test_three_states_of_three_releases_are_asked(check: ProbeCheck) -> None:
-    ways = {"rseq.static": 2, "rseq.refused": 3, "rseq.refused-later": 3}.get(check.name, 1)
-    assert len(check.questions(material(), "host")) == 9 * ways
+    ways = {
+        "rseq.static": 2, "rseq.secure": 2, "rseq.announced": 2, "getcpu.steps": 2, "getcpu.fallback": 2,
+        "rseq.refused": 3, "rseq.refused-later": 3,
+    }.get(check.name, 1)  # fmt: skip
+    killed = 5 if check.name == "rseq.refused" else 0  # only where rseq is off
+    assert len(check.questions(material(), "host")) == 9 * ways + killed
     ids = [job.id for job in check.jobs(material())]
     assert len(set(ids)) == len(ids)
     assert all(i.startswith(f"{check.name}/") for i in ids)

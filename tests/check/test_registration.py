@@ -60,6 +60,12 @@ GOOD = {
 }  # fmt: skip
 
 
+def linked(case: str, kind: str) -> str:
+    """The case of a check that asks of programs linked in several ways."""
+    release, _, state = case.partition("/")
+    return f"{release}/{kind}, {state}"
+
+
 def test_three_good_releases_are_green() -> None:
     results = [said(f"rseq.registered/{case}", *lines(on=on, exports=ex)) for case, (on, ex) in GOOD.items()]
     answers = judge(RseqRegistered(), material(), batch(*results))

@@ -10,10 +10,10 @@ from pipeline import profile as profiles
 from pipeline.check.secure import RseqSecure
 from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import batch, judge, material, outcomes, said
-from tests.check.test_registration import GOOD, Lines, kernel, lines
+from tests.check.test_registration import GOOD, Lines, kernel, lines, linked
 
 BY_KERNEL: dict[str, Any] = {"from": "secure", "by": "kernel"}
-SAYS_SO: dict[str, Any] = {"from": "auxv", "secure": 1}
+SAYS_SO: dict[str, Any] = {"from": "auxv", "secure": 1, "tunables": ""}
 
 
 def secure(*, on: bool, exports: bool = True) -> Lines:
@@ -21,7 +21,8 @@ def secure(*, on: bool, exports: bool = True) -> Lines:
     return [BY_KERNEL, SAYS_SO, *lines(on=on, exports=exports)]
 
 
-def one(case: str, said_lines: Lines) -> Finding:
+def one(case: str, said_lines: Lines, kind: str = "dynamic") -> Finding:
+    case = linked(case, kind)
     answer = judge(RseqSecure(), material(), batch(said(f"rseq.secure/{case}", *said_lines)))[case]
     assert isinstance(answer, Finding)
     return answer
@@ -33,10 +34,11 @@ def test_the_default_holds_in_each_state_and_is_green() -> None:
     for case in GOOD:
         release = releases[case.partition("/")[0]]
         good = secure(on=bool(release.rseq_default), exports=release.exports_rseq)
-        results.append(said(f"rseq.secure/{case}", *good))
+        results += [said(f"rseq.secure/{linked(case, kind)}", *good) for kind in ("dynamic", "static")]
     answers = judge(RseqSecure(), material(), batch(*results))
-    assert outcomes(answers) == dict.fromkeys(GOOD, Outcome.PASS)
-    answer = answers["12.1/tunable=0"]
+    assert set(outcomes(answers).values()) == {Outcome.PASS}
+    assert len(answers) == 2 * len(GOOD)
+    answer = answers["12.1/dynamic, tunable=0"]
     assert isinstance(answer, Finding)
     assert "17 of 17 threads registered" in answer.seen
     assert "real and effective user differ" in answer.seen
@@ -47,8 +49,9 @@ def test_the_default_holds_in_each_state_and_is_green() -> None:
     ("case", "on"), [("12.0.z/tunable=1", True), ("12.1/tunable=0", False)], ids=["on", "off"]
 )
 def test_a_tunable_that_is_heard_is_red(case: str, on: bool) -> None:
+    for kind in ("dynamic", "static"):  # libc.a hears it in code of its own
+        assert one(case, secure(on=on), kind).outcome is Outcome.FAIL
     finding = one(case, secure(on=on))
-    assert finding.outcome is Outcome.FAIL
     assert f"__rseq_size is {32 if on else 0}, not {0 if on else 32}" in finding.seen
 
 
@@ -85,3 +88,13 @@ def test_who_made_it_secure_is_said() -> None:
     finding = one("12.0.z/tunable=1", by_tracer)
     assert finding.outcome is Outcome.PASS
     assert "AT_SECURE by the tracer" in finding.seen
+
+
+@pytest.mark.parametrize("left", ["glibc.pthread.rseq=1", "glibc.malloc.check=0:glibc.pthread.rseq=0"])
+def test_a_tunable_that_is_left_for_children_is_red(left: str) -> None:
+    changed = [BY_KERNEL, SAYS_SO | {"tunables": left}, *lines(on=True, exports=True)]
+    finding = one("12.1/tunable=0", changed)
+    assert finding.outcome is Outcome.FAIL
+    assert f"its environment still has GLIBC_TUNABLES={left}" in finding.seen
+    others = [BY_KERNEL, SAYS_SO | {"tunables": None}, *lines(on=True, exports=True)]
+    assert one("12.1/tunable=0", others).outcome is Outcome.PASS

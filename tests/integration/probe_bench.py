@@ -29,7 +29,8 @@ LIKE, OPPOSITE, SYMBOLLESS = "12.1", "12.0.z", "12.0"
 OURS = (
     "runner", "rseq-tracer", "look-tracer", "step-count", "rseq-threads", "own-registration", "getcpu-once",
     "getcpu-migrate", "getcpu-path", "getcpu-speed", "rseq-critical", "rseq-static", "rseq-static-pie",
-    "relro-pages",
+    "relro-pages", "relro-static", "refuse-clone3", "getcpu-once-static", "getcpu-fallback",
+    "getcpu-fallback-static",
     "rseq-refuse", "rseq-refused", "rseq-refused-static", "rseq-refused-static-pie", "rseq-starts",
     "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static", "rseq-library",
     "rseq-auditor", "rseq-copied", *PRINTS,

@@ -163,7 +163,7 @@ def test_a_container_lets_static_and_secure_programs_be_watched(bare_image: Bare
     assert {case: a.outcome for case, a in found.items() if isinstance(a, Finding)} == dict.fromkeys(
         found, Outcome.PASS
     )
-    assert len(found) == 9
+    assert len(found) == 12
 
 
 def test_an_image_says_which_cross_compilers_it_has(host_in_a_container: BuildImage) -> None:

@@ -122,6 +122,19 @@ def test_modes_owners_flags_links_files_and_dependencies(built: Path, tmp_path: 
     assert (tmp_path / "installed/usr/lib/new").read_text() == "new\n"
 
 
+def test_capabilities_colors_and_another_release(built: Path, tmp_path: Path) -> None:
+    edited = RpmFile(built)
+    edited.capabilities("/etc/one.conf", "cap_net_raw=ep")
+    edited.release("0.1")
+    edited.depend("recommends", "more")
+    path = saved(edited, tmp_path)
+    read = package.read(path)
+    assert {f.path for f in read.files if f.capabilities == "cap_net_raw=ep"} == {"/etc/one.conf"}
+    assert read.release == "0.1"
+    assert f"{read.name} = {read.version}-0.1" in rpm("-qp", "--nosignature", "--provides", path)
+    assert rpm("-qp", "--nosignature", "--recommends", path).split() == ["more"]
+
+
 def test_a_removed_file_is_gone(built: Path, tmp_path: Path) -> None:
     edited = RpmFile(built)
     edited.remove("/usr/share/museum/zz")

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.check import PlaceCheck
 from pipeline.check.critical import RseqCritical
+from pipeline.check.fallback import GetcpuFallback
 from pipeline.check.getcpu import GetcpuMigration, GetcpuPath, GetcpuSteps
 from pipeline.check.ownership import RseqOwn
 from pipeline.check.refusal import RseqRefused, RseqRefusedLater
@@ -35,7 +36,7 @@ QEMU = "qemu-aarch64-static"
 JUDGED: tuple[PlaceCheck, ...] = (RseqTunable(), RseqRelro(), GetcpuMigration(), RseqRefused())
 REFUSED: tuple[PlaceCheck, ...] = (
     RseqRegistered(), RseqOwn(), RseqCritical(), GetcpuPath(), GetcpuSteps(), GetcpuSpeed(),
-    RseqStatic(), RseqSecure(), RseqRefusedLater(),
+    RseqStatic(), RseqSecure(), RseqRefusedLater(), GetcpuFallback(),
 )  # fmt: skip
 
 

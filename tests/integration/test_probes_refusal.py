@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check.refusal import ERRORS, FATAL, RefusalCheck, RseqRefused, RseqRefusedLater
+from pipeline.check.refusal import ERRORS, FATAL, KILLED, RefusalCheck, RseqRefused, RseqRefusedLater
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.host.image import BuildImage
@@ -97,14 +97,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(
-    check: RefusalCheck, root: Path, programs: Path, place: Place | None = None, release: str = kit.LIKE
-) -> dict[str, Finding]:
+    check: RefusalCheck, root: Path, programs: Path, place: Place | None = None, release: str = kit.LIKE,
+    *, killed: bool = False,
+) -> dict[str, Finding]:  # fmt: skip
+    """The cases where rseq is answered with an error, or those where who calls it is ``killed``."""
     on = kit.host_bench(root, programs, release)
     batch = kit.observe(place or HostPlace(programs / "runner"), on, [check])
     assert batch.trouble == ""
-    found = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
-    assert [f.case for f in found] == list(CASES)
-    return {f.case: f for f in found}
+    found = {f.case: f for f in check.judge(on, "host", batch) if isinstance(f, Finding)}
+    assert [c for c in found if KILLED not in c] == list(CASES)
+    return {case: f for case, f in found.items() if killed is (KILLED in case)}
 
 
 def red(found: dict[str, Finding]) -> set[str]:
@@ -152,6 +154,23 @@ def test_a_later_failure_that_is_not_the_documented_one_is_red(
     found = red(ask(RseqRefusedLater(), root, wrong(programs, tmp_path, LATER[fault])))
     off_too = not fault.startswith("silent")  # which is right when off
     assert found == (set(CASES) if off_too else set(CASES) - set(OFF))
+
+
+def test_a_call_where_rseq_is_off_is_red_where_it_kills(root: Path, programs: Path, tmp_path: Path) -> None:
+    assert {c: f.outcome for c, f in ask(RseqRefused(), root, programs, killed=True).items()} == {
+        f"{KILLED}, tunable=0": PASS
+    }
+    source = tmp_path / "extra.c"
+    source.write_text(
+        "#include <unistd.h>\n__attribute__ ((constructor)) static void call (void) "
+        f"{{ syscall ({kit.RSEQ_SYSCALL}, 0, 0, 9, 0); }}\n"
+    )
+    plain = kit.paths.PROBES / "launch" / "plain.c"
+    made = kit.compile_one(host_arch(), source, tmp_path / "wrong", str(plain))
+    probes = kit.replaced(programs, "launch-plain", made, tmp_path / "programs")
+    found = ask(RseqRefused(), root, probes, killed=True)
+    assert red(found) == {f"{KILLED}, tunable=0"}
+    assert "launch-plain: signal 31" in found[f"{KILLED}, tunable=0"].seen
 
 
 def test_registering_when_it_is_off_is_red(root: Path, programs: Path, tmp_path: Path) -> None:

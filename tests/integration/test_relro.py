@@ -22,10 +22,12 @@ PASS, FAIL, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.ERROR
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one probe, the runner, and a stray write before main."""
+    """The probe in both ways of linking, and the runner."""
     into = tmp_path_factory.mktemp("probes")
     for name, flags in (("runner", ["-static"]), ("relro-pages", ["-rdynamic"])):
         kit.compile_one(host_arch(), kit.paths.PROBES / f"{name.replace('-', '_')}.c", into / name, *flags)
+    static = into / f"relro-static-{kit.LIKE}"
+    kit.compile_one(host_arch(), kit.paths.PROBES / "relro_pages.c", static, "-static", "-DSTATIC")
     return into
 
 
@@ -34,10 +36,12 @@ def root(tmp_path: Path) -> Path:
     return kit.make_root(host_arch(), tmp_path / "root")
 
 
-def findings(root: Path, programs: Path, release: str = kit.LIKE) -> list[Finding]:
+def findings(root: Path, programs: Path, release: str = kit.LIKE, *, static: bool = False) -> list[Finding]:
+    """Of the shared libraries in each state of the tunable, or of a static program."""
     on, check = kit.host_bench(root, programs, release), RseqRelro()
     batch = kit.observe(HostPlace(programs / "runner"), on, [check])
-    found = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    answers = [a for a in check.judge(on, "host", batch) if isinstance(a, Finding)]
+    found = [a for a in answers if a.case.startswith("static") is static]
     assert len(found) == 3
     return found
 
@@ -107,3 +111,23 @@ def test_a_release_that_exports_what_it_must_not(root: Path, programs: Path) -> 
 def test_a_file_that_cannot_be_read_is_an_error(root: Path, programs: Path) -> None:
     (root / "lib" / "broken.so").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(20))
     assert [f.outcome for f in findings(root, programs)] == [ERROR, ERROR, ERROR]
+
+
+def test_symbols_of_a_static_program_are_asked_too(root: Path, programs: Path, tmp_path: Path) -> None:
+    assert [f.outcome for f in findings(root, programs, static=True)] == [PASS] * 3
+    source = tmp_path / "extra.c"
+    source.write_text("""
+        #include <stdint.h>
+        #include <sys/mman.h>
+        #include <sys/rseq.h>
+        __attribute__ ((constructor)) static void open_up (void)
+        {
+          mprotect ((void *) ((uintptr_t) &__rseq_size & -4096ul), 4096, PROT_READ | PROT_WRITE);
+        }
+    """)
+    probe = str(kit.paths.PROBES / "relro_pages.c")
+    wrong = kit.compile_one(host_arch(), source, tmp_path / "wrong", probe, "-static", "-DSTATIC")
+    probes = kit.replaced(programs, f"relro-static-{kit.LIKE}", wrong, tmp_path / "programs")
+    found = findings(root, probes, static=True)
+    assert [f.outcome for f in found] == [FAIL] * 3
+    assert "__rseq_size can be overwritten" in found[0].seen

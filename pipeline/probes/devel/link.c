@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Linked in every way with a release's start files, linker scripts and archives, and then started on it: what
-   runs before main and after it, what comes from libc_nonshared.a, and one symbol of each library.  */
+   runs before main and after it, what comes from libc_nonshared.a, one symbol of each library, and the version
+   that its headers and the library itself have.  */
 #define _GNU_SOURCE
 #include <aio.h>
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <math.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -82,6 +84,7 @@ main (void)
     quick_exit (7);
   if (child < 0 || waitpid (child, &status, 0) != child)
     return 2;
+  printf ("{\"made_for\":\"%d.%d\",\"version\":\"%s\"}\n", __GLIBC__, __GLIBC_MINOR__, gnu_get_libc_version ());
   printf ("{\"joined\":%s,\"child\":%d,\"root\":%.6f,\"clock\":%d,\"error\":\"%s\",\"aio\":%d}\n",
           result == &base + 1 ? "true" : "false", WIFEXITED (status) ? WEXITSTATUS (status) : -1,
           sqrt (two), clock_gettime (CLOCK_MONOTONIC, &now), hstrerror (NETDB_SUCCESS),
