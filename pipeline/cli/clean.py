@@ -16,6 +16,8 @@ CHEAP = (
     "sysroot",
     "debroot",
     "probes",
+    "probes-against",
+    "image-tools",
     "devel",
     "observation",
     "probe-rpm",
