@@ -24,6 +24,7 @@ CHEAP = (
     "rpm-transactions",
     "rpm-installation",
     "rpm-payload",
+    "rpm-marks",
     "warnings",
     "branch",
     "distgit",

@@ -35,7 +35,7 @@ SEAL = "content.sha256"
 #: build takes long and has its own record of each RPM: what is wrong with one is said, not built again.)
 SEALED = frozenset(
     {
-        "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload",
+        "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload", "rpm-marks",
         "rpm-installation", "rebuild", "image-tools", "probes-against",
     }
 )  # fmt: skip
