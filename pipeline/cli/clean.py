@@ -34,6 +34,7 @@ CHEAP = (
     "trees",
     "packed",
     "variant",
+    "course",
     "logs",
 )
 ALL = (*CHEAP, "ccache", "sources", "git", "apt", "kernel", "downloads", "quarantine", "image")

@@ -35,8 +35,8 @@ SEAL = "content.sha256"
 #: build takes long and has its own record of each RPM: what is wrong with one is said, not built again.)
 SEALED = frozenset(
     {
-        "sysroot", "debroot", "probes", "observation", "probe-rpm", "rpm-transactions", "rpm-payload", "rpm-marks",
-        "rpm-installation", "rebuild", "image-tools", "probes-against",
+        "sysroot", "debroot", "probes", "probes-against", "observation", "probe-rpm", "image-tools",
+        "rpm-transactions", "rpm-payload", "rpm-marks", "rpm-installation", "rebuild",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.
