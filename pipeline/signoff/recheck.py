@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline.core.declaration import Need
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Frozen, Outcome
 from pipeline.profile import available, load
@@ -11,6 +12,9 @@ from pipeline.signoff.completeness import OWN, complete, stale
 from pipeline.signoff.records import Evidence, ProfileRecord, profile_sha256
 from pipeline.signoff.verdict import grade_reasons, verdict
 from pipeline.signoff.waiver import cause_of
+
+#: What a kernel with rseq says to a call that is wrong in every way (`PlaceRecord.rseq`).
+HAS_RSEQ = "EINVAL"
 
 
 def recheck(evidence: Evidence, name: str) -> None:
@@ -33,8 +37,8 @@ def recheck(evidence: Evidence, name: str) -> None:
         wrong = "its table of checks lacks one that every evidence has"
     elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
         wrong = "its findings do not answer the questions it says were planned"
-    elif elsewhere := _places_unknown(evidence):
-        wrong = f"programs ran at {elsewhere[0]}, of which it has no record"
+    elif elsewhere := [*_places_unknown(evidence), *_unable(evidence)]:
+        wrong = elsewhere[0]
     elif unnamed := about - {(t.release, t.arch) for t in evidence.targets}:
         wrong = f"a finding is about {'/'.join(min(unnamed))}, which it does not name as judged"
     elif {(t.release, t.arch) for t in evidence.targets} - {
@@ -61,7 +65,34 @@ def _places_unknown(evidence: Evidence) -> list[str]:
         for f in evidence.findings
         if f.place and f.outcome is not Outcome.MISSING
     }
-    return sorted(f"{place} ({', '.join(w for w in words if w)})" for place, *words in came - known)
+    return [
+        f"programs ran at {place} ({', '.join(w for w in words if w)}), of which it has no record"
+        for place, *words in sorted(came - known)
+    ]
+
+
+def _unable(evidence: Evidence) -> list[str]:
+    """Green answers from places whose own record says that they cannot give one there.
+
+    Without rseq behind the system calls (old evidence does not say), with emulated time, or on a machine of
+    another architecture.
+    """
+    places = {(p.place, p.arch, p.kernel): p for p in evidence.places}
+    found = []
+    for finding in evidence.findings:
+        place = places.get((finding.place, finding.target.arch, finding.kernel))
+        if place is None or not finding.outcome.green:
+            continue
+        needs = evidence.declared[finding.check].needs if finding.check in evidence.declared else ()
+        no_rseq = place.rseq not in ("", HAS_RSEQ) or place.emulation == "user"
+        if (
+            (Need.RSEQ in needs and no_rseq)
+            or (Need.TIME in needs and place.emulation)
+            or place.machine not in ("", finding.target.arch)
+        ):
+            what = f"{finding.check} is {finding.outcome.name} at {place.place}"
+            found.append(f"{what}, which by its record cannot tell")
+    return found
 
 
 def _as_shipped(record: ProfileRecord) -> bool:
