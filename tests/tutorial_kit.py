@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.host.image import BuildImage
+from tests.small_world import NOT_ASKED
 
 _FILE = re.compile(r'```\w+ title="([^"/]+)"\n(.*?)```\n', re.DOTALL)
 #: ends what one typed line printed; it keeps $? for the next
@@ -77,6 +78,9 @@ def checkout(directory: Path, *, world: Path | None = None, image: str = "") -> 
     (directory / "pipeline" / "profiles").symlink_to(world / "profiles")
     with (directory / "pipeline" / "host" / "image.py").open("a") as file:
         file.write(f"\n\ndef ensure(profile, *, reference='', machine=None):\n    return {image}\n")
+    with (directory / "pipeline" / "check" / "registry.py").open("a") as file:
+        for kind in ("STATIC", "WATCHED"):
+            file.write(f"\n\n{kind} = tuple(c for c in {kind} if c.name not in {NOT_ASKED!r})\n")
     return directory
 
 
