@@ -214,6 +214,11 @@ def test_an_entry_is_for_the_profiles_and_arches_it_names() -> None:
     assert roles == {"oldest": "9.0", "update": "9.0.z", "newest": "9.1"}
 
 
+@pytest.mark.parametrize("one", [e for e in entry.load() if e.record], ids=lambda e: e.name)
+def test_evidence_of_each_entry_is_refused_and_no_other(one: Entry) -> None:
+    assert judge_record(one, draft().evidence().to_json()).holds
+
+
 def test_evidence_that_was_changed_is_refused_and_a_harmless_change_is_not() -> None:
     good = draft().evidence().to_json()
     for name, rows in (
