@@ -174,7 +174,9 @@ def exports_of(binary: Elf) -> Exports:
             symbols.discard((BASE, name))
     nodes = None
     if DT_VERDEF in binary.tags:
-        nodes = frozenset(d.name for d in lookup.definitions if d.hash == _hash_of(d.name))
+        nodes = frozenset(
+            d.name for d in lookup.definitions if d.hash == _hash_of(d.name) and d.revision == 1
+        )
     return Exports(versioned, nodes, frozenset(symbols))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from pipeline.elf import Elf
-from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, ET_EXEC
+from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, DT_VERDEF, DT_VERNEED, DT_VERSYM, ET_EXEC
 
 #: e_ident[EI_OSABI]: System V and GNU, with what e_ident[EI_ABIVERSION] may be at most.
 _OS_ABIS = {0: 0, 3: 3}
@@ -29,6 +29,8 @@ def refused(binary: Elf, arch: str, *, library: bool) -> str:
         return why
     if library and binary.type == ET_EXEC:
         return "it is an executable of a fixed address (ET_EXEC) and names no loader"
+    if DT_VERSYM not in binary.tags and (DT_VERNEED in binary.tags or DT_VERDEF in binary.tags):
+        return "it has versions and no table that says which symbol has which (DT_VERSYM)"
     unknown = binary.relocation_types - _RELOCATIONS.get(arch, binary.relocation_types)
     return f"it has relocations of type {min(unknown)}, which ld.so does not know" if unknown else ""
 

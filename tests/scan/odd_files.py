@@ -18,6 +18,7 @@ from pipeline.elf.image import (
     DT_RELACOUNT,
     DT_STRSZ,
     DT_VERNEEDNUM,
+    DT_VERSYM,
     PT_DYNAMIC,
     PT_GNU_STACK,
     PT_INTERP,
@@ -88,11 +89,36 @@ def made(machine: Arch, cc: str, into: Path) -> None:
         _compiled(cc, into / f"program-{link}", "int main (void) { return 77; }\n", *flags, may_fail=True)
     for name, (source, flags) in WAYS.items():
         pair(cc, into / f"way-{name}", source, flags)
+    for name, edit in SYMBOLS.items():
+        pair(cc, into / f"symbol-{name}", F, ())
+        edits.edit(into / f"symbol-{name}" / "libf.so", edit)
+    script = into / "x.map"
+    script.write_text("V_1 { global: f; local: *; };\n")
+    for name, edit in VERSIONS.items():
+        pair(cc, into / f"version-{name}", F, (f"-Wl,--version-script={script}",))
+        edits.edit(into / f"version-{name}" / "libf.so", edit)
+    script.unlink()
     _chains(cc, into)
     _cut(library)
     _cut(program)
 
 
+#: What the symbol f of a library may be; ld.so passes some of them over.
+SYMBOLS: Mapping[str, edits.Edit] = {
+    "internal": edits.symbol_other("f", 1), "hidden": edits.symbol_other("f", 2),
+    "protected": edits.symbol_other("f", 3), "local": edits.symbol_info("f", 0, 2),
+    "weak": edits.symbol_info("f", 2, 2), "unknown-binding": edits.symbol_info("f", 7, 2),
+    "no-type": edits.symbol_info("f", 1, 0), "object": edits.symbol_info("f", 1, 1),
+    "section": edits.symbol_info("f", 1, 3), "common": edits.symbol_info("f", 1, 5),
+    "unknown-type": edits.symbol_info("f", 1, 8), "no-value": edits.symbol_value("f", 0),
+}  # fmt: skip
+#: What a library's versions may be that a program was linked with.
+VERSIONS: Mapping[str, edits.Edit] = {
+    "wrong-hash": edits.verdef_hash("V_1"), "weak": edits.verdef_flags("V_1", 2),
+    "base": edits.verdef_flags("V_1", 1), "revision": edits.verdef_revision("V_1"),
+    "hidden": edits.hidden_version("f"), "lost": edits.out_of_the_bloom("f"),
+    "no-indexes": edits.tag_becomes(DT_VERSYM, 0x6FFFFF00),
+}  # fmt: skip
 SHARED = ("-shared", "-fPIC")
 
 

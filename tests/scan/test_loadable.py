@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.run import run
-from pipeline.elf.image import PT_DYNAMIC
+from pipeline.elf.image import DT_VERSYM, PT_DYNAMIC
 from pipeline.scan.judge import Answer
 from tests import elf_edit as edits
 from tests.scan import kit, odd_files
@@ -49,6 +49,17 @@ def test_relocations_that_no_loader_knows_and_no_dynamic_section(tmp_path: Path)
     program = kit.program(tmp_path, "p", kit.PLAIN)
     edits.edit(program, edits.segment(PT_DYNAMIC, type=0))
     assert the_one(program, NEW).answer is FAILS
+
+
+def test_versions_without_their_table_and_of_another_revision(tmp_path: Path) -> None:
+    program = kit.program(tmp_path, "p", kit.PLAIN)
+    edits.edit(program, edits.tag_becomes(DT_VERSYM, 0x6FFFFF00))
+    assert "DT_VERSYM" in the_one(program, NEW).missing[0].sentence
+    (tmp_path / "x.map").write_text("V_1 { global: f; local: *; };\n")
+    odd_files.pair("gcc", tmp_path / "d", F, (f"-Wl,--version-script={tmp_path / 'x.map'}",))
+    edits.edit(tmp_path / "d" / "libf.so", odd_files.VERSIONS["revision"])
+    by_name = {Path(f.item.file).name: f.judgements[NEW] for f in scanned(tmp_path / "d").files}
+    assert by_name["user"].answer is FAILS
 
 
 def test_without_default_directories_no_library_of_glibc_is_found(tmp_path: Path) -> None:
