@@ -28,6 +28,10 @@ from pipeline.core.outcome import Outcome
 EVERY_BIT = 0x7FFFFFFF
 #: Times each thread visits every CPU, and threads beside the main one.
 ROUNDS, THREADS = 10, 4
+#: Instructions of a call that reads the area and does nothing else, the call through the linkage table
+#: included. Measured, glibc 2.34 and 2.36: 15 and 16 on x86_64, 19 and 24 on AArch64, in static and dynamic
+#: programs. One that calls the vDSO as well takes some 30 more.
+MOST_WHEN_ON = 32
 #: Architectures whose vDSO has no getcpu: with rseq off a call is one system call.
 NO_VDSO_GETCPU = ("aarch64",)
 
@@ -188,11 +192,13 @@ class GetcpuSteps(ProbeCheck):
         calls, instructions = here["system_calls"], here["instructions"]
         faults = []
         if case.on:
-            expected = "no system call, and fewer instructions than with rseq off"
+            expected = f"no system call, at most {MOST_WHEN_ON} instructions, and fewer than with rseq off"
             wanted: int | None = 0
             less = on["system_calls"] < off["system_calls"] or on["instructions"] < off["instructions"]
             if not less:
                 faults.append(f"{instructions} instructions, {off['instructions']} with rseq off")
+            elif instructions > MOST_WHEN_ON:
+                faults.append(f"{instructions} instructions: more is done than to read the area")
         elif name in NO_VDSO_GETCPU:
             expected, wanted = f"exactly one system call (no vDSO getcpu on {name})", 1
         else:

@@ -134,6 +134,7 @@ G, R = Outcome.PASS, Outcome.FAIL
         ("x86_64", (25, 1), (25, 1), (25, 1), [R, R, R]),  # a system call in every state
         ("x86_64", (44, 0), (44, 0), (16, 0), [R, G, G]),  # the default is off
         ("x86_64", (16, 0), (16, 0), (16, 0), [R, R, R]),  # rseq although it is off
+        ("x86_64", (46, 0), (74, 0), (46, 0), [R, G, R]),  # the vDSO as well as the area, in every state
         ("aarch64", (24, 1), (24, 1), (24, 1), [R, G, R]),  # rseq silently not used
         ("aarch64", (13, 0), (13, 0), (13, 0), [R, R, R]),  # rseq although it is off
         ("aarch64", (13, 0), (40, 2), (13, 0), [G, R, G]),  # one system call too many
