@@ -6,6 +6,9 @@
    (unset, off, on), the getcpu system call (raw), a function that only reads the area's cpu_id, called
    as a shared library's functions are (direct), an empty loop (empty).  A bare read in the loop would not
    do for direct: a processor overlaps such reads, to a cycle each, which no call can be compared with.
+   Where a process happens to lie in memory, and which processor it runs on, can make it a third slower than
+   its like for as long as it lives.  So the children are started anew every few rounds, all on one
+   processor, the next one each time.
    A round is one sample of each kind; a sample is short, so that many escape preemption.  Rounds are
    added, to a limit, until the ratios that are judged are known well enough: the interval in which the
    median of a pair's ratios surely lies is narrow.  On an idle machine that is soon; on a busy one it
@@ -21,12 +24,14 @@
 
 #include "probe.h"
 
-#define ROUNDS 50
-#define MAX_ROUNDS (20 * ROUNDS)
+#define ROUNDS 15 /* of one set of children */
+#define MIN_ROUNDS (8 * ROUNDS)
+#define MAX_ROUNDS (80 * ROUNDS)
 #define PATIENCE_NS 20e9 /* no more rounds are added after this */
 #define SAMPLE_NS 1000000
 #define NARROW 1.15 /* the upper end of an interval over its lower end */
 #define EMULATED_ROUNDS 5 /* times there are shown and not judged */
+#define MAX_CPUS 8192
 
 enum kind
 {
@@ -155,6 +160,42 @@ start (const char *self, const char *setting)
   return c;
 }
 
+/* All children, on the processor that is the NTH of those that may be used (if it can be had).  */
+static void
+start_all (struct child child[3], const char *self, char setting[2][256], int nth)
+{
+  cpu_set_t may[MAX_CPUS / CPU_SETSIZE], one[MAX_CPUS / CPU_SETSIZE];
+  int cpu = -1;
+  CPU_ZERO_S (sizeof may, may);
+  CPU_ZERO_S (sizeof one, one);
+  if (sched_getaffinity (0, sizeof may, may) == 0)
+    {
+      nth %= CPU_COUNT_S (sizeof may, may);
+      do
+        cpu++;
+      while (!CPU_ISSET_S (cpu, sizeof may, may) || nth-- > 0);
+      CPU_SET_S (cpu, sizeof one, one);
+    }
+  for (int i = 0; i < 3; i++)
+    {
+      child[i] = start (self, i ? setting[i - 1] : NULL);
+      if (cpu >= 0)
+        sched_setaffinity (child[i].pid, sizeof one, one);
+    }
+}
+
+static void
+end_all (const struct child child[3])
+{
+  for (int i = 0; i < 3; i++)
+    {
+      int status;
+      close (child[i].to);
+      close (child[i].from);
+      waitpid (child[i].pid, &status, 0);
+    }
+}
+
 static int
 ascending (const void *a, const void *b)
 {
@@ -188,17 +229,14 @@ main (int argc, char **argv)
     errx (2, "usage: getcpu-speed TUNABLE");
   if (strcmp (argv[1], "--serve") == 0)
     return serve ();
-  child[0] = start (argv[0], NULL);
   for (int i = 0; i < 2; i++)
-    {
-      snprintf (setting[i], sizeof setting[i], "GLIBC_TUNABLES=%s=%d", argv[1], i);
-      child[i + 1] = start (argv[0], setting[i]);
-    }
+    snprintf (setting[i], sizeof setting[i], "GLIBC_TUNABLES=%s=%d", argv[1], i);
   int emulated = getenv ("PIPELINE_EMULATED") != NULL;
   int step = emulated ? EMULATED_ROUNDS : ROUNDS;
   double begun = now_ns ();
-  while (rounds < MAX_ROUNDS && !all_known && now_ns () - begun < PATIENCE_NS)
+  for (int nth = 0; rounds < MAX_ROUNDS && !all_known && now_ns () - begun < PATIENCE_NS; nth++)
     {
+      start_all (child, argv[0], setting, nth);
       for (int i = 0; i < step; i++, rounds++)
         for (int k = 0; k < KINDS; k++)
           {
@@ -208,8 +246,9 @@ main (int argc, char **argv)
                 || read (c->from, &sample[k][rounds], sizeof (double)) != sizeof (double))
               errx (1, "the child that measures %s has ended", kind_name[k]);
           }
-      all_known = 1;
-      for (size_t p = 0; !emulated && p < sizeof pairs / sizeof *pairs; p++)
+      end_all (child);
+      all_known = emulated || rounds >= MIN_ROUNDS;
+      for (size_t p = 0; !emulated && all_known && p < sizeof pairs / sizeof *pairs; p++)
         {
           const double *a = sample[pairs[p][0]], *b = sample[pairs[p][1]];
           /* One that cannot be had is -1 in every round.  */
@@ -222,12 +261,6 @@ main (int argc, char **argv)
       for (int i = 0; i < rounds; i++)
         printf ("%s%.4f", i ? "," : "", sample[k][i]);
       puts ("]}");
-    }
-  for (int i = 0; i < 3; i++)
-    {
-      int status;
-      close (child[i].to);
-      waitpid (child[i].pid, &status, 0);
     }
   return 0;
 }
