@@ -133,10 +133,12 @@ class Looks(ProbeCheck):
         if any(line["cpus"] < 1 for line in lines):
             raise Unanswered(Outcome.MISSING, "a thread could not be moved to any CPU")
         places = {line["place"] for line in lines if line["pointer"]}
+        # the place's own word: not every context can read its auxiliary vector
+        feature = answers.batch.facts.rseq_feature_size if answers.batch.facts else 0
         faults = [
             f"{line['context']}: {fault}"
             for line in lines
-            for fault in (*_faults(material, line, case.on), *_libc_faults(material, line, case))
+            for fault in (*_faults(material, line, case.on, feature), *_libc_faults(material, line, case))
         ]
         if len(places) > 1:
             faults.append(f"the area is not at one place in each thread: {sorted(places)}")
@@ -171,13 +173,13 @@ class Looks(ProbeCheck):
         return f"{PROBES}/{self.programs[case.value].format(release=case.release.name)}"
 
 
-def _faults(material: Material, line: Mapping[str, Any], on: bool) -> list[str]:
-    """What the kernel and the CPUs' numbers say against one look."""
+def _faults(material: Material, line: Mapping[str, Any], on: bool, feature: int) -> list[str]:
+    """What the kernel and the CPUs' numbers say against one look; ``feature`` as for `tail_faults`."""
     borrows = line["context"] in BORROWERS
     faults = kernel_faults(material, line, on=on and not borrows)
     if line["pointer"]:
         faults += words_faults(line, on=True)
-        faults += tail_faults(line["tail"], on=True, feature=line["feature"], node=line["node"])
+        faults += tail_faults(line["tail"], on=True, feature=feature, node=line["node"])
     if line["touched"]:
         faults.append(f"sched_getcpu or getcpu set errno on {line['touched']} of {line['cpus']} CPUs")
     if on and not borrows and line["planted"] != 1:

@@ -6,7 +6,6 @@
 #define LOOK_H
 
 #include <sched.h>
-#include <sys/auxv.h>
 
 #include "look_asked.h"
 #include "rseq_symbols.h"
@@ -15,8 +14,6 @@
    preemption in between puts the true number back.  */
 #define PLANTED 0x7fffffffU
 #define PATIENCE 100
-/* AT_RSEQ_FEATURE_SIZE, which old headers do not have.  */
-#define FEATURE_SIZE 27
 
 /* The kernel's word on the calling thread, from the tracer that must follow it.  SIGSTOP cannot be blocked, and
    has no handler.  Returns 0 or an errno.  */
@@ -129,13 +126,13 @@ look_with (const char *context, int reused, const struct kernel_word *kernels, i
   int n = snprintf (line, sizeof line,
                     "{\"context\":\"%s\",\"reused\":%d,\"error\":\"%s\",\"pointer\":%ju,\"place\":%td,"
                     "\"size\":%u,\"signature\":%u,\"flags\":%u,\"cpu_id_start\":%u,\"cpu_id\":%u,"
-                    "\"rseq_cs\":%ju,\"area_flags\":%u,\"tail\":[%u,%u,%u],\"node\":%u,\"feature\":%lu,"
+                    "\"rseq_cs\":%ju,\"area_flags\":%u,\"tail\":[%u,%u,%u],\"node\":%u,"
                     "\"planted\":%d,\"cpus\":%d,\"wrong\":%d,\"wrong_getcpu\":%d,\"touched\":%d,\"libc\":%s}\n",
                     context, reused, error_name (error), (uintmax_t) word.pointer,
                     word.pointer ? (char *) (uintptr_t) word.pointer - thread_pointer () : (ptrdiff_t) 0,
                     word.size, word.signature, word.flags, words.cpu_id_start, words.cpu_id,
                     (uintmax_t) words.rseq_cs, words.flags, words.unused[0], words.unused[1],
-                    words.unused[2], here, getauxval (FEATURE_SIZE), planted, cpus, wrong, wrong_getcpu,
+                    words.unused[2], here, planted, cpus, wrong, wrong_getcpu,
                     touched, libc);
   /* Not through stdio: a child made by fork would write its parent's lines again.  */
   for (int done = 0; done < n;)
