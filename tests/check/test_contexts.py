@@ -117,7 +117,7 @@ def test_what_the_kernel_writes_is_known_from_the_place() -> None:
     """Not from the program: in a resolver, or where ld.so was called, its auxiliary vector may be unknown."""
     outcome, seen = judged(lines(), facts=probe_kit.REAL)  # 6.1 writes neither
     assert outcome is Outcome.FAIL
-    assert "detached: the area's word at 24 is 0x1, not 0" in seen
+    assert "main: the area's word at 24 is 0x1, not 0" in seen
 
 
 def test_a_thread_that_never_looked_is_seen_when_it_ends() -> None:
