@@ -99,6 +99,8 @@ def description(programs: Path, release: str) -> Path:
 #: Said of a static program where the release has nothing to link it with.
 NO_ARCHIVE = "error: there is no libc.a"
 FAULTS = "faults.json"
+#: No program's name, beside which it lies.
+SCRIPT = "compile.sh"
 _FAULTS = TypeAdapter(tuple[Fault, ...])
 
 
@@ -258,9 +260,10 @@ def _against(
             headers=workplace.kernel_headers(into, machine), probes=here["/src"],
             out=workplace.at("/probes", out), words=workplace.at("/words", words),
         )  # fmt: skip
+        (words / SCRIPT).write_text(text)  # as one argument it would be longer than Linux takes (128 KiB)
         workplace.run(
-            ["sh", "-c", text], mounts={"/probes": out, "/words": words}, read_only=where, log=log,
-            remedy=remedy,
+            ["sh", f"{workplace.at('/words', words)}/{SCRIPT}"], mounts={"/probes": out, "/words": words},
+            read_only=where, log=log, remedy=remedy,
         )  # fmt: skip
         found = tuple(_fault(one, words / one.name, built) for one in made if (words / one.name).exists())
         (into / FAULTS).write_bytes(_FAULTS.dump_json(found))

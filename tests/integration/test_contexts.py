@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
 NAMES = ("rseq-starts", "rseq-starts-tls", "rseq-starts-static", "rseq-contexts", "rseq-contexts-static",
-         "rseq-library", "rseq-auditor", "rseq-copied", "runner", "look-tracer")  # fmt: skip
+         "rseq-library", "rseq-auditor", "rseq-copied", "runner", "look-tracer", "refuse-clone3")  # fmt: skip
 
 #: Gives the calling thread's registration back.
 GIVE_BACK = f"""
