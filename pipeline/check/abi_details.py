@@ -102,7 +102,7 @@ class Hardening(EachRelease):
         )
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
-            f"{len(base.traits[traits.HARDENING])} files as in the baseline (made from "
+            f"{len(before)} files as in the baseline (made from "
             f"{base.provenance.origin}{words}; none needs more than {level}",
             "\n".join(
                 [shown(wrong) or "no difference", *(f"the series gives {name} {_STAYS}" for name in stay)]

@@ -23,7 +23,6 @@ from pipeline.check.area import (
 from pipeline.check.probing import (
     CANNOT,
     MAX_CPU,
-    NOT_STARTED,
     PROBES,
     Answers,
     Case,
@@ -33,9 +32,9 @@ from pipeline.check.probing import (
     Verdict,
     as_faceted,
     faceted,
-    need_static,
     told,
     verdict,
+    was_linked,
 )
 from pipeline.core.declaration import Declaration, Need, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -161,8 +160,8 @@ class Looks(ProbeCheck):
         result = answers.batch.results.get(case.job(self.name))
         if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
             return ""
-        if result.status == NOT_STARTED and case.value.startswith("static"):
-            need_static(material, case.release.name, self.file(case))
+        if case.value.startswith("static"):
+            was_linked(material, case.release.name, self.file(case), result)
         words = result.stderr.decode(errors="replace").strip()[-200:]
         last = result.stdout.decode(errors="replace").splitlines()[-1:] or ["(none)"]
         said = f": {words}" if words else ""

@@ -86,7 +86,7 @@ class _Comparison:
         self.contents: dict[tuple[int, int, int], tuple[int, str, int]] = {}
 
     def member(self, member: PayloadMember) -> None:
-        name = "/" + member.name.removeprefix(".").lstrip("/")
+        name = member.path
         entry = self.listed.get(name)
         if entry is None:
             self.faults.append(f"{name}: in the payload, not in the file list")

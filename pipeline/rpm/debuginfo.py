@@ -21,6 +21,7 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 from pipeline.core import store
 from pipeline.core.errors import MalformedInput
 from pipeline.rpm import package
+from pipeline.rpm.coherence import DEBUG
 
 #: What pyelftools raises on damaged files.
 _DAMAGED = (Exception,)
@@ -54,7 +55,7 @@ def marks(package_file: Path) -> dict[str, Marks]:
         names: dict[tuple[int, int, int], list[str]] = defaultdict(list)  # of hard links one has the data
         with package.payload(package_file) as members:
             for member in members:
-                path = "/" + member.name.removeprefix(".").lstrip("/")
+                path = member.path
                 mine = names[member.inode] if member.links > 1 else []
                 mine.append(path)
                 data = member.read()
@@ -142,5 +143,5 @@ def split(packages: Sequence[Path]) -> tuple[dict[str, Marks], dict[str, Marks]]
     debug: dict[str, Marks] = {}
     for one in packages:
         for path, marked in marks(one).items():
-            (debug if path.startswith("/usr/lib/debug/") else files)[path] = marked
+            (debug if path.startswith(DEBUG) else files)[path] = marked
     return files, debug

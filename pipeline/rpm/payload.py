@@ -109,6 +109,11 @@ class PayloadMember:
     _stream: _Stream
     _left: int
 
+    @property
+    def path(self) -> str:
+        """Where it is installed: ``/usr/bin/x``."""
+        return "/" + self.name.removeprefix(".").lstrip("/")
+
     def read(self, count: int = -1) -> bytes:
         """The next ``count`` bytes (all that is left if negative), b"" at the end."""
         count = self._left if count < 0 else min(count, self._left)
