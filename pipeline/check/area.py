@@ -11,6 +11,15 @@ from pipeline.check.probing import MAX_CPU, REGISTRATION_FAILED
 Word = Mapping[str, Any]
 #: More than any machine has.
 MAX_CPUS = 8192
+#: A word of the area above it, and not as close below 2^32 (a code such as -2), is an address or was left
+#: there by something else: another in every run. The cause of a finding, which a waiver names, is its text.
+STEADY = 0xFFFF
+
+
+def number(word: int) -> str:
+    """A word of the area as a finding names it: the same in every run of the same fault."""
+    steady = word <= STEADY or 0 < 2**32 - word <= STEADY
+    return f"{word:#x}" if steady else f"above {STEADY:#x}"
 
 
 def kernel_faults(material: Material, word: Word, *, on: bool) -> list[str]:
@@ -35,7 +44,7 @@ def kernel_faults(material: Material, word: Word, *, on: bool) -> list[str]:
     ]
     cpu_id = word.get("cpu_id", REGISTRATION_FAILED)
     if cpu_id > MAX_CPU or cpu_id != word["cpu_id_start"]:
-        faults.append(f"the area holds no CPU number ({cpu_id:#x})")
+        faults.append(f"the area holds no CPU number ({number(cpu_id)})")
     return faults
 
 
@@ -44,7 +53,7 @@ def words_faults(area: Word, *, on: bool) -> list[str]:
     entered where this is asked, and ``flags`` (``area_flags``). Where nothing is registered ``cpu_id_start``
     is zero as well: a program may use it as an index without a look at ``cpu_id`` (linux/rseq.h)."""
     words = {"rseq_cs": "rseq_cs", "area_flags": "flags", **({} if on else {"cpu_id_start": "cpu_id_start"})}
-    return [f"the area's {name} is {area[key]:#x}, not 0" for key, name in words.items() if area[key]]
+    return [f"the area's {name} is {number(area[key])}, not 0" for key, name in words.items() if area[key]]
 
 
 def tail_faults(tail: Sequence[int], *, on: bool, feature: int, node: int) -> list[str]:
@@ -55,12 +64,12 @@ def tail_faults(tail: Sequence[int], *, on: bool, feature: int, node: int) -> li
     """
     at = dict(zip((20, 24, 28), tail, strict=True))
     if on and feature >= 24 and at.pop(20) != node:
-        return [f"the area's node_id is {tail[0]}, not {node}"]
+        return [f"the area's node_id is {number(tail[0])}, not {node:#x}"]
     if on and feature >= 28 and at.pop(24) >= MAX_CPUS:
-        return [f"the area's mm_cid is {tail[1]:#x}, more than there are CPUs"]
+        return [f"the area's mm_cid is {number(tail[1])}, more than there are CPUs"]
     if on and feature > 28:
         at.pop(28)
-    return [f"the area's word at {place} is {word:#x}, not 0" for place, word in at.items() if word]
+    return [f"the area's word at {place} is {number(word)}, not 0" for place, word in at.items() if word]
 
 
 def place_faults(place: int, offset: int | None) -> list[str]:
@@ -102,7 +111,7 @@ def symbol_faults(libc: Word, size: int) -> list[str]:
 def cpu_id_faults(cpu_id: int, *, on: bool) -> list[str]:
     """Whether the area where libc says that it is holds a CPU number, or the mark of one unregistered."""
     if on and cpu_id > MAX_CPU:
-        return [f"cpu_id is {cpu_id:#x}, no CPU number"]
+        return [f"cpu_id is {number(cpu_id)}, no CPU number"]
     if not on and cpu_id != REGISTRATION_FAILED:
-        return [f"cpu_id is {cpu_id:#x}, not -2 (not registered)"]
+        return [f"cpu_id is {number(cpu_id)}, not -2 (not registered)"]
     return []

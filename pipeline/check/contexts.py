@@ -15,6 +15,7 @@ from pipeline.check import Material
 from pipeline.check.area import (
     cpu_id_faults,
     kernel_faults,
+    number,
     place_faults,
     symbol_faults,
     tail_faults,
@@ -206,7 +207,7 @@ def _libc_faults(material: Material, line: Mapping[str, Any], case: FacetedCase)
     faults += cpu_id_faults(libc["cpu_id"], on=case.on) + words_faults(libc, on=case.on)
     if case.on and libc["first"] > MAX_CPU:
         faults.append(
-            f"cpu_id was {libc['first']:#x}, no CPU number, until something made the kernel write it"
+            f"cpu_id was {number(libc['first'])}, no CPU number, until something made the kernel write it"
         )
     if not case.on:
         faults += tail_faults(libc["tail"], on=False, feature=0, node=0)

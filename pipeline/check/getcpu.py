@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.check import Material
+from pipeline.check.area import number
 from pipeline.check.probing import (
     PROBES,
     REGISTRATION_FAILED,
@@ -146,7 +147,7 @@ def _path_faults(line: dict[str, Any], on: bool) -> list[str]:
     if line["registered"]:
         faults.append("the kernel has the thread registered")
     faults += [
-        f"cpu_id is {line[when]:#x} {when} the call, not -2"
+        f"cpu_id is {number(line[when])} {when} the call, not -2"
         for when in ("before", "after")
         if line[when] != REGISTRATION_FAILED
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.check import Material
+from pipeline.check.area import number
 from pipeline.check.probing import (
     MAX_CPU,
     PROBES,
@@ -68,7 +69,7 @@ def _faults(line: dict[str, Any], on: bool) -> list[str]:
         if line.get(key) != value
     ]
     if not on and not faults and line["cpu_id"] > MAX_CPU:
-        faults.append(f"{line['thread']} thread: the kernel did not fill the area ({line['cpu_id']:#x})")
+        faults.append(f"{line['thread']} thread: the kernel did not fill the area ({number(line['cpu_id'])})")
     return faults
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.check import Material
-from pipeline.check.area import words_faults
+from pipeline.check.area import number, words_faults
 from pipeline.check.probing import (
     CANNOT,
     MAX_CPU,
@@ -122,9 +122,9 @@ def thread_faults(
     if cpu_id is None and case.release.exports_rseq:
         faults.append(f"thread {who}: the area is not to be found")
     if cpu_id is not None and on and cpu_id > MAX_CPU:
-        faults.append(f"thread {who} is not registered: cpu_id is {cpu_id:#x}")
+        faults.append(f"thread {who} is not registered: cpu_id is {number(cpu_id)}")
     if cpu_id is not None and not on and cpu_id != REGISTRATION_FAILED:
-        faults.append(f"thread {who}: cpu_id is {cpu_id:#x}, not -2 (not registered)")
+        faults.append(f"thread {who}: cpu_id is {number(cpu_id)}, not -2 (not registered)")
     if cpu_id is not None:
         faults += [f"thread {who}: {fault}" for fault in words_faults(line, on=on)]
     if line["wrong"]:
