@@ -25,7 +25,7 @@ from pipeline.core.progress import say
 
 @click.command()
 @click.option(
-    "--only", type=click.Choice(["build", "abi", "scan"]), help="Only this one (build takes half an hour)."
+    "--only", type=click.Choice(["builds", "abi", "scan"]), help="Only this one (builds takes half an hour)."
 )
 @click.option(
     "--page", type=click.Path(path_type=Path), help="Also write the figures and their machine as Markdown."
@@ -45,14 +45,14 @@ def command(only: str | None, page: Path | None, choice: Choice) -> int:
     ratios = []
     if only in (None, "scan"):
         ratios.append(scan.scan_ratio(named))
-    if only in (None, "abi", "build"):
+    if only in (None, "abi", "builds"):
         fetched = source.fetch(profile, choice.source or None)
     if only in (None, "abi"):
         machine = host_arch().name
         wanted = [Target(profile=profile.name, release=r.name, arch=machine) for r in profile.release]
         made = build_all(Builder(profile, fetched, choice.build), wanted)
         ratios.append(builds.abi_ratio(made[machine]))
-    if only in (None, "build"):
+    if only in (None, "builds"):
         ratios.append(builds.build_ratio(profile, fetched, choice.build))
     print(tabulate(pages.rows(ratios), headers=pages.HEADERS, tablefmt="simple"))
     for r in ratios:
