@@ -32,7 +32,7 @@ def test_every_entry_can_be_read_and_names_checks_that_exist() -> None:
     assert any(e.good for e in found), "a good release runs beside the bad ones"
     for one in found:
         for profile in one.profiles:
-            one.release_of(load(profile))
+            assert one.releases_of(load(profile))
 
 
 def test_the_table_of_kinds_has_each_entry_once() -> None:
@@ -208,10 +208,11 @@ def test_an_entry_is_for_the_profiles_and_arches_it_names() -> None:
     assert not one.fits(load("el9"), arch("x86_64"))
     assert not one.fits(load("bookworm"), arch("aarch64"))
     roles = {
-        r: one.model_copy(update={"release": r}).release_of(load("el9"))
-        for r in ("oldest", "update", "newest")
+        r: one.model_copy(update={"release": r}).releases_of(load("el9"))
+        for r in ("oldest", "update", "newest", "all")
     }
-    assert roles == {"oldest": "9.0", "update": "9.0.z", "newest": "9.1"}
+    each = ("9.0", "9.0.z", "9.1")
+    assert roles == {"oldest": each[:1], "update": each[1:2], "newest": each[2:], "all": each}
 
 
 @pytest.mark.parametrize("one", [e for e in entry.load() if e.record], ids=lambda e: e.name)

@@ -74,6 +74,12 @@ def test_a_static_tool_sees_nothing_of_what_is_tested() -> None:
     assert line == ["gcc", *workshop.WARNINGS, "-o", "/out/t", "t.c", "-static"]
 
 
+def test_a_program_is_linked_with_the_libraries_it_needs() -> None:
+    program = Program(name="t", source="t.c", against="image", needs=("a", "b"))
+    line = command(host_arch(), program)
+    assert line[-4:] == ["t.c", "/out/a", "/out/b", "-Wl,-rpath-link,/out"]
+
+
 @pytest.mark.parametrize(("against", "root"), [("oldest", "/old"), ("newest", "/new x")])
 def test_a_program_is_built_against_its_release_alone(against: str, root: str) -> None:
     program = Program.model_validate({"name": "t", "source": "t.c", "against": against})

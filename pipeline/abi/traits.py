@@ -3,8 +3,9 @@
 ``abi.details`` has for each DSO its version nodes with flags and parents, its thread-local segment, its
 private symbols (``private NAME KIND SIZE``), and every public symbol that is not plain. A plain one is a
 default version (``@@``), global, of default visibility, and of the type that its kind in the listing stands
-for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO. Blocks of equal
-lines are written once, under all the names they are for::
+for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO, ``abi.tunables``
+those of `pipeline.elf.tunables` for the loader, in the order of their numbers. Blocks of equal lines are
+written once, under all the names they are for::
 
     [gconv/BIG5.so]
     [gconv/BRF.so]
@@ -16,13 +17,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from pipeline import elf
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE, listing_of
 from pipeline.abi.scopes import Scopes, unresolved
 from pipeline.core.arch import ARCHES
-from pipeline.elf import versions
+from pipeline.core.errors import MalformedInput
+from pipeline.elf import tunables, versions
 from pipeline.elf.hardening import traits as file_traits
 from pipeline.elf.lookup import STB_GNU_UNIQUE
 from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
@@ -31,8 +34,8 @@ from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
 PLAIN = "plain"
 #: How the line of a private symbol begins.
 PRIVATE_LINE = "private "
-DETAILS, HARDENING = "abi.details", "elf.hardening"
-FILES = (DETAILS, HARDENING)
+DETAILS, HARDENING, TUNABLES = "abi.details", "elf.hardening", "abi.tunables"
+FILES = (DETAILS, HARDENING, TUNABLES)
 PT_TLS = 7
 VER_FLG_INFO = 4
 _HEAD = re.compile(r"\[([^\[\]]+)\]")
@@ -69,8 +72,21 @@ def _by_name(found: Iterable[tuple[ElfFile, tuple[str, ...]]]) -> dict[str, tupl
 
 
 def of_files(files: Mapping[str, ElfFile]) -> dict[str, Blocks]:
-    """Both kinds of blocks, by the name of the baseline's file."""
-    return {DETAILS: details(files), HARDENING: hardening(files)}
+    """All kinds of blocks, by the name of the baseline's file."""
+    found: dict[str, Blocks] = {DETAILS: details(files), HARDENING: hardening(files)}
+    return found | ({TUNABLES: table} if (table := tunables_of(files)) else {})
+
+
+def tunables_of(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
+    """The block of the loader's tunables; none if its table is of a form that is not known."""
+    loaders = {a.loader for a in ARCHES.values()}
+    found: dict[str, tuple[str, ...]] = {}
+    for file in files.values():
+        if file.name in loaders:
+            with suppress(MalformedInput):
+                table = tunables.tunables(bytes(file.binary.data), file.path)
+                found[file.name] = tuple(tunable.line for tunable in table.values())
+    return found
 
 
 def _details(file: ElfFile) -> Iterator[str]:

@@ -13,20 +13,18 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from pipeline.core import ar
 from pipeline.core.errors import MalformedInput
+from pipeline.elf.damaged import DAMAGED
 from pipeline.rpm.payload import inside
 
 #: Where linkers look for what programs are made with.
 DIRECTORIES = ("usr/lib64", "usr/lib", "lib64")
 #: Archives that go into every program; larger ones hold the library itself.
 SMALL = 64 << 10
-#: What pyelftools raises on damaged files (seen by a fuzzer: offsets beyond what Python can seek to).
-DAMAGED = (ELFError, AssertionError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError)
 #: The fact about a symbol of a large archive.
 DEFINED = "defined"
 #: Macros whose value becomes part of a program's data.

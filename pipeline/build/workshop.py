@@ -40,13 +40,15 @@ WARNINGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")
 class Program(Frozen):
     """One program: ``source`` and further ``flags``; C++ if the source ends in .cc.
 
-    ``kernel``: whether the kernel's headers are there beside the release's.
+    ``kernel``: whether the kernel's headers are there beside the release's. ``needs``: libraries among the
+    programs before it that it is linked with.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     source: str
     against: Literal["image", "oldest", "newest", "each", "exporting"]
     flags: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     kernel: bool = True
 
     @property
@@ -66,9 +68,15 @@ def programs() -> tuple[Program, ...]:
     """All programs; raises `UsageError` naming the entry that is wrong."""
     file = paths.PROBES / "programs.toml"
     listed = tomlfile.checked(_Programs, tomlfile.read(file), file).program
+    there: dict[str, Program] = {}
     for program in listed:
         if not (paths.PROBES / program.source).is_file():
             raise UsageError(f"{file}: {program.name}: there is no {program.source}", hint="fix the file")
+        for name in program.needs:
+            if name not in there or {program.against, there[name].against} != {"image"}:
+                words = f"{program.name}: {name} is no library before it, both made against the image"
+                raise UsageError(f"{file}: {words}", hint="fix the file")
+        there[program.name] = program
     return listed
 
 
@@ -157,7 +165,8 @@ def script(
         lines.append(f"echo compiling {one.name}")
         call = compile_call(machine, program, root, headers, target)
         if not root:
-            lines.append(call)
+            needs = "".join(f" {shlex.quote(f'{out}/{name}')}" for name in program.needs)
+            lines.append(f"{call}{needs}" + (f" {shlex.quote(f'-Wl,-rpath-link,{out}')}" if needs else ""))
             continue
         said = shlex.quote(f"{words}/{one.name}")
         control = compile_call(machine, program, "", headers, "/dev/null")

@@ -7,6 +7,7 @@ its symbols. Both are lines (`pipeline.abi.traits`), so each fault is one line t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from pipeline.abi import traits
 from pipeline.abi.baseline import Baseline
@@ -51,7 +52,7 @@ class Details(EachRelease):
         found = traits.public(traits.details(built_files(material, release)))
         base = material.committed(release)
         if base is None or traits.DETAILS not in base.traits:
-            return _absent(material, release, traits.DETAILS, len(found))
+            return absent(material, release, traits.DETAILS, {"files": len(found)})
         wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
@@ -82,7 +83,7 @@ class Hardening(EachRelease):
         high = _above(found, level)
         base = material.committed(release)
         if base is None or traits.HARDENING not in base.traits:
-            answer = _absent(material, release, traits.HARDENING, len(found))
+            answer = absent(material, release, traits.HARDENING, {"files": len(found)})
             return Fact(Outcome.FAIL, answer.expected, shown(high)) if high else answer
         # what another series makes of the same compiler's notes is its own
         theirs = another_series(material.built[release])
@@ -112,13 +113,14 @@ class Hardening(EachRelease):
         )
 
 
-def _absent(material: Material, release: str, name: str, count: int) -> Fact:
+def absent(material: Material, release: str, name: str, measures: dict[str, Any]) -> Fact:
+    """The answer where a file of the baseline is not committed."""
     target = material.target(release)
     return Fact(
         Outcome.MISSING,
         f"a committed {name}",
         f"there is no {baseline_path(target)}/{name}; {remedy(target)}",
-        measures={"files": count},
+        measures=measures,
     )
 
 

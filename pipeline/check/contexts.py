@@ -74,7 +74,8 @@ CONTEXTS = {
 }  # fmt: skip
 LIBRARIES = {
     "constructor of a library": 2, "a library loaded by dlopen": 1, "a library loaded by dlmopen": 1,
-    "an auditor": 1, "a program that ld.so was called to start": 1,
+    "constructor of an auditor": 1, "an auditor, asked for its version": 1, "an auditor": 1,
+    "destructor of an auditor": 1, "a program that ld.so was called to start": 1,
     "resolver of an indirect function": 5, "a program with an auditor": 1, "destructor of a library": 2,
 }  # fmt: skip
 #: Looks of rseq_copied.c, a program that has copies of the rseq symbols and so starts where they are.

@@ -19,6 +19,7 @@ from pipeline.check import (
     launch,
     launch_needs,
     made_with,
+    order,
     own_tests,
     ownership,
     packages,
@@ -31,6 +32,7 @@ from pipeline.check import (
     secure,
     speed,
     static,
+    texts,
     updating,
 )
 from pipeline.core.declaration import Declaration
@@ -45,6 +47,7 @@ STATIC: tuple[StaticCheck, ...] = (
     *rpm.CHECKS,
     *packages.CHECKS,
     *updating.CHECKS,
+    *texts.CHECKS,
     *devel.CHECKS,
     *launch_needs.CHECKS,
     own_tests.OwnTests(),
@@ -64,6 +67,7 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *fallback.CHECKS,
     *speed.CHECKS,
     *launch.CHECKS,
+    *order.CHECKS,
     *made_with.CHECKS,
 )
 

@@ -1,4 +1,4 @@
-"""Is the later release an update, and does it change what it is for alone? And can it still be debugged?"""
+"""Is the later release an update? And can it still be debugged?"""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from pipeline.rpm.package import Rpm
 from pipeline.rpm.sysroot import is_wanted
 
 OURS = "they are ours"
-#: What is not text: archives and start files, which `devel.baseline` reads.
-_LINKED = (".a", ".o")
-#: What documents a release may say something new.
-_DOCUMENTS = ("/usr/share/info/", "/usr/share/doc/", "/usr/share/man/")
 
 
 class EachStep(StaticCheck):
@@ -78,50 +74,6 @@ def _evr(rpm: Rpm) -> Evr:
     return Evr(rpm.epoch or 0, rpm.version, rpm.release)
 
 
-class Contents(EachStep):
-    """Every file that is text (headers, scripts, configuration, tables, locales) is as it was, byte by byte.
-
-    Programs, libraries and archives are compared by what they export and do; documents may say more.
-    """
-
-    declared = Declaration(
-        name="rpm.contents",
-        measures=measured(Unit.COUNT, "files", "new"),
-        question=(
-            "From release to release, does no header, script, table or configuration file change but "
-            "`<sys/rseq.h>`?"
-        ),
-        scope=Scope.STEP,
-        when=OURS,
-    )
-    expected = "the same texts, byte by byte; new ones are the headers of the rseq symbols"
-
-    def ask(self, material: Material, step: Step) -> Fact:
-        before, after = (_texts(material, r) for r in (step.before, step.after))
-        brings = bool(step.added) and not material.profile.get(step.before).exports_rseq
-        theirs = {f"/usr/include/{h}" for h in material.profile.rseq.headers} if brings else set()
-        new = after.keys() - before.keys()
-        faults = [f"- {path}" for path in sorted(before.keys() - after.keys())]
-        faults += [f"+ {path}" for path in sorted(new - theirs)]
-        same = sorted(before.keys() & after.keys())
-        faults += [f"{path}: another content" for path in same if before[path] != after[path]]
-        return judged(
-            self.expected, f"{len(after)} files; new: {', '.join(sorted(new)) or 'none'}", faults,
-            {"files": len(after), "new": len(new)},
-        )  # fmt: skip
-
-
-def _texts(material: Material, release: str) -> dict[str, str]:
-    """Path -> digest of each text. rpm's color says what is an ELF file; `rpm.payload` compares that."""
-    return {
-        entry.path: entry.digest
-        for rpm in _packages(material, release).values()
-        for entry in rpm.files
-        if entry.is_regular and not entry.ghost and not entry.color
-        if not entry.path.endswith(_LINKED) and not entry.path.startswith(_DOCUMENTS)
-    }
-
-
 class DebugInfo(EachPackaging):
     """Debug files match the files they are for, and symbol tables are left where debuggers want them.
 
@@ -150,4 +102,4 @@ class DebugInfo(EachPackaging):
         return judged(self.expected, seen, debuginfo.faults(files, debug), measures)
 
 
-CHECKS: tuple[StaticCheck, ...] = (Update(), Contents(), DebugInfo())
+CHECKS: tuple[StaticCheck, ...] = (Update(), DebugInfo())

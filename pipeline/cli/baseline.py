@@ -20,6 +20,7 @@ from pipeline.build import described
 from pipeline.build.builder import Builder
 from pipeline.check.devel import devel_path, rendered
 from pipeline.check.packages import inventory_path, make_inventory
+from pipeline.check.texts import texts_of, texts_path
 from pipeline.cli.options import Choice, choice_options
 from pipeline.core import paths, store
 from pipeline.core.arch import arch
@@ -29,6 +30,7 @@ from pipeline.core.progress import say
 from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
 from pipeline.rpm import inventory, package, sysroot
+from pipeline.rpm import texts as rpm_texts
 from pipeline.source.download import download, without_password
 
 
@@ -267,6 +269,8 @@ def _from_builds(choice: Choice, note: str) -> tuple[dict[Path, Baseline], dict[
         listed[baseline.directory_of(target)] = baseline.from_root(made.root, target, origin_of(made, note))
         packages = make_inventory([made.rpms / r.file for r in made.manifest.rpms], made.manifest.nvr)
         texts[inventory_path(target)] = inventory.render(packages)
+        if target.release == profile.build_against:
+            texts[texts_path(profile, target.arch)] = rpm_texts.render(texts_of(made))
         machine = arch(target.arch)
         facts = described.committed(described.describe(machine, builder.workplace(machine), made.root))
         texts[devel_path(target)] = rendered(facts, made.manifest.nvr)

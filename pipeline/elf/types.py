@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
 from pipeline.core.errors import MalformedInput
+from pipeline.elf.damaged import DAMAGED
 
 _KINDS = {
     "DW_TAG_structure_type": "struct",
@@ -47,7 +47,7 @@ def types(file: Path, include: str) -> dict[str, str]:
             for unit in dwarf.iter_CUs():
                 found |= _Unit(dwarf, unit, include.rstrip("/") + "/").types()
             return found
-    except (ELFError, DWARFError, KeyError, IndexError, AssertionError) as e:
+    except DAMAGED as e:
         raise MalformedInput(f"{file}: debug information cannot be read: {e!r}", hint="compile again") from e
 
 

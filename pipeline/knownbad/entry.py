@@ -18,8 +18,9 @@ from pipeline.profile import Profile
 
 DIRECTORY = paths.REPO / "tests" / "known-bad"
 
-#: Which release of a profile is made wrong: its first, the one that exports while rseq is off, or the newest.
-Role = Literal["oldest", "update", "newest"]
+#: Which release of a profile is made wrong: its first, the one that exports while rseq is off, the newest, or
+#: all of them alike.
+Role = Literal["oldest", "update", "newest", "all"]
 #: What a run that ends without a verdict counts as, beside the names of checks.
 REFUSED = "refused"
 
@@ -118,15 +119,17 @@ class Entry(_Model):
         """Whether this is a control that must stay green."""
         return not self.expect
 
-    def release_of(self, profile: Profile) -> str:
-        """The name of the release that is made wrong."""
+    def releases_of(self, profile: Profile) -> tuple[str, ...]:
+        """The names of the releases that are made wrong."""
+        if self.release == "all":
+            return tuple(release.name for release in profile.release)
         if self.release == "newest":
-            return profile.build_against
+            return (profile.build_against,)
         if self.release == "oldest":
-            return profile.release[0].name
+            return (profile.release[0].name,)
         for release in profile.release:
             if release.exports_rseq and not release.rseq_default:
-                return release.name
+                return (release.name,)
         raise UsageError(f"profile {profile.name} has no release that exports and is off")
 
     def fits(self, profile: Profile, machine: Arch) -> bool:

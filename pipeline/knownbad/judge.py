@@ -84,14 +84,14 @@ def known_checks() -> frozenset[str]:
     return frozenset({*(c.name for c in registry.STATIC), *(c.name for c in registry.WATCHED), REFUSED})
 
 
-def answers(ground: Ground, release: str, built: Built, *, fresh: bool = False) -> Evidence:
-    """Every finding about one release, ``built`` in the place of the good one. Raises as `verify`."""
-    releases = {**ground.good, release: built}
+def answers(ground: Ground, made: Mapping[str, Built], *, fresh: bool = False) -> Evidence:
+    """Every finding about the releases ``made``, in the places of the good ones. Raises as `verify`."""
+    releases = {**ground.good, **made}
     releases = {r.name: releases[r.name] for r in ground.profile.release}
-    target = Target(profile=ground.profile.name, release=release, arch=ground.machine.name)
+    machine = ground.machine.name
     return verify(
         ground.profile,
-        [target],
+        [Target(profile=ground.profile.name, release=release, arch=machine) for release in made],
         {ground.machine.name: releases},
         programs=lambda _: ground.programs(releases),
         sites=ground.sites,
@@ -177,19 +177,18 @@ def _change(data: Any, steps: Sequence[str], record: Record) -> None:
 def judge(
     entry: Entry,
     ground: Ground,
-    make: Callable[[], Built],
+    make: Callable[[], Mapping[str, Built]],
     known: frozenset[Key],
     able: frozenset[str],
     *,
     fresh: bool = False,
 ) -> Judgement:
-    """Make the entry's release and ask every check. Never raises what an entry can be at fault for."""
+    """Make the entry's releases and ask every check. Never raises what an entry can be at fault for."""
     start = time.monotonic()
     seen, trouble = {}, ""
     expected, note = expected_here(entry, able)
     try:
-        built = make()
-        seen = red(answers(ground, entry.release_of(ground.profile), built, fresh=fresh).findings, known)
+        seen = red(answers(ground, make(), fresh=fresh).findings, known)
     except EvidenceError as e:  # what is judged cannot be read: verify ends with this
         seen = {REFUSED: e.message}
     except (UsageError, WorldError, PipelineError) as e:

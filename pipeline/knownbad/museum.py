@@ -40,17 +40,19 @@ class Hall:
 
         return Ground(self.profile, self.machine, self.good, programs, self.sites)
 
-    def built(self, entry: Entry) -> Built:
-        """The release that an entry describes."""
-        release = entry.release_of(self.profile)
+    def built(self, entry: Entry) -> dict[str, Built]:
+        """The releases that an entry describes, by name."""
+        return {release: self._one(entry, self.good[release]) for release in entry.releases_of(self.profile)}
+
+    def _one(self, entry: Entry, good: Built) -> Built:
         if entry.change:
-            return make.sourced(entry, self.builder, self.good[release], self.machine)
-        return make.edited(entry, self.profile, self.good[release], self.machine)
+            return make.sourced(entry, self.builder, good, self.machine)
+        return make.edited(entry, self.profile, good, self.machine)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A good release: what it has no answer to, the checks that answer, and its evidence as JSON."""
+    """Good releases: what they have no answer to, the checks that answer, and its evidence as JSON."""
 
     known: frozenset[Key]
     able: frozenset[str]
@@ -63,16 +65,17 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
     Raises `EvidenceError` if a good release is red: then the bad ones would teach nothing.
     """
     ground = hall.ground
-    bases: dict[str, Base] = {}
-    for release in dict.fromkeys(e.release_of(hall.profile) for e in entries):
+    bases: dict[tuple[str, ...], Base] = {}
+    for releases in dict.fromkeys(e.releases_of(hall.profile) for e in entries):
+        names = ", ".join(releases)
         with (
-            step(f"the good {release} ({hall.machine.name})"),
-            paths.logs_at(make.logs_of(f"good-{release}")),
+            step(f"the good {names} ({hall.machine.name})"),
+            paths.logs_at(make.logs_of(f"good-{'-'.join(releases)}")),
         ):
-            good = answers(ground, release, hall.good[release], fresh=fresh)
+            good = answers(ground, {name: hall.good[name] for name in releases}, fresh=fresh)
             findings = good.findings
-            bases[release] = Base(unanswered(findings), answered(findings), good.to_json())
-    pieces = [Piece(partial(_one, hall, one, bases[one.release_of(hall.profile)], fresh)) for one in entries]
+            bases[releases] = Base(unanswered(findings), answered(findings), good.to_json())
+    pieces = [Piece(partial(_one, hall, one, bases[one.releases_of(hall.profile)], fresh)) for one in entries]
     return side_by_side(pieces, lanes=lanes)
 
 

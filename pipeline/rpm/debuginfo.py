@@ -20,11 +20,10 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 
 from pipeline.core import store
 from pipeline.core.errors import MalformedInput
+from pipeline.elf.damaged import DAMAGED
 from pipeline.rpm import package
 from pipeline.rpm.coherence import DEBUG
 
-#: What pyelftools raises on damaged files.
-_DAMAGED = (Exception,)
 _ELF = b"\x7fELF"
 #: e_type of programs and shared objects
 _LOADED = ("ET_EXEC", "ET_DYN")
@@ -85,7 +84,7 @@ def _read(data: bytes, where: str) -> Marks | None:
             elif isinstance(section, SymbolTableSection) and section["sh_type"] == "SHT_SYMTAB":
                 functions = _functions(section)
         return Marks(build_id, link, crc, functions, zlib.crc32(data))
-    except _DAMAGED as e:
+    except DAMAGED as e:
         raise MalformedInput(f"{where}: {e!r}", hint="build or fetch the package again") from e
 
 

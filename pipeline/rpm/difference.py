@@ -7,12 +7,12 @@ from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Section, SymbolTableSection
 
 from pipeline.core.errors import MalformedInput
+from pipeline.elf.damaged import DAMAGED
 from pipeline.rpm import package
 
 #: Fields of `package.Rpm` that follow from the others.
@@ -64,7 +64,7 @@ def _bytes(left: bytes, right: bytes) -> str:
         try:
             if found := _elf(left, right):
                 return found
-        except (ELFError, MalformedInput, ValueError, KeyError):  # then by its bytes
+        except (MalformedInput, *DAMAGED):  # then by its bytes
             pass
     at = _offset(left, right)
     return f"byte {at}: {left[at : at + 24]!r} and {right[at : at + 24]!r}"

@@ -1,7 +1,9 @@
-"""rpm.update, rpm.contents, rpm.debuginfo, abi.tunables: what a later release may change, and what not."""
+"""rpm.update, rpm.contents, rpm.debuginfo: what a later release may change, and what not."""
 
 from __future__ import annotations
 
+import contextlib
+import random
 import struct
 import subprocess
 from dataclasses import replace
@@ -10,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import elf
+from pipeline import profile as profiles
 from pipeline.check import StaticCheck
-from pipeline.check.abi_tunables import table_faults
 from pipeline.check.packages import Payload
-from pipeline.check.updating import Contents, DebugInfo, Update
-from pipeline.core.arch import host_arch
+from pipeline.check.texts import CommittedTexts, Contents, texts_of, texts_path
+from pipeline.check.updating import DebugInfo, Update
+from pipeline.core import paths
+from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.records import Built
-from pipeline.elf import tunables
-from pipeline.rpm import debuginfo
+from pipeline.rpm import debuginfo, texts
 from pipeline.rpm.debuginfo import Marks
 from tests.check.rpm_bench import answers, built, material
 from tests.rpmwriter import REG, Item, write
@@ -101,13 +103,112 @@ def test_headers_come_with_the_symbols_and_not_later(tmp_path: Path) -> None:
     assert "+ /usr/include/sys/rseq.h" in found["12.0.z -> 12.1"].seen
 
 
+def committed(monkeypatch: pytest.MonkeyPatch, where: Path, of: Built, **over: Any) -> Path:
+    """The texts of a release, committed as those of its profile."""
+    monkeypatch.setattr(paths, "BASELINES", where / "abi-baselines")
+    file = texts_path(profiles.load("bookworm"), "x86_64")
+    file.parent.mkdir(parents=True)
+    file.write_text(texts.render(replace(texts_of(of), **over)))
+    return file
+
+
+def test_the_committed_texts_are_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = good(tmp_path)
+    file = committed(monkeypatch, tmp_path, of["12.1"])
+    assert file.name == "x86_64.texts"
+    assert file.parent.name == "12.1"
+    assert {f.outcome for f in ask(CommittedTexts(), of).values()} == {PASS}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (Item("/etc/ld.so.conf", data=b"/tmp/lib\n"), "/etc/ld.so.conf: another content"),
+        (Item("/usr/bin/more", data=b"x"), "+ /usr/bin/more"),
+        (Item("/etc/ld.so.conf", REG | 0o755, b"\x7fELF"), "/etc/ld.so.conf: another content"),
+        (None, "- /etc/ld.so.conf"),
+    ],
+)
+def test_texts_that_are_wrong_alike_in_all_releases_are_red(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Item | None, words: str
+) -> None:
+    (tmp_path / "right").mkdir()
+    committed(monkeypatch, tmp_path, good(tmp_path / "right")["12.1"])
+    gone = changed.path if changed else "/etc/ld.so.conf"
+    items = tuple(i for i in TEXTS if i.path != gone) + ((changed,) if changed else ())
+    of = good(tmp_path, r0=items, rz=items + HEADERS, r1=items + HEADERS)
+    assert {f.outcome for f in ask(Contents(), of).values()} == {PASS}
+    found = ask(CommittedTexts(), of)
+    assert {f.outcome for f in found.values()} == {FAIL}
+    assert all(words in f.seen for f in found.values())
+
+
+def test_headers_of_the_symbols_are_there_where_those_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = good(tmp_path, r0=TEXTS + HEADERS, rz=TEXTS)
+    committed(monkeypatch, tmp_path, of["12.1"])
+    found = ask(CommittedTexts(), of)
+    assert [f.outcome for f in found.values()] == [FAIL, FAIL, PASS]
+    assert "+ /usr/include/sys/rseq.h" in found["12.0"].seen
+    assert "- /usr/include/sys/rseq.h" in found["12.0.z"].seen
+
+
+def test_what_tools_of_another_image_wrote_counts_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Item("/usr/share/i18n/charmaps/UTF-8.gz", data=b"one")
+    (tmp_path / "right").mkdir()
+    theirs = good(tmp_path / "right", r1=(*TEXTS, *HEADERS, table))["12.1"]
+    file = committed(monkeypatch, tmp_path, theirs, image="mmdebstrap bookworm")
+    other = replace(table, data=b"two")
+    of = good(tmp_path, r0=(*TEXTS, other), rz=(*TEXTS, *HEADERS, other))
+    found = ask(CommittedTexts(), of)
+    assert [f.outcome for f in found.values()] == [PASS, PASS, FAIL]
+    assert "of 1 that tools of another image wrote, the names alone" in found["12.0"].seen
+    assert f"- {table.path}" in found["12.1"].seen
+    file.write_text(texts.render(replace(texts_of(theirs), image="")))
+    assert f"{table.path}: another content" in ask(CommittedTexts(), of)["12.0"].seen
+
+
+def test_texts_that_are_not_committed_are_missing_and_cut_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = good(tmp_path)
+    file = committed(monkeypatch, tmp_path, of["12.1"])
+    whole = file.read_text()
+    for text in (whole[:-3], whole.replace("# texts", "# text"), whole.splitlines()[0] + "\n", ""):
+        file.write_text(text)
+        assert {f.outcome for f in ask(CommittedTexts(), of).values()} == {Outcome.ERROR}
+    file.unlink()
+    found = ask(CommittedTexts(), of)["12.0"]
+    assert found.outcome is Outcome.MISSING
+    assert "nox -s baseline -- --profile bookworm --release 12.1 --arch x86_64" in found.seen
+
+
 def test_another_makers_packages_are_not_asked(tmp_path: Path) -> None:
     of = good(tmp_path)
     supplied = of["12.1"].manifest.model_copy(update={"mode": "supplied"})
     of["12.1"] = of["12.1"].model_copy(update={"manifest": supplied})
-    for check in (Update(), Contents()):
+    for check in (Update(), Contents()):  # steps
         assert list(ask(check, of)) == ["12.0 -> 12.0.z"]
-    assert "12.1" not in [q.target.release for q in DebugInfo().questions(material(of, Path("/nowhere")))]
+    for one in (DebugInfo(), CommittedTexts()):
+        assert "12.1" not in [q.target.release for q in one.questions(material(of, Path("/nowhere")))]
+
+
+def test_a_damaged_file_is_malformed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text("int main (void) { return 0; }\n")
+    subprocess.run(["gcc", "-Wl,--build-id", "-o", "a", "a.c"], cwd=tmp_path, check=True, timeout=60)
+    whole = (tmp_path / "a").read_bytes()
+    note = whole.index(b"GNU\0", whole.index(b"GNU\0") + 1)
+    some = random.Random(1)
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(some.choice((1, 4))):
+            places = (some.randrange(64), note - some.randrange(1, 13), len(data) - 1 - some.randrange(2000))
+            data[some.choice(places)] = some.choice((0, 1, 0x7F, 0xFF))
+        with contextlib.suppress(MalformedInput):
+            debuginfo._read(bytes(data), "a")
 
 
 def marks(number: int, **over: Any) -> Marks:
@@ -183,31 +284,3 @@ def test_a_wrong_color_is_red(tmp_path: Path, color: int, outcome: Outcome) -> N
     assert finding.outcome is outcome
     if outcome is FAIL:
         assert f"/lib64/a: color 2 by its content, {color} in the file list" in finding.seen
-
-
-ROW = bytes(8)
-TABLE = {"glibc.a.b": b"\1" + ROW, "glibc.pthread.rseq": b"\2\0" + ROW[1:], "glibc.z.z": b"\3" + ROW}
-OURS = "glibc.pthread.rseq"
-
-
-def test_a_table_of_tunables_that_differs_is_red() -> None:
-    on = TABLE | {OURS: b"\2\1" + ROW[1:]}
-    assert table_faults(TABLE, TABLE, OURS, changes=False) == []
-    assert table_faults(TABLE, on, OURS, changes=True) == []
-    assert table_faults(TABLE, on, OURS, changes=False) == [f"{OURS}: 1 bytes of its row differ"]
-    assert table_faults(TABLE, TABLE, OURS, changes=True) == [f"{OURS}: 0 bytes of its row differ"]
-    assert table_faults(TABLE, on | {OURS: b"\2\1\1" + ROW[2:]}, OURS, changes=True)
-    assert table_faults(TABLE, TABLE | {"glibc.z.z": b"\4" + ROW}, OURS, changes=False)
-    assert table_faults(TABLE, dict(reversed(TABLE.items())), OURS, changes=False) == [
-        "numbers differ, from glibc.z.z on"
-    ]
-    more = {**TABLE, "glibc.y.y": ROW}
-    assert table_faults(TABLE, more, OURS, changes=False) == ["+ glibc.y.y"]
-    assert table_faults(more, TABLE, OURS, changes=False) == ["- glibc.y.y"]
-
-
-def test_the_table_of_this_machines_loader_is_what_it_lists() -> None:
-    loader = Path(host_arch().interp)
-    said = subprocess.run([loader, "--list-tunables"], capture_output=True, text=True, check=True, timeout=60)
-    listed = [line.partition(":")[0] for line in said.stdout.splitlines()]
-    assert list(tunables.table(elf.read(loader))) == listed

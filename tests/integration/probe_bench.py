@@ -60,7 +60,8 @@ def compile_all(machine: Arch, into: Path, only: Sequence[str] = ()) -> Path:
         program = listed[name]
         each = [f"{name}-{release}" for release in (LIKE, OPPOSITE, SYMBOLLESS)]
         first, *others = each if program.against == "each" else [name]
-        compile_one(machine, paths.PROBES / program.source, into / first, *program.flags)
+        needs = (*(str(into / name) for name in program.needs), f"-Wl,-rpath-link,{into}")
+        compile_one(machine, paths.PROBES / program.source, into / first, *program.flags, *needs)
         for other in others:
             shutil.copy2(into / first, into / other)
     return into
