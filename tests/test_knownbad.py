@@ -112,13 +112,18 @@ def test_an_entry_is_caught_by_exactly_the_checks_it_names() -> None:
 
 
 def test_a_check_that_answers_nothing_here_is_not_expected_unless_no_other_can_see_it() -> None:
-    one = Entry(title="x", edit=(Edit(do="nothing"),), expect=("a", "b"))
-    assert expected_here(one, frozenset({"a", "b", "c"})) == (("a", "b"), "")
-    here, note = expected_here(one, frozenset({"a"}))
+    assert expected_here(("a", "b"), frozenset({"a", "b", "c"})) == (("a", "b"), "")
+    here, note = expected_here(("a", "b"), frozenset({"a"}))
     assert here == ("a",)
     assert "b" in note
-    assert expected_here(one, frozenset({"c"})) == (("a", "b"), "")
+    assert expected_here(("a", "b"), frozenset({"c"})) == (("a", "b"), "")
     assert answered([finding("a", Outcome.PASS), finding("b", Outcome.MISSING)]) == {"a"}
+
+
+def test_an_architecture_may_be_red_in_more() -> None:
+    one = Entry(title="x", edit=(Edit(do="nothing"),), expect=("b",), also_on={"aarch64": ("a",)})
+    assert one.expected_on(arch("aarch64")) == ("a", "b")
+    assert one.expected_on(arch("x86_64")) == ("b",)
 
 
 def readelf(path: Path, *options: str) -> str:

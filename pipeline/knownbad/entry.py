@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -85,6 +86,7 @@ class Entry(_Model):
 
     ``expect`` names every check that must be red, and no other may be; `REFUSED`: the run must end with an
     error about what is judged. Nothing expected: a good release, made by the same means, that must be green.
+    ``also_on`` names what is red besides on an architecture.
     ``happened`` tells where it really happened. ``waits``: the check that sees it is not there yet.
     """
 
@@ -94,6 +96,7 @@ class Entry(_Model):
     arches: Annotated[tuple[str, ...], Field(min_length=1)] = ("x86_64", "aarch64")
     release: Role = "newest"
     expect: tuple[str, ...] = ()
+    also_on: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     waits: str = ""
     change: tuple[Change, ...] = ()
     edit: tuple[Edit, ...] = ()
@@ -106,8 +109,9 @@ class Entry(_Model):
             raise ValueError(
                 "an entry has either [[change]] (source), [[edit]] (package) or [[record]] (evidence)"
             )
-        if list(self.expect) != sorted(set(self.expect)):
-            raise ValueError("expect: each check once, in order")
+        for names in (self.expect, *self.also_on.values()):
+            if list(names) != sorted(set(names)):
+                raise ValueError("expect, also_on: each check once, in order")
         return self
 
     @cached_property
@@ -118,6 +122,10 @@ class Entry(_Model):
     def good(self) -> bool:
         """Whether this is a control that must stay green."""
         return not self.expect
+
+    def expected_on(self, machine: Arch) -> tuple[str, ...]:
+        """The checks that must be red there, in order."""
+        return tuple(sorted({*self.expect, *self.also_on.get(machine.name, ())}))
 
     def releases_of(self, profile: Profile) -> tuple[str, ...]:
         """The names of the releases that are made wrong."""

@@ -120,15 +120,15 @@ def answered(findings: Sequence[Finding]) -> frozenset[str]:
     return frozenset(f.check for f in findings if f.outcome.green)
 
 
-def expected_here(entry: Entry, able: frozenset[str]) -> tuple[tuple[str, ...], str]:
+def expected_here(expected: tuple[str, ...], able: frozenset[str]) -> tuple[tuple[str, ...], str]:
     """The checks that must be red, and a remark on those that answer nothing here (no baseline, no place).
 
     Of what is expected at least one must be able to see it: else all stay, and are missed.
     """
-    here = tuple(c for c in entry.expect if c in able or c == REFUSED)
-    unable = [c for c in entry.expect if c not in here]
+    here = tuple(c for c in expected if c in able or c == REFUSED)
+    unable = [c for c in expected if c not in here]
     if not here:
-        return entry.expect, ""
+        return expected, ""
     return here, f"not asked of the good release: {', '.join(unable)}" if unable else ""
 
 
@@ -186,7 +186,7 @@ def judge(
     """Make the entry's releases and ask every check. Never raises what an entry can be at fault for."""
     start = time.monotonic()
     seen, trouble = {}, ""
-    expected, note = expected_here(entry, able)
+    expected, note = expected_here(entry.expected_on(ground.machine), able)
     try:
         seen = red(answers(ground, make(), fresh=fresh).findings, known)
     except EvidenceError as e:  # what is judged cannot be read: verify ends with this
