@@ -16,10 +16,12 @@ from pipeline.check import (
     devel,
     fallback,
     getcpu,
+    guards,
     launch,
     launch_needs,
     made_with,
     order,
+    own_programs,
     own_tests,
     ownership,
     packages,
@@ -68,6 +70,8 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *speed.CHECKS,
     *launch.CHECKS,
     *order.CHECKS,
+    *own_programs.CHECKS,
+    *guards.CHECKS,
     *made_with.CHECKS,
 )
 

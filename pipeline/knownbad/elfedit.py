@@ -260,6 +260,12 @@ class ElfEdit:
         at = self._section(".note.ABI-tag")["sh_offset"] + 12 + 4 + 4
         self._pack("II", at, major, minor)
 
+    def code_at_entry(self, hex: str) -> None:
+        """Other code where the file begins to run."""
+        raw = bytes.fromhex(hex)
+        at = self._file_offset(self.elf["e_entry"])
+        self.data[at : at + len(raw)] = raw
+
     def header_flags(self, flags: int) -> None:
         """e_flags of the file."""
         self._pack("I", 48, flags)

@@ -1,0 +1,163 @@
+"""Does a program keep its secrets, and does one with more rights than its user hear nothing of the user's?
+
+A backport that moves the thread descriptor moves the guards that lie in its header, too, and one that changes
+how a program starts can change what is heard before it is known who started it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pipeline.check import Material
+from pipeline.check.probing import (
+    CANNOT,
+    PROBES,
+    Answers,
+    Case,
+    FacetedCase,
+    ProbeCheck,
+    Unanswered,
+    Verdict,
+    as_faceted,
+    faceted,
+    verdict,
+    was_linked,
+)
+from pipeline.core.declaration import Declaration, Unit, measured
+from pipeline.core.outcome import Outcome
+from pipeline.place import Job, PlaceFacts
+
+ABORTED = 6
+#: Who looks at the guards.
+LOOKERS = ("main", "thread", "child")
+#: Variables of the loader that are set, and more that an AT_SECURE program must not leave to its children
+#: (glibc's UNSECURE_ENVVARS).
+HEARD = {
+    "LD_PRELOAD": f"{PROBES}/environment-preload",
+    "LD_AUDIT": f"{PROBES}/environment-auditor",
+    "LD_LIBRARY_PATH": PROBES,
+}
+LEFT = {"GCONV_PATH": PROBES, "LOCPATH": PROBES, "TMPDIR": PROBES, "LD_DEBUG_OUTPUT": "/none/x"}
+PLAIN = "by an ordinary program"
+
+
+class _EachKind(ProbeCheck):
+    """Of a dynamic program and of a static one, with the tunable unset alone: it has no part in this."""
+
+    programs: ClassVar[Mapping[str, str]]
+
+    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
+        return ()
+
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return faceted((c for c in super().cases(material) if c.state is None), "kind", self.programs)
+
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
+        kind = as_faceted(case).value
+        return (f"{PROBES}/{self.programs[kind].format(release=case.release.name)}",)
+
+    def lines(self, material: Material, case: Case, answers: Answers) -> list[dict[str, Any]]:
+        """What was said; raises `Unanswered`: FAIL, if the program did not end well."""
+        result = answers.batch.results.get(case.job(self.name))
+        ended = result is not None and not result.timed_out and not result.error
+        if result is not None and ended and result.status not in (0, CANNOT):
+            if "static" in as_faceted(case).value:
+                was_linked(material, case.release.name, self.argv(material, case)[-1], result)
+            words = result.stderr.decode(errors="replace").strip()[-200:]
+            raise Unanswered(Outcome.FAIL, f"it ended with {result.ending()}: {words}")
+        return answers.lines(case.job(self.name))
+
+
+class Guards(_EachKind):
+    """Both guards are the kernel's random bytes, in every thread and child, and are used."""
+
+    declared = Declaration(
+        name="launch.guards",
+        measures=measured(Unit.COUNT, "looks"),
+        question=(
+            "Are the guards of stack and pointers the kernel's random bytes, in each thread and child, and "
+            "does a program end whose stack was written over?"
+        ),
+    )
+    programs: ClassVar[Mapping[str, str]] = {"dynamic": "guards", "static": "guards-static-{release}"}
+
+    def asks(self, case: Case) -> str:  # noqa: ARG002
+        return "both guards are made of AT_RANDOM; jump buffers are mangled; a smashed stack ends by SIGABRT"
+
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        lines = {line["context"]: line for line in self.lines(material, case, answers)}
+        faults = [
+            f"{who}: {fault}" for who in LOOKERS for fault in guard_faults(lines[who], as_faceted(case).value)
+        ]
+        if lines["jump buffer"]["bare"]:
+            faults.append(f"{lines['jump buffer']['bare']} addresses in a jump buffer are not mangled")
+        if lines["smashed"]["signal"] != ABORTED:
+            faults.append(f"a program whose stack was smashed ended by signal {lines['smashed']['signal']}")
+        seen = "guards as they should be; a smashed stack is noticed"
+        return verdict(self.asks(case), seen, faults, {"looks": len(LOOKERS)})
+
+
+def guard_faults(line: Mapping[str, Any], kind: str) -> list[str]:
+    """What is wrong with one look: the stack's guard is the first word but for its lowest byte, which is 0
+    (that of a string's end), the pointers' guard the second (sysdeps/generic/dl-osinfo.h)."""
+    first, second = (int(word, 16) for word in line["random"])
+    faults = []
+    for name, wanted in (("stack", first & ~0xFF), ("pointer", second)):
+        if line[name] is None:
+            if kind == "dynamic":
+                faults.append(f"the {name} guard is not there")
+        elif int(line[name], 16) != wanted:
+            faults.append(f"the {name} guard is not made of the kernel's random bytes")
+    return faults
+
+
+class Environment(_EachKind):
+    """An AT_SECURE program hears none of the loader's variables, and leaves none; another hears all."""
+
+    declared = Declaration(
+        name="launch.environment",
+        measures=measured(Unit.COUNT, "heard"),
+        question=(
+            "Does a program that runs with more rights than its user (AT_SECURE) hear neither LD_PRELOAD, "
+            "LD_AUDIT nor LD_LIBRARY_PATH, and leave them to no other, and does an ordinary one hear them?"
+        ),
+    )
+    programs: ClassVar[Mapping[str, str]] = {
+        "dynamic": "environment", "static": "environment-static-{release}", PLAIN: "environment",
+    }  # fmt: skip
+
+    def argv(self, material: Material, case: Case) -> tuple[str, ...]:
+        secure = () if as_faceted(case).value == PLAIN else (f"{PROBES}/rseq-tracer", "--secure")
+        return (*secure, *super().argv(material, case), *HEARD, *LEFT)
+
+    def refused(self, facts: PlaceFacts) -> str:
+        if facts.emulation == "user":
+            return "user-mode QEMU cannot trace a program, so none is made AT_SECURE there"
+        return super().refused(facts)
+
+    def jobs(self, material: Material) -> list[Job]:
+        return [replace(job, env={**job.env, **HEARD, **LEFT}) for job in super().jobs(material)]
+
+    def asks(self, case: Case) -> str:
+        return f"{len(HEARD)} variables heard" if as_faceted(case).value == PLAIN else "none heard, none left"
+
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        lines = self.lines(material, case, answers)
+        (said,) = (line for line in lines if line["from"] == "program")
+        loaded = {line["from"] for line in lines} & {"preload", "auditor", "library"}
+        heard = sorted(loaded | ({"library"} if said["found"] else set()))
+        plain = as_faceted(case).value == PLAIN
+        if said["secure"] != (0 if plain else 1):
+            raise Unanswered(Outcome.MISSING, f"the program's AT_SECURE is {said['secure']}")
+        if plain:
+            lacking = sorted({"preload", "auditor", "library"} - set(heard))
+            faults = [f"{name}: its variable was not heard" for name in lacking]
+        else:
+            faults = [f"{name}: its variable was heard" for name in heard]
+            faults += [f"{name} is left in the environment" for name in said["left"]]
+        return verdict(self.asks(case), f"heard: {', '.join(heard) or 'none'}", faults, {"heard": len(heard)})
+
+
+CHECKS = (Guards(), Environment())
