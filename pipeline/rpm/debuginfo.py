@@ -28,19 +28,21 @@ _ELF = b"\x7fELF"
 #: e_type of programs and shared objects
 _LOADED = ("ET_EXEC", "ET_DYN")
 #: Raised when more of a file is read.
-READER = 1
+READER = 2
 
 
 @dataclass(frozen=True)
 class Marks:
     """What a file says of its debug information: its build id ("" if none), name and checksum of the debug
-    file ("" and 0 if it names none), how many functions its own symbol table has, and its own checksum."""
+    file ("" and 0 if it names none), how many functions its own symbol table has, its own checksum, and how
+    many bytes of debug information are in it."""
 
     build_id: str
     link: str
     link_crc: int
     functions: int
     crc: int
+    info: int
 
 
 def marks(package_file: Path) -> dict[str, Marks]:
@@ -73,7 +75,7 @@ def _read(data: bytes, where: str) -> Marks | None:
         elf = ELFFile(io.BytesIO(data))
         if elf["e_type"] not in _LOADED:
             return None
-        build_id, link, crc, functions = "", "", 0, 0
+        build_id, link, crc, functions, info = "", "", 0, 0, 0
         for section in elf.iter_sections():
             if isinstance(section, NoteSection) and section.name == ".note.gnu.build-id":
                 build_id = next((str(n["n_desc"]) for n in section.iter_notes()), "")
@@ -81,9 +83,11 @@ def _read(data: bytes, where: str) -> Marks | None:
                 raw = section.data()
                 link = raw[: raw.index(b"\0")].decode()
                 (crc,) = struct.unpack("<I", raw[-4:])
+            elif section.name == ".debug_info" and section["sh_type"] == "SHT_PROGBITS":
+                info = section["sh_size"]
             elif isinstance(section, SymbolTableSection) and section["sh_type"] == "SHT_SYMTAB":
                 functions = _functions(section)
-        return Marks(build_id, link, crc, functions, zlib.crc32(data))
+        return Marks(build_id, link, crc, functions, zlib.crc32(data), info)
     except DAMAGED as e:
         raise MalformedInput(f"{where}: {e!r}", hint="build or fetch the package again") from e
 
@@ -123,6 +127,7 @@ def faults(files: Mapping[str, Marks], debug: Mapping[str, Marks]) -> list[str]:
         for path, marked in debug.items()
         if marked.build_id not in by_id
     ]
+    found += [f"{path}: no debug information is in it" for path, marked in debug.items() if not marked.info]
     return sorted(found)
 
 

@@ -212,7 +212,7 @@ def test_a_damaged_file_is_malformed_and_nothing_else(tmp_path: Path) -> None:
 
 
 def marks(number: int, **over: Any) -> Marks:
-    one = Marks(f"{number:040x}", f"{number}.debug", number, 5, 1000 + number)
+    one = Marks(f"{number:040x}", f"{number}.debug", number, 5, 1000 + number, 100)
     return replace(one, **over)
 
 
@@ -238,6 +238,7 @@ def test_debug_files_that_match_are_green() -> None:
         ({"/lib64/2": marks(1, crc=7)}, {}, "/lib64/1, /lib64/2: one build id, and different files"),
         ({}, {"/usr/lib/debug/lib64/1.debug": marks(1, crc=9)}, "is not 1.debug of checksum 0x00000001"),
         ({}, {"/usr/lib/debug/lib64/3.debug": marks(3)}, "which no file has"),
+        ({}, {"/usr/lib/debug/lib64/1.debug": marks(1, crc=1, info=0)}, "no debug information is in it"),
     ],
 )
 def test_a_debug_file_that_does_not_match_is_red(
