@@ -4,8 +4,8 @@
 private symbols (``private NAME KIND SIZE``), and every public symbol that is not plain. A plain one is a
 default version (``@@``), global, of default visibility, and of the type that its kind in the listing stands
 for. ``elf.hardening`` has the lines of `pipeline.elf.hardening` for each program and DSO, ``abi.tunables``
-those of `pipeline.elf.tunables` for the loader, in the order of their numbers. Blocks of equal lines are
-written once, under all the names they are for::
+those of `pipeline.elf.tunables` for the loader, in the order of their numbers, and ``abi.aliases`` the names
+of each datum that has several. Blocks of equal lines are written once, under all the names they are for::
 
     [gconv/BIG5.so]
     [gconv/BRF.so]
@@ -34,8 +34,8 @@ from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED, VER_FLG_WEAK
 PLAIN = "plain"
 #: How the line of a private symbol begins.
 PRIVATE_LINE = "private "
-DETAILS, HARDENING, TUNABLES = "abi.details", "elf.hardening", "abi.tunables"
-FILES = (DETAILS, HARDENING, TUNABLES)
+DETAILS, HARDENING, TUNABLES, ALIASES = "abi.details", "elf.hardening", "abi.tunables", "abi.aliases"
+FILES = (DETAILS, HARDENING, TUNABLES, ALIASES)
 PT_TLS = 7
 VER_FLG_INFO = 4
 _HEAD = re.compile(r"\[([^\[\]]+)\]")
@@ -74,7 +74,27 @@ def _by_name(found: Iterable[tuple[ElfFile, tuple[str, ...]]]) -> dict[str, tupl
 def of_files(files: Mapping[str, ElfFile]) -> dict[str, Blocks]:
     """All kinds of blocks, by the name of the baseline's file."""
     found: dict[str, Blocks] = {DETAILS: details(files), HARDENING: hardening(files)}
-    return found | ({TUNABLES: table} if (table := tunables_of(files)) else {})
+    more = {TUNABLES: tunables_of(files), ALIASES: aliases(files)}
+    return found | {name: blocks for name, blocks in more.items() if blocks}
+
+
+def aliases(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
+    """Blocks of the DSOs that have data under several names: a line for each such object, its names in it.
+
+    Functions are left out: which of them are one piece of code is the implementation's choice.
+    """
+    return _by_name(
+        (file, lines) for file in files.values() if file.binary.is_shared_object and (lines := _aliases(file))
+    )
+
+
+def _aliases(file: ElfFile) -> tuple[str, ...]:
+    names: dict[int, list[str]] = {}
+    for symbol in file.binary.defined:
+        public = symbol.binding != elf.STB_LOCAL and symbol.version != PRIVATE
+        if public and symbol.type == elf.STT_OBJECT and symbol.section != elf.SHN_ABS:
+            names.setdefault(symbol.value, []).append(f"{symbol.name}@{symbol.version}")
+    return tuple(sorted(" ".join(sorted(same)) for same in names.values() if len(same) > 1))
 
 
 def tunables_of(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:

@@ -64,6 +64,42 @@ class Details(EachRelease):
         )
 
 
+class Aliases(EachRelease):
+    """What programs know under several names is one object, as in the baseline, in both directions.
+
+    A program has its own copy of a datum that it uses (`environ`), and the library then uses that one, too:
+    of an alias that is another object it would never see what is written.
+    """
+
+    declared = Declaration(
+        name="abi.aliases",
+        measures=measured(Unit.COUNT, "objects"),
+        question=(
+            "Are the names of data that mean one object (environ and __environ, …) those of the committed "
+            "baseline?"
+        ),
+    )
+    about = "a baseline that can be read"
+
+    def ask(self, material: Material, release: str) -> Fact:
+        found = traits.aliases(built_files(material, release))
+        count = {"objects": sum(map(len, found.values()))}
+        base = material.committed(release)
+        if base is None or traits.ALIASES not in base.traits:
+            return absent(material, release, traits.ALIASES, count)
+        known = base.traits[traits.ALIASES]
+        names = known.keys() | found.keys()
+        wrong = traits.difference(*({name: of.get(name, ()) for name in names} for of in (known, found)))
+        return Fact(
+            Outcome.FAIL if wrong else Outcome.PASS,
+            f"{sum(map(len, known.values()))} objects with several names, as in the baseline (made from "
+            f"{base.provenance.origin})",
+            shown(wrong) or "no difference",
+            (f"{baseline_path(material.target(release))}/{traits.ALIASES}",),
+            count,
+        )
+
+
 class Hardening(EachRelease):
     """Every ELF file has the stack, RELRO, binding, needs, marks and notes of the baseline."""
 
@@ -192,4 +228,4 @@ def _above(found: Mapping[str, tuple[str, ...]], level: str) -> list[str]:
     ]
 
 
-CHECKS = (Details(), Hardening())
+CHECKS = (Details(), Aliases(), Hardening())

@@ -35,6 +35,7 @@ NOT_ASKED = {
     "rpm.": "they read RPMs, and these are Debian packages",
     "build.": "nothing was built here",
     "glibc.tests": "nothing was built here",
+    "abi.aliases": "no names of Debian's data are committed",
     "tunables.baseline": "no table of Debian's tunables is committed",
     "devel.baseline": "no baseline of Debian's headers is committed",
     "abi.delta": "there is one release",

@@ -37,6 +37,7 @@ __thread int error_number;
 static void one (void) { _dl_mcount (); _rtld_global++; }
 static void *chosen (void) { return one; }
 void indirect (void) __attribute__ ((ifunc ("chosen")));
+extern long __environ[2] __attribute__ ((alias ("environ")));
 void old_copy (void) {}
 void new_copy (void) {}
 __asm__ (".symver old_copy,copy@GLIBC_2.2.5");
@@ -49,7 +50,7 @@ __asm__ (".pushsection .note.ABI-tag,\\"a\\",@note\\n.long 4,16,1\\n.asciz \\"GN
 """,
     nodes={
         "GLIBC_2.2.5": (*LIBC.nodes["GLIBC_2.2.5"], "copy"),
-        "GLIBC_2.34": ("environ", "indirect", "error_number", "copy"),
+        "GLIBC_2.34": ("environ", "__environ", "indirect", "error_number", "copy"),
     },
     flags=("-Wl,-z,now", "-Wl,--hash-style=both", "-fcf-protection=full", "-Wl,-z,noexecstack",
            "-Wl,--build-id=sha1", "-Wl,--no-as-needed"),
@@ -130,6 +131,20 @@ def test_what_a_listing_leaves_out(stage: Stage, path: str, change: Edit, says: 
     assert says in red["abi.details", AFTER].seen
 
 
+def _elsewhere(data: bytearray, binary: elf.Elf) -> None:
+    """__environ is the second half of environ."""
+    address = next(s.value for s in binary.defined if s.name == "__environ")
+    edits.symbol_value("__environ", address + 8)(data, binary)
+
+
+def test_a_name_that_means_another_object_is_red(stage: Stage) -> None:
+    stage.edit(AFTER, LIBC_PATH, _elsewhere)
+    red = stage.red(CHECKS)
+    assert set(red) == {("abi.aliases", AFTER)}
+    assert "- libc.so.6: " in red["abi.aliases", AFTER].seen
+    assert "__environ@GLIBC_2.34 environ@GLIBC_2.34" in red["abi.aliases", AFTER].seen
+
+
 @pytest.mark.parametrize(
     ("path", "change", "says"),
     [
@@ -164,7 +179,7 @@ def test_a_baseline_without_traits_is_missing_with_its_remedy(stage: Stage) -> N
     made = baseline.load_target(target)
     assert made is not None
     directory = baseline.directory_of(target)
-    for name in (traits.DETAILS, traits.HARDENING):  # these loaders have no tunables
+    for name in (traits.DETAILS, traits.HARDENING, traits.ALIASES):  # these loaders have no tunables
         (directory / name).unlink()
     with pytest.raises(Exception, match="blocks of traits"):  # never silently smaller
         baseline.load(directory)
@@ -172,6 +187,7 @@ def test_a_baseline_without_traits_is_missing_with_its_remedy(stage: Stage) -> N
     baseline.write(baseline.Baseline(made.listings, old), directory)
     red = stage.red(CHECKS)
     assert {k: f.outcome for k, f in red.items()} == {
+        ("abi.aliases", AFTER): Outcome.MISSING,
         ("abi.details", AFTER): Outcome.MISSING,
         ("elf.hardening", AFTER): Outcome.MISSING,
     }
