@@ -16,6 +16,7 @@ from tests.tiny_kit import Tiny
 SETTINGS = (
     "PIPELINE_ENGINE",
     "PIPELINE_SCRATCH",
+    "PIPELINE_TREES",
     "PIPELINE_TRACEBACK",
     "PIPELINE_CCACHE_REMOTE",
     "FORCE_COLOR",

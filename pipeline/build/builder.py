@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball
+from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball, trees
 from pipeline.build.checkout import Checkout
 from pipeline.build.conditions import Conditions
 from pipeline.build.course import Course
@@ -22,7 +22,7 @@ from pipeline.build.workplace import Workplace
 from pipeline.build.workplaces import Workplaces
 from pipeline.core import paths, store
 from pipeline.core.arch import Arch, arch
-from pipeline.core.errors import CommandFailed, PrepFailed
+from pipeline.core.errors import CommandFailed, NoSpace, PrepFailed
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say, step, warn
 from pipeline.core.records import BuildManifest, BuildMode, Built, PatchRecord, file_record
@@ -146,14 +146,16 @@ class Builder:
         other.workplaces = self.workplaces
         return other
 
-    def again(self, target: Target, into: Path, conditions: Conditions | None = None) -> dict[str, str]:
-        """Build a target below ``into`` whether it is stored or not; raises as `make`.
+    def again(
+        self, target: Target, into: Path, conditions: Conditions | None = None, *, keep: bool = False
+    ) -> dict[str, str]:
+        """Build a target from nothing below ``into`` whether it is stored or not; raises as `make`.
 
-        Returns what the build saw of ``conditions``, by name.
+        ``keep``: its tree is kept. Returns what the build saw of ``conditions``, by name.
         """
         with step(f"build {target} once again") as at:
             course = Course(target, at)
-            seen = self._make(target, arch(target.arch), into, course.heard, conditions)
+            seen = self._make(target, into, course.heard, conditions=conditions, keep=keep)
             course.ended()
             return seen
 
@@ -167,7 +169,7 @@ class Builder:
         return built(self.make(target))
 
     def make(self, target: Target, compiled: Callable[[], object] = lambda: None) -> Stored:
-        """The stored result of a target, built if need be; ``compiled`` is called when all objects are there.
+        """The stored result of a target, built if need be; ``compiled``: called when its objects are there.
 
         Raises `CommandFailed` with the path of the full log if rpmbuild fails, `UsageError` for a patch that
         does not apply.
@@ -182,31 +184,46 @@ class Builder:
             title += f" up to {self.options.up_to}"
         with step(title) as at:
             course = Course(target, at)
-
-            def notice(words: str) -> None:
-                if words.startswith(f"{rpmbuild.EXECUTING}%install)"):
-                    compiled()
-                course.heard(words)
+            begin = self._kept(target)
 
             def build(into: Path) -> None:
-                self._make(target, machine, into, notice)
-                course.ended()
+                self._make(target, into, course.heard, compiled=compiled, kept=begin, keep=begin is not None)
 
             entry = store.produce("build", inputs, build)
             manifest = read_manifest(entry.path)
+            if not manifest.tree:
+                course.ended()
             hits = sum(n for k, n in manifest.ccache.items() if k.endswith("hit") and "cache_hit" in k)
-            at.done(f"{len(manifest.rpms)} RPMs" + (f", {hits} objects from ccache" if hits else ""))
+            objects = (
+                ", from a kept tree" if manifest.tree else f", {hits} objects from ccache" if hits else ""
+            )
+            at.done(f"{len(manifest.rpms)} RPMs{objects}")
         return entry
+
+    def _kept(self, target: Target) -> list[Path] | None:
+        """The trees that a build of ``target`` may begin with; None: it neither uses nor keeps one.
+
+        On the host each build has a directory of its own. glibc's own tests begin with no object, and
+        the steps of a series ask what the compiler says, which kept objects do not repeat.
+        """
+        other = self.distgit(target) or self.options.check or self.options.up_to
+        if other or self.workplace(arch(target.arch)).image is None or not trees.wanted():
+            return None
+        return trees.kept(target, self.inputs(target))
 
     def _make(
         self,
         target: Target,
-        machine: Arch,
         into: Path,
         at: Callable[[str], None],
+        *,
+        compiled: Callable[[], object] = lambda: None,
         conditions: Conditions | None = None,
+        kept: Sequence[Path] | None = None,
+        keep: bool = False,
     ) -> dict[str, str]:
         start = time.monotonic()
+        machine = arch(target.arch)
         release = self.profile.get(target.release)
         workplace = self.workplace(machine)
         shared = sharedcache.usable(self.options.shared_cache, workplace.ccache_version)
@@ -237,6 +254,19 @@ class Builder:
         log = log_of(target, into)
         log.unlink(missing_ok=True)
         warnings: set[str] = set()
+        hooked = keep or bool(kept)
+        first = workplace.at("/build/hooks/bin", trees.lay_out(top, kept or (), keep=keep)) if hooked else ""
+
+        def heard(line: str) -> None:
+            warnings.add(rpmbuild.warning_in(line))
+            if hooked and line.startswith(trees.KEPT):
+                try:
+                    trees.publish(top, target, self.inputs(target))
+                except (OSError, NoSpace) as e:  # the build itself is well
+                    warn(f"{target}: its objects are not kept: {e}")
+            if line.startswith(trees.SETTLED if hooked else f"{rpmbuild.EXECUTING}%install)"):
+                compiled()
+
         try:
             statistics = rpmbuild.rpmbuild(
                 workplace,
@@ -245,12 +275,13 @@ class Builder:
                 top,
                 log=log,
                 at=at,
-                heard=lambda line: warnings.add(rpmbuild.warning_in(line)),
+                heard=heard,
                 own_tests=self.profile.tests_of(target.release) if self.options.check else None,
                 shared_cache=shared,
                 options=("--nocheck",) if theirs and theirs.own else (),  # hours, and no evidence of ours
                 # another's spec may build any number of things
                 in_memory=not (theirs and theirs.own) and scratch.in_memory(),
+                first_in_path=first,
                 conditions=conditions,
             )
         except PrepFailed:
@@ -273,11 +304,14 @@ class Builder:
             own_tests=rpmbuild.read_own_tests(top) if self.options.check else None,
             seconds=round(time.monotonic() - start, 1),
             ccache=statistics,
+            tree=trees.begun(top)[0] if hooked else "",
         )
         if (top / "results").is_dir():
             (top / "results").rename(into / "results")
-        # from what was heard, not from the log, which another build of the target may write meanwhile
-        (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
+        # from what was heard, not from the log, which another build of the target may write meanwhile; the
+        # compiler says nothing of objects that were kept
+        if not manifest.tree:
+            (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
         (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         seen = Conditions.seen(top)
         store.remove_tree(top)

@@ -52,7 +52,7 @@ def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ..
 
 
 def proved(builder: Builder, wanted: Sequence[Target]) -> bool:
-    """Whether a build from the kept tree of the profile's newest release makes the packages of each target.
+    """Whether a build from the kept tree of another release makes the packages of each target.
 
     Raises `UsageError` where there are no kept trees: with a dist-git, or on the host, where each build has a
     directory of its own.
@@ -61,7 +61,10 @@ def proved(builder: Builder, wanted: Sequence[Target]) -> bool:
         raise UsageError("--prove is for builds of our series in a container", hint="leave it out")
     wrong = []
     for target in wanted:
-        tree = target.model_copy(update={"release": builder.profile.build_against})
+        others = [r.name for r in builder.profile.release if r.name != target.release]
+        newest = builder.profile.build_against
+        other = newest if newest in others else (others or [target.release])[-1]
+        tree = target.model_copy(update={"release": other})
         wrong += [(str(target), d.package) for d in variants.prove(builder, Variant(target), tree)]
     if wrong:
         print(tabulate(wrong, headers=["target", "package that differs"], tablefmt="simple"))

@@ -33,6 +33,9 @@ which container engine is tried: podman or docker
 \fBPIPELINE_SCRATCH\fP
 where a build's tree lies: memory or disk
 .TP
+\fBPIPELINE_TREES\fP
+whether builds may begin with the objects of another one: yes or no
+.TP
 \fBPIPELINE_CCACHE_REMOTE\fP
 a compiler cache to share
 .TP

@@ -138,7 +138,11 @@ lookaside_option = click.option(
 
 def check_settings(place: Literal["container", "host"]) -> None:
     """Refuse settings of the environment that would be found wrong only in the middle; `UsageError`."""
-    for name, known in (("PIPELINE_ENGINE", ("podman", "docker")), ("PIPELINE_SCRATCH", ("memory", "disk"))):
+    for name, known in (
+        ("PIPELINE_ENGINE", ("podman", "docker")),
+        ("PIPELINE_SCRATCH", ("memory", "disk")),
+        ("PIPELINE_TREES", ("yes", "no")),
+    ):
         value = os.environ.get(name, "")
         if value and value not in known:
             raise UsageError(

@@ -111,6 +111,8 @@ class BuildManifest(Frozen):
     #: glibc's own tests, where they were run in the build: name -> PASS, FAIL, UNSUPPORTED ...
     own_tests: dict[str, str] | None = None
     ccache: dict[str, int] = Field(default_factory=dict)
+    #: the key of the kept tree whose objects it began with; "": it was made from nothing
+    tree: str = ""
     #: supplied packages of the same build for `Arch.beside`: judged as packages installed with the others
     beside: tuple[FileRecord, ...] = ()
 

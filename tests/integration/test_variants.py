@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pipeline.build import hook, variants
+from pipeline.build import hook, trees, variants
 from pipeline.build.builder import Builder
+from pipeline.build.every import build_all
+from pipeline.build.stored import WARNINGS
 from pipeline.build.variants import Variant
 from pipeline.core import paths
 from pipeline.core.errors import CommandFailed, UsageError
@@ -152,27 +154,29 @@ def test_an_abilist_compiles_nothing(
 
 def test_a_result_of_configure_that_differs_starts_from_nothing() -> None:
     source = {"a.c": ("1", 1)}
-    kept = {"source": source, "configured": {"config.make": ("x", 1)}, "generating": []}
-    assert hook.compare(source, {"config.make": ("x", 9)}, kept) == ([], "")
-    assert "another result" in hook.compare(source, {"config.make": ("y", 9)}, kept)[1]
-    assert "another result" in hook.compare(source, {}, kept)[1]
+    kept = {"source": source, "configured": {"config.make": ("x", 1)}, "generating": [], "meanings": {}}
+    assert hook.compare(source, {"config.make": ("x", 9)}, kept, {}) == ([], "")
+    assert "another result" in hook.compare(source, {"config.make": ("y", 9)}, kept, {})[1]
+    assert "another result" in hook.compare(source, {}, kept, {})[1]
 
 
 @pytest.mark.parametrize(
     ("name", "nothing"),
     [
-        ("sysdeps/nptl/dl-tunables.list", True),
-        ("sysdeps/unix/sysv/linux/Versions", True),
-        ("sysdeps/x86_64/tcb-offsets.sym", True),
-        ("nptl/descr.h", True),  # a generated header's list names it
-        ("nptl/other.h", False),
-        ("nptl/pthread_create.c", False),
-        ("elf/ld.abilist", False),
+        ("localedata/charmaps/KOI8-R", "it is not known what is made from"),
+        ("shlib-versions", "it is not known what is made from"),
+        ("version.h", "rules changed:"),
+        ("sysdeps/nptl/dl-tunables.list", ""),  # made first, and then compared (below)
+        ("sysdeps/unix/sysv/linux/Versions", ""),
+        ("sysdeps/unix/sysv/linux/syscalls.list", "headers are generated from"),
+        ("sysdeps/x86_64/tcb-offsets.sym", "headers are generated from"),
+        ("nptl/descr.h", "headers are generated from"),  # a generated header's list names it
+        ("nptl/other.h", ""),
+        ("nptl/pthread_create.c", ""),
+        ("elf/ld.abilist", ""),
     ],
 )
-def test_what_headers_are_generated_from_starts_from_nothing(
-    tmp_path: Path, name: str, *, nothing: bool
-) -> None:
+def test_what_headers_are_generated_from_starts_from_nothing(tmp_path: Path, name: str, nothing: str) -> None:
     """glibc's objects name a generated header by another path than its rule: it stayed as it was."""
     (tmp_path / "csu").mkdir()
     (tmp_path / "csu" / "tcb-offsets.h.d").write_text(
@@ -181,20 +185,183 @@ def test_what_headers_are_generated_from_starts_from_nothing(
     )
     generating = hook.generating(tmp_path)
     assert generating == ["include/libc-symbols.h", "nptl/descr.h"]
-    kept = {"source": {name: ("1", 1)}, "configured": {}, "generating": generating}
-    changed_, why = hook.compare({name: ("2", 2)}, {}, kept)
+    kept = {"source": {name: ("1", 1)}, "configured": {}, "generating": generating, "meanings": {}}
+    changed_, why = hook.compare({name: ("2", 2)}, {}, kept, {})
     assert changed_ == [name]
-    assert why == (f"headers are generated from {name}" if nothing else "")
+    assert why == (f"{nothing} {name}" if nothing else "")
+
+
+#: As in glibc: what is generated from Versions and tunables lies in the build directory, is replaced only if
+#: it changes, and objects name it by a relative path.
+GENERATED = """
+top := $(CURDIR)/
+compile += -I../$(notdir $(CURDIR))
+-include $(top)Versions.mk
+rtld.o: | $(top)dl-tunable-list.h
+libc.o: | $(top)first-versions.h
+gconv/X.so: $(top)X.map
+replace = if cmp -s $(top)$(1).new $(top)$(1); then rm $(top)$(1).new; else mv $(top)$(1).new $(top)$(1); fi
+$(top)dl-tunable-list.h: $(top)dl-tunable-list.stmp ; @:
+$(top)dl-tunable-list.stmp: $(srcdir)/elf/dl-tunables.list
+\tsed 's/^/#define DEFAULT /' $< > $(top)dl-tunable-list.h.new
+\t$(call replace,dl-tunable-list.h)
+\ttouch $@
+$(top)first-versions.h $(top)X.map $(top)Versions.mk: $(top)versions.stmp ; @:
+$(top)versions.stmp: $(srcdir)/Versions
+\tsed -n 's/^header //p' $< > $(top)first-versions.h.new
+\t$(call replace,first-versions.h)
+\tsed -n 's/^map //p' $< > $(top)X.map.new
+\t$(call replace,X.map)
+\tsed -n 's/^rule //p' $< > $(top)Versions.mk.new
+\t$(call replace,Versions.mk)
+\ttouch $@
+"""
+VERSIONS = "header #define FIRST 1\nmap V { global: *; };\nrule CFLAGS += -DSOME\n"
+
+
+@pytest.fixture
+def generating(tmp_path: Path) -> Path:
+    """The tiny tree with a tunable's default and a symbol's version that are generated."""
+    tree = tmp_path / "tree"
+    shutil.copytree(TREE, tree)
+    with (tree / "Makerules").open("a") as rules:
+        rules.write(GENERATED)
+    makerules = (tree / "Makerules").read_text()
+    link = "-shared -nostdlib -o $@ $<"
+    assert link in makerules
+    map_of_x = "-Wl,--version-script,$(top)X.map"
+    (tree / "Makerules").write_text(makerules.replace(link, f"-shared -nostdlib {map_of_x} -o $@ $<"))
+    (tree / "elf" / "dl-tunables.list").write_text("1\n")
+    (tree / "Versions").write_text(VERSIONS)
+    for name, text in (
+        ("elf/rtld.c", '#include "dl-tunable-list.h"\nint tunable_default = DEFAULT;\n'),
+        ("csu/libc.c", '#include "first-versions.h"\nint first_version = FIRST;\n'),
+    ):
+        (tree / name).write_text(text + (tree / name).read_text())
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"file": "elf/dl-tunables.list", "find": "1", "replace": "0"}, ({"rtld.c"}, "")),
+        ({"file": "Versions", "find": "FIRST 1", "replace": "FIRST 2"}, ({"libc.c"}, "")),
+        ({"file": "Versions", "find": "map V", "replace": "map W"}, (set(), "")),
+        ({"file": "Versions", "find": "rule ", "replace": "other\nrule "}, (set(), "")),
+        ({"file": "Versions", "find": "-DSOME", "replace": "-DANY"}, (None, "rules changed: Versions.mk")),
+    ],
+    ids=["tunable", "version", "map", "nothing of it", "rule"],
+)
+def test_what_is_generated_first_outdates_what_was_made_from_it(
+    tiny: Tiny,
+    host_in_a_container: BuildImage,
+    generating: Path,
+    change: dict[str, Any],
+    expected: tuple[set[str] | None, str],
+) -> None:
+    files, words = expected
+    builder = tiny.builder(tree=generating, image=host_in_a_container)
+    target = tiny.target("1.1")
+    log = proved(builder, target, target, change, of=generating)
+    assert (words or "objects of the kept tree") in log
+    if files is None:
+        assert {"rtld.c", "libc.c", "x.c"} <= compiled(log)
+    else:
+        assert compiled(log) == files
+
+
+def test_a_generated_header_taken_for_unchanged_is_seen(
+    tiny: Tiny,
+    host_in_a_container: BuildImage,
+    generating: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hook that gives a changed header the kept one's time leaves a stale object, and the proof is red."""
+    honest = trees.HOOK.read_text()
+    telling = 'telling = {n for n in changed if n.endswith((".h", ".map"))}'
+    assert telling in honest
+    other = tmp_path / "hook.py"
+    other.write_text(honest.replace(telling, "telling = set()"))
+    monkeypatch.setattr(trees, "HOOK", other)
+    builder = tiny.builder(tree=generating, image=host_in_a_container)
+    target = tiny.target("1.1")
+    change = changed({"file": "elf/dl-tunables.list", "find": "1", "replace": "0"}, tree=generating)
+    wrong = variants.prove(builder, Variant(target, change), target)
+    assert any(d.package.startswith("glibc-1") or d.package.startswith("glibc-2") for d in wrong)
+    assert not trees.kept(target, builder.inputs(target))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("a = b\n", "a = b\n# more\n\ntests += tst-a tst-b\n", True),
+        ("tests-static += tst-a \\\n  tst-b\n", "xtests += tst-c\ntst-a-ENV = X=1\n", True),
+        ("sysdep_headers += sys/a.h \\\n\tsys/b.h\n", "sysdep_headers += sys/a.h\n", True),
+        ("tests += tst-a\n", "tests += getent\n", False),
+        ("tests += tst-a\n", "tests += $(routines)\n", False),
+        ("tests += tst-a\n", "tests = tst-a\n", False),
+        ("sysdep_routines += a\n", "sysdep_routines += a b\n", False),
+        ("sysdep_headers += a.h\n", "sysdep_headers += $(shell touch x).h\n", False),
+        ("tst-a-ENV = X\n", "tst-a-ENV = $(eval CFLAGS += -O1)\n", False),
+        ("x:\n\ttests += tst-a\n", "x:\n\ttests += tst-b\n", False),  # a command
+        ("x = a \\\ntests += tst-a\n", "x = a \\\ntests += tst-b\n", False),  # of another statement
+        ("ifeq (a,b)\ntests += tst-a\nendif\n", "tests += tst-a\n", False),
+        ("CFLAGS-a.c = -O1\n", "CFLAGS-a.c = -O2\n", False),
+    ],
+)
+def test_a_makefile_means_the_same_if_only_tests_or_installed_headers_differ(
+    before: str, after: str, *, same: bool
+) -> None:
+    assert (hook.meaning(before) == hook.meaning(after)) is same
+
+
+def test_a_further_release_begins_with_the_first_one_s_objects(tiny: Tiny, builder: Builder) -> None:
+    """Of its own accord, and its packages are those of a build from nothing."""
+    first, other = tiny.target("1.1"), tiny.target("1.0")
+    made = build_all(builder, [first, other])[first.arch]
+    assert made["1.1"].manifest.tree == ""
+    (tree,) = trees.kept(first, builder.inputs(first))
+    assert made["1.0"].manifest.tree == tree.name
+    assert not (made["1.0"].rpms.parent / WARNINGS).exists()  # what was kept was not compiled
+    assert variants.prove(builder, Variant(other), first) == []
+    again = paths.state() / "again"
+    again.mkdir()
+    builder.again(other, again)
+    assert variants.differences(again / "RPMS", made["1.0"].rpms) == []
+
+
+def test_builds_from_nothing_can_be_asked_for(
+    tiny: Tiny, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_TREES", "no")
+    made = build_all(builder, [tiny.target("1.1"), tiny.target("1.0")])
+    assert all(b.manifest.tree == "" for releases in made.values() for b in releases.values())
+    assert not (paths.state() / "trees").exists()
+
+
+def test_a_tree_that_is_gone_is_not_offered(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "objects.tar").write_bytes(b"x")
+    first = trees.lay_out(tmp_path / "top", [tmp_path / "tree"], keep=False)
+    assert (first / "make").is_file()
+    assert not list((tmp_path / "top").glob("hooks/kept/*"))
 
 
 def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tiny, tmp_path: Path) -> None:
     tree = tiny.target("1.1")
-    kept = variants.kept_tree(builder, tree).path
+    variants.keep_tree(builder, tree)
+    (kept,) = trees.kept(tree, builder.inputs(tree))
     _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
-    wrong = variants.prove(builder, Variant(tree), tree)
-    assert any(d.package.startswith("glibc-devel-") for d in wrong)
-    assert not kept.exists()
-    assert not list((paths.state() / "variant").glob("[0-9a-f]*"))
+    for changes in ((), changed(SOURCE)):
+        wrong = variants.prove(builder, Variant(tree, changes), tree)
+        assert any(d.package.startswith("glibc-devel-") for d in wrong)
+        assert not kept.exists()
+        assert not list((paths.state() / "variant").glob("[0-9a-f]*"))
+        assert builder.find(tree) is None
+        if not changes:
+            variants.keep_tree(builder, tree)
+            _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
     assert variants.prove(builder, Variant(tree), tree) == []
 
 
@@ -233,13 +400,14 @@ def test_a_build_that_breaks_leaves_nothing(builder: Builder, tiny: Tiny) -> Non
 
 
 def test_trees_are_evicted_by_size_and_the_one_in_use_stays(state: Path) -> None:
-    trees = state / "trees"
+    kept = state / "trees"
     for number, name in enumerate(("old", "used", "new")):
-        (trees / name).mkdir(parents=True)
-        (trees / name / "objects.tar").write_bytes(b"x" * 1000)
-        os.utime(trees / name, (number, number))
-    variants.evict(trees / "used", room=1500)
-    assert sorted(t.name for t in trees.iterdir()) == ["new", "used"]
+        (kept / name).mkdir(parents=True)
+        (kept / name / "objects.tar").write_bytes(b"x" * 900)
+        (kept / name / "manifest.json").write_bytes(b"x" * 100)
+        os.utime(kept / name, (number, number))
+    trees.evict(kept / "used", room=1500)
+    assert sorted(t.name for t in kept.iterdir()) == ["new", "used"]
 
 
 def test_two_builds_of_a_target_at_once_share_no_log_and_no_tree(tiny: Tiny, state: Path) -> None:
