@@ -46,11 +46,13 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
 
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1000.0)
     monkeypatch.setattr(builds, "make_all", make_all)
+    monkeypatch.setattr(builds, "_variant", lambda *_: 2.0)  # on the host no tree can be kept
     monkeypatch.setattr(paths, "PATCHES", tiny.patches)
     builder = tiny.builder()
     ratio = builds.build_ratio(tiny.profile, builder.source, Options(place="host"))
     assert ratio.holds
     assert ratio.theirs == 1000.0
+    assert ratio.figures["variant_of_one_file_seconds"] == 2.0
     fresh = {f.read_text() for f in (*files, tmp_path / "here")}
     assert len(fresh) == 1
     assert Path(fresh.pop()).parent == state
