@@ -101,7 +101,7 @@ class Guards(_EachKind):
 
 def guard_faults(line: Mapping[str, Any], kind: str) -> list[str]:
     """What is wrong with one look: the stack's guard is the first word but for its lowest byte, which is 0
-    (that of a string's end), the pointers' guard the second (sysdeps/generic/dl-osinfo.h)."""
+    (that of a string's end), the pointers' guard the second (sysdeps/unix/sysv/linux/dl-osinfo.h)."""
     first, second = (int(word, 16) for word in line["random"])
     faults = []
     for name, wanted in (("stack", first & ~0xFF), ("pointer", second)):
