@@ -72,7 +72,7 @@ def runs(material: Material, release: str) -> Iterator[Run]:
         "ldconfig": (("-N", "-X", "-n", "-v", "/lib64"), r"/lib64:.*\tlibc\.so\.6 -> libc\.so\.6"),
     }
     for name, (options, begins) in tasks.items():
-        if name in there and (name != "getent" or _is_file(root, "/etc/rpc")):
+        if name in there and (name != "getent" or _has_nfs(root)):
             yield Run((there[name], *options), begins)
     if "iconv" in there and _is_file(root, READ):
         text = inside(root, READ.lstrip("/")).read_bytes().decode("cp500").encode("utf-16-be")
@@ -81,6 +81,13 @@ def runs(material: Material, release: str) -> Iterator[Run]:
         if _is_file(root, path):
             options = ("--version",) if path == material.arch.interp else ()
             yield Run((path, *options), rf"[^\n]*version {glibc}\b")
+
+
+def _has_nfs(root: Path) -> bool:
+    """Whether /etc/rpc is the one that getent is asked about: another is `rpm.texts`' to say."""
+    return (
+        _is_file(root, "/etc/rpc") and b"\nnfs\t\t100003\tnfsprog\n" in inside(root, "etc/rpc").read_bytes()
+    )
 
 
 def _is_file(root: Path, path: str) -> bool:
