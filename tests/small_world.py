@@ -8,7 +8,6 @@ answered.
 from __future__ import annotations
 
 import hashlib
-import platform
 import re
 import shutil
 import signal
@@ -30,7 +29,7 @@ from pipeline.host.image import BuildImage
 from pipeline.profile import Profile
 from tests import webserver
 from tests.distgit_kit import TARBALL, TOP, DistGitKit, patch_text
-from tests.integration.probe_bench import size_when_on
+from tests.integration.probe_bench import NEWER, size_when_on
 from tests.tiny_kit import HEADER, TREE
 
 MACHINE = host_arch()
@@ -146,7 +145,6 @@ OF_OLDER = {
     "devel.link", "launch.user", "rseq.announced", "rseq.contexts", "rseq.registered", "rseq.secure",
     "rseq.threads",
 }  # fmt: skip
-NEWER = tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 41)
 NOT_ASKED = STRIPPED | (OF_OLDER if NEWER else set())
 
 

@@ -150,6 +150,7 @@ def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: 
     assert list((roots["1.1"] / "etc").iterdir()) == []
 
 
+@kit.AS_RELEASED
 def test_a_container_lets_static_and_secure_programs_be_watched(bare_image: Bare, tmp_path: Path) -> None:
     """Where a set-user-ID bit would not be honoured, and root may not trace whom it likes."""
     engine, tag = bare_image

@@ -134,6 +134,7 @@ def wrong(programs: Path, tmp_path: Path, name: str, extra: str, *flags: str) ->
     return kit.replaced(programs, name, made, tmp_path / "programs")
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 def test_this_machines_glibc_is_green(check: Looks, root: Path, programs: Path) -> None:
     found = ask(check, root, programs)
@@ -141,6 +142,7 @@ def test_this_machines_glibc_is_green(check: Looks, root: Path, programs: Path) 
     assert len(found) == 3 * len(check.programs)
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
 def test_a_flipped_default_is_red(check: Looks, root: Path, programs: Path) -> None:
     on = kit.host_bench(root, programs, kit.OPPOSITE)
@@ -150,6 +152,7 @@ def test_a_flipped_default_is_red(check: Looks, root: Path, programs: Path) -> N
     assert {o for case, o in found.items() if "unset" not in case} == {PASS}
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize(
     ("where", "contexts"),
     [
@@ -173,6 +176,7 @@ def test_one_way_of_starting_that_does_not_register_is_red(
     assert any(f"{context}: not registered with the kernel" in seen for context in contexts), seen
 
 
+@kit.AS_RELEASED
 def test_children_that_are_not_registered_are_red(root: Path, programs: Path, tmp_path: Path) -> None:
     probes = wrong(
         programs, tmp_path, "rseq-contexts", GIVE_BACK + FORK.replace("WHAT", "give_back ()"),
@@ -187,6 +191,7 @@ def test_children_that_are_not_registered_are_red(root: Path, programs: Path, tm
 AREA = "((volatile struct rseq *) ((char *) __builtin_thread_pointer () + __rseq_offset))"
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize(
     ("change", "cases"),
     [
@@ -246,6 +251,7 @@ static void __attribute__ ((constructor)) begin (void)
 )
 
 
+@kit.AS_RELEASED
 def test_a_thread_that_never_looks_is_asked_about_when_it_ends(
     root: Path, programs: Path, tmp_path: Path
 ) -> None:
