@@ -43,8 +43,8 @@ NEWER = tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 41)
 #: For tests that take this machine's glibc for a release that is right.
 AS_RELEASED = pytest.mark.skipif(
     NEWER,
-    reason="since glibc 2.41 the area lies outside the descriptor, in each program at another place, and on a "
-    "stack of the program's own it is not cleared where rseq is off",
+    reason="since glibc 2.41 the area lies outside the descriptor, in each program at another place, and on "
+    "a stack of the program's own it is not cleared where rseq is off",
 )
 #: rseq's system call on this machine (the kernel's asm/unistd.h).
 RSEQ_SYSCALL = {"x86_64": 334, "aarch64": 293}[platform.machine()]
