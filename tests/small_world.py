@@ -136,8 +136,9 @@ def tree(directory: Path) -> Path:
     return top
 
 
-#: The host's libraries are stripped, and their debug files are elsewhere: this is not asked.
-STRIPPED = {"rpm.debuginfo"}
+#: The host's libraries are stripped, and their debug files are elsewhere; the tree's programs only look like
+#: programs: these are not asked.
+STRIPPED = {"rpm.debuginfo", "launch.programs"}
 #: Of a host's glibc 2.41 or later these checks, which know the releases that are made here, say that it is
 #: none of them: the area has a place and a size of its own, and the library names its version. There they are
 #: not asked.
