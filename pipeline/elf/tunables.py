@@ -2,8 +2,9 @@
 
 ld.so and libc.so.6 name a tunable by its place in this table (``__tunable_get_val``), so its order belongs to
 what the two must agree on while an update runs. The names stand in it as they are, at equal distances. A row
-is glibc's ``struct _tunable`` as 2.34 to 2.36 have it (elf/dl-tunable-types.h): the name, type and bounds,
-the value it begins with, whether it was set, what an AT_SECURE program does with it, its older variable.
+is glibc's ``struct _tunable`` (elf/dl-tunable-types.h): the name, type and bounds, the value it begins with,
+whether it was set, what an AT_SECURE program does with it, its older variable. From 2.39 on the value stands
+there twice, in 16 bytes each, and no AT_SECURE program hears any.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _NAME = re.compile(rb"glibc\.[a-z0-9_]+\.[a-z0-9_]+\0")
 _REMEDY = "build the release again"
 #: type, minimum, maximum, value, set, security level; what follows up to the row's end is the older variable.
 _FIELDS = struct.Struct("<I4xQQQB3xI")
+#: type, minimum, maximum, default, value, set of 2.39 and later; then the older variable.
+_LATER = struct.Struct("<I4xQQQ8xQ8xB")
 _TYPES = ("INT_32", "UINT_64", "SIZE_T", "STRING")
 _LEVELS = ("SXID_ERASE", "SXID_IGNORE", "NONE")
 _ALIAS = re.compile(rb"([A-Z0-9_]*)\0*")
@@ -70,26 +73,44 @@ def tunables(data: bytes, where: str) -> dict[str, Tunable]:
     """Name -> what it says, in the table's order. Raises `MalformedInput`, also for rows of another form."""
     table = rows(data, where)
     at = (max(map(len, table)) + 1 + 7) // 8 * 8
-    return {name: _tunable(name, row, at, where) for name, row in table.items()}
+    wrong = ""
+    for fields in (_fields, _later_fields):
+        found = {name: fields(row, at) for name, row in table.items()}
+        made = {
+            name: Tunable(name, *said) for name, said in found.items()
+            if said and not table[name][len(name) : at].strip(b"\0")
+        }  # fmt: skip
+        if len(made) == len(table):
+            return made
+        wrong = wrong or next(name for name in table if name not in made)
+    raise MalformedInput(
+        f"{where}: the row of {wrong} is not as glibc has it: {table[wrong].hex()}", hint=_REMEDY
+    )
 
 
-def _tunable(name: str, row: bytes, at: int, where: str) -> Tunable:
-    """One row, of which the fields begin at ``at``."""
+_Said = tuple[str, int, int, int, str, str]
 
-    def another_form(what: str) -> MalformedInput:
-        return MalformedInput(
-            f"{where}: the row of {name} is not as glibc 2.34 to 2.36 have it: {what}", hint=_REMEDY
-        )
 
+def _fields(row: bytes, at: int) -> _Said | None:
+    """What a row of 2.34 to 2.38 says, of which the fields begin at ``at``; None if it is no such row."""
     if len(row) < at + _FIELDS.size:
-        raise another_form(f"{len(row)} bytes")
+        return None
     kind, low, high, value, is_set, level = _FIELDS.unpack_from(row, at)
     alias = _ALIAS.fullmatch(row, at + _FIELDS.size)
     if kind >= len(_TYPES) or level >= len(_LEVELS) or is_set or alias is None:
-        raise another_form(f"type {kind}, security level {level}, set {is_set}")
-    if row[len(name) : at].strip(b"\0"):
-        raise another_form("its name has no end")
-    return Tunable(name, _TYPES[kind], low, high, value, _LEVELS[level], alias[1].decode())
+        return None
+    return _TYPES[kind], low, high, value, _LEVELS[level], alias[1].decode()
+
+
+def _later_fields(row: bytes, at: int) -> _Said | None:
+    """As `_fields`, of a row of 2.39 or later."""
+    if len(row) < at + _LATER.size:
+        return None
+    kind, low, high, default, value, is_set = _LATER.unpack_from(row, at)
+    alias = _ALIAS.fullmatch(row, at + _LATER.size)
+    if kind >= len(_TYPES) or default != value or is_set or alias is None:
+        return None
+    return _TYPES[kind], low, high, default, _LEVELS[0], alias[1].decode()
 
 
 def difference(expected: Mapping[str, Tunable], found: Mapping[str, Tunable]) -> list[str]:

@@ -200,3 +200,30 @@ def test_the_table_of_this_machines_loader_is_what_it_lists() -> None:
     said = subprocess.run([file, "--list-tunables"], capture_output=True, text=True, check=True, timeout=60)
     listed = [line.partition(":")[0] for line in said.stdout.splitlines()]
     assert list(tunables.rows(file.read_bytes(), str(file))) == listed
+
+
+def later_source(*table: Tunable, value: int | None = None) -> str:
+    """The table of 2.39 and later: the default, the value, and no security level."""
+    rows = "".join(
+        f'{{"{t.name}", {tunables._TYPES.index(t.type)}, {t.minimum}, {t.maximum}ul, {{{t.default}}}, '
+        f'{{{t.default if value is None else value}}}, 0, "{t.alias}"}},\n'
+        for t in table
+    )
+    width = max(len(t.name) for t in table) + 1
+    return (
+        f"struct row {{ char name[{width}]; unsigned int type; unsigned long low, high, def[2], value[2];\n"
+        "             _Bool set; char alias[26]; };\n"
+        '__attribute__ ((section (".data.rel.ro"), used)) static struct row tunable_list[] = {\n'
+        f"{rows}}};\n"
+    )
+
+
+def test_a_table_of_later_releases_is_read(tmp_path: Path) -> None:
+    """From 2.39 on rows have another form, and no AT_SECURE program hears any tunable."""
+    made = LOADER.but(source=LOADER.source + later_source(*TABLE)).build(tmp_path / "made")
+    assert tunables.tunables(made.read_bytes(), "it") == by_name(
+        *(t._replace(security="SXID_ERASE") for t in TABLE)
+    )
+    wrong = LOADER.but(source=LOADER.source + later_source(*TABLE, value=7)).build(tmp_path / "wrong")
+    with pytest.raises(MalformedInput, match=r"the row of glibc\.malloc\.arena_max is not as glibc has it"):
+        tunables.tunables(wrong.read_bytes(), "it")
