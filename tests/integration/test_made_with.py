@@ -66,6 +66,7 @@ def changed(source: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+@kit.AS_RELEASED
 def test_right_headers_and_start_files(root: Path, tmp_path: Path) -> None:
     found = ask(CriticalSection(), root, compiled(tmp_path / "a", "section"))
     assert len(found) == 12
@@ -111,6 +112,7 @@ def test_start_files_that_forget_something(root: Path, tmp_path: Path) -> None:
     assert "did not print" in found["pie"].seen
 
 
+@kit.AS_RELEASED
 def test_no_archive_to_link_with_is_missing(root: Path, tmp_path: Path) -> None:
     found = ask(Linking(), root, compiled(tmp_path / "a", "link", kinds=["pie", "no-pie"]))
     assert {case: f.outcome for case, f in found.items()} == {
@@ -119,6 +121,7 @@ def test_no_archive_to_link_with_is_missing(root: Path, tmp_path: Path) -> None:
     assert "no libc.a" in found["static"].seen
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("wrong", ["libm.so.6", "directory", "loader", ""])
 def test_what_only_root_may_read(root: Path, tmp_path: Path, wrong: str) -> None:
     """Started by root it is all right; an ordinary user is refused."""
@@ -178,6 +181,7 @@ ALL = {p.name for p in workshop.programs() if p.name.startswith("header-")}
 ALONE = {"header-alone"}
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

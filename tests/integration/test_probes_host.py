@@ -156,6 +156,7 @@ def ask(check: PlaceCheck, root: Path, programs: Path, place: HostPlace | None =
 PASS, FAIL, MISSING, ERROR = Outcome.PASS, Outcome.FAIL, Outcome.MISSING, Outcome.ERROR
 
 
+@kit.AS_RELEASED
 def test_this_machines_glibc_is_green(root: Path, programs: Path, tmp_path: Path) -> None:
     on = kit.host_bench(root, programs)
     log = tmp_path / "log" / "batch.jsonl"
@@ -184,6 +185,7 @@ def test_nothing_was_written_to_the_root(root: Path, programs: Path) -> None:
     assert not any((root / "probes").iterdir())
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("check", but("getcpu.migration"), ids=lambda c: c.name)  # right either way
 def test_a_flipped_default_is_red(check: PlaceCheck, root: Path, programs: Path) -> None:
     on = kit.host_bench(root, programs, kit.OPPOSITE)
@@ -244,6 +246,7 @@ def test_a_release_without_libc_a_is_missing(root: Path, programs: Path, tmp_pat
     assert ask(RseqStatic(), root, probes) == [PASS, MISSING] * 3
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("release", [kit.LIKE, kit.OPPOSITE])
 def test_a_secure_program_does_not_hear_the_tunable(release: str, root: Path, programs: Path) -> None:
     """This machine's libc is on by default: it cannot be switched off, and off is not its default."""
@@ -255,6 +258,7 @@ def test_a_secure_program_does_not_hear_the_tunable(release: str, root: Path, pr
         assert {a.measures["secure_by"] for a in found} == {"kernel"}
 
 
+@kit.AS_RELEASED
 def test_a_program_that_hears_the_tunable_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
     """The tracer is told nothing, so the program is an ordinary one that only says that it is secure."""
     source = tmp_path / "ordinary.c"
@@ -277,6 +281,7 @@ def test_a_program_that_hears_the_tunable_is_red(root: Path, programs: Path, tmp
     assert ask(RseqSecure(), root, probes) == [PASS, PASS, FAIL, FAIL, PASS, PASS]
 
 
+@kit.AS_RELEASED
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no capability to give up")
 def test_a_secure_program_is_seen_without_the_capability_to_trace(
     root: Path, programs: Path, tmp_path: Path
@@ -288,6 +293,7 @@ def test_a_secure_program_is_seen_without_the_capability_to_trace(
     assert ask(RseqSecure(), root, programs, HostPlace(runner)) == [PASS] * 6
 
 
+@kit.AS_RELEASED
 def test_another_size_is_red(root: Path, programs: Path) -> None:
     real = kit.size_when_on()
     on = kit.host_bench(root, programs, of=kit.profile(size_on=real + 12))
@@ -337,6 +343,7 @@ def on_the_last_cpu(programs: Path, tmp_path: Path) -> HostPlace:
     return HostPlace(runner)
 
 
+@kit.AS_RELEASED
 def test_hidden_cpus_are_right_and_never_a_green_that_shows_nothing(
     root: Path, programs: Path, tmp_path: Path
 ) -> None:
@@ -359,6 +366,7 @@ def test_a_wrong_answer_is_red_where_cpus_are_hidden(root: Path, programs: Path,
     assert ask(GetcpuMigration(), root, wrong, place) == [FAIL] * 3
 
 
+@kit.AS_RELEASED
 def test_a_program_that_goes_by_what_is_announced_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
     """It gives glibc's registration back, as one would that has a larger area to register."""
     wrong = wrong_program(

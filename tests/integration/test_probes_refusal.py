@@ -147,6 +147,7 @@ def test_a_start_that_goes_wrong_is_red(fault: str, root: Path, programs: Path, 
     assert all(f.seen.startswith("dynamic: ") for c, f in found.items() if c in expected)
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("fault", LATER)
 def test_a_later_failure_that_is_not_the_documented_one_is_red(
     fault: str, root: Path, programs: Path, tmp_path: Path

@@ -111,6 +111,7 @@ def with_its_size(on: Material, batch: BatchResult) -> Material:
     return replace(on, profile=on.profile.model_copy(update={"rseq": rseq}))
 
 
+@kit.AS_RELEASED
 @pytest.mark.parametrize("kernel", ["stable", "next", "sid", "pages-16k"])
 def test_a_real_kernel_tells_good_from_wrong(on: Material, kernel: str, tmp_path: Path) -> None:
     place = VmPlace(AARCH64, machines.kernel_for("aarch64", kernel), log_dir=tmp_path)
@@ -213,6 +214,7 @@ int main (int argc, char **argv)
 """
 
 
+@kit.AS_RELEASED
 def test_cpus_that_a_control_group_hides(on: Material, programs: Path, tmp_path: Path) -> None:
     """With CPU 1 of 0 to 3 alone nothing can migrate, and that is said; with 1 and 3 all is right."""
     source = tmp_path / "cpuset.c"
