@@ -11,19 +11,16 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from pipeline.check import Material
+from pipeline.check.kinds import KindsCheck
 from pipeline.check.probing import (
-    CANNOT,
     PROBES,
     Answers,
     Case,
     FacetedCase,
-    ProbeCheck,
     Unanswered,
     Verdict,
     as_faceted,
-    faceted,
     verdict,
-    was_linked,
 )
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
@@ -43,34 +40,14 @@ LEFT = {"GCONV_PATH": PROBES, "LOCPATH": PROBES, "TMPDIR": PROBES, "LD_DEBUG_OUT
 PLAIN = "by an ordinary program"
 
 
-class _EachKind(ProbeCheck):
-    """Of a dynamic program and of a static one, with the tunable unset alone: it has no part in this."""
-
-    programs: ClassVar[Mapping[str, str]]
-
-    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
-        return ()
+class _Unset(KindsCheck):
+    """With the tunable unset alone: it has no part in this."""
 
     def cases(self, material: Material) -> Sequence[FacetedCase]:
-        return faceted((c for c in super().cases(material) if c.state is None), "kind", self.programs)
-
-    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
-        kind = as_faceted(case).value
-        return (f"{PROBES}/{self.programs[kind].format(release=case.release.name)}",)
-
-    def lines(self, material: Material, case: Case, answers: Answers) -> list[dict[str, Any]]:
-        """What was said; raises `Unanswered`: FAIL, if the program did not end well."""
-        result = answers.batch.results.get(case.job(self.name))
-        ended = result is not None and not result.timed_out and not result.error
-        if result is not None and ended and result.status not in (0, CANNOT):
-            if "static" in as_faceted(case).value:
-                was_linked(material, case.release.name, self.argv(material, case)[-1], result)
-            words = result.stderr.decode(errors="replace").strip()[-200:]
-            raise Unanswered(Outcome.FAIL, f"it ended with {result.ending()}: {words}")
-        return answers.lines(case.job(self.name))
+        return [case for case in super().cases(material) if case.state is None]
 
 
-class Guards(_EachKind):
+class Guards(_Unset):
     """Both guards are the kernel's random bytes, in every thread and child, and are used."""
 
     declared = Declaration(
@@ -113,7 +90,7 @@ def guard_faults(line: Mapping[str, Any], kind: str) -> list[str]:
     return faults
 
 
-class Environment(_EachKind):
+class Environment(_Unset):
     """An AT_SECURE program hears none of the loader's variables, and leaves none; another hears all."""
 
     declared = Declaration(

@@ -15,21 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pipeline.check import Material
-from pipeline.check.probing import (
-    CANNOT,
-    PROBES,
-    Answers,
-    Case,
-    FacetedCase,
-    ProbeCheck,
-    Verdict,
-    as_faceted,
-    faceted,
-    verdict,
-    was_linked,
-)
+from pipeline.check.kinds import KindsCheck
+from pipeline.check.probing import Answers, Case, Verdict, as_faceted, verdict
 from pipeline.core.declaration import Declaration, Unit, measured
-from pipeline.core.outcome import Outcome
 
 #: Who needs whom (`programs.toml`), but for the circle of ring-a and ring-b.
 NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -50,7 +38,7 @@ RING, OTHER = "-ring-a -ring-b", "-ring-b -ring-a"
 REVERSED = (2, 39)
 
 
-class LaunchOrder(ProbeCheck):
+class LaunchOrder(KindsCheck):
     """Every constructor and destructor runs once, in the order that the needs of libraries ask for."""
 
     declared = Declaration(
@@ -63,36 +51,15 @@ class LaunchOrder(ProbeCheck):
     )
     programs: ClassVar[Mapping[str, str]] = {"dynamic": "order-main", "static": "order-static-{release}"}
 
-    def program(self, material: Material) -> tuple[str, ...]:  # noqa: ARG002
-        return ()
-
-    def cases(self, material: Material) -> Sequence[FacetedCase]:
-        return faceted(super().cases(material), "kind", self.programs)
-
-    def argv(self, material: Material, case: Case) -> tuple[str, ...]:  # noqa: ARG002
-        name = self.programs[as_faceted(case).value].format(release=case.release.name)
-        return (f"{PROBES}/{name}",)
-
     def asks(self, case: Case) -> str:
         return " ".join(expected(as_faceted(case).value))
 
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         kind = as_faceted(case).value
-        if words := self._ended(material, case, answers):
-            return Verdict(Outcome.FAIL, self.asks(case), words)
-        steps = [str(line["step"]).replace(" ", "_") for line in answers.lines(case.job(self.name))]
+        steps = [str(line["step"]).replace(" ", "_") for line in self.lines(material, case, answers)]
         version = tuple(int(n) for n in material.profile.glibc.split(".")[:2])
         faults = order_faults(kind, steps, whole=version < REVERSED)
         return verdict(self.asks(case), " ".join(steps), faults, {"steps": len(steps)})
-
-    def _ended(self, material: Material, case: Case, answers: Answers) -> str:
-        """How the program ended, if it did not end well: that is the release's fault."""
-        result = answers.batch.results.get(case.job(self.name))
-        if result is None or result.timed_out or result.error or result.status in (0, CANNOT):
-            return ""
-        if as_faceted(case).value == "static":
-            was_linked(material, case.release.name, self.argv(material, case)[0], result)
-        return f"it ended with {result.ending()}: {result.stderr.decode(errors='replace').strip()[-200:]}"
 
 
 def expected(kind: str) -> list[str]:

@@ -98,6 +98,16 @@ def make_root(machine: Arch, into: Path) -> Path:
     return into
 
 
+def make_release_root(machine: Arch, into: Path) -> Path:
+    """As `make_root`, with the loader beside libc as in every release: dlmopen and auditors look there."""
+    made = make_root(machine, into)
+    (libc,) = made.rglob("libc.so.6")
+    loader = made / machine.interp.lstrip("/")
+    if not (libc.parent / loader.name).exists():
+        shutil.copy2(loader, libc.parent / loader.name)
+    return made
+
+
 def size_when_on() -> int:
     """What this machine's own glibc says in __rseq_size: 32 at first, 20 since upstream bug 31965."""
     return ctypes.c_uint.in_dll(ctypes.CDLL(None), "__rseq_size").value

@@ -109,13 +109,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the loader beside libc, as every release has it: dlmopen looks for it there."""
-    made = kit.make_root(host_arch(), tmp_path_factory.mktemp("root"))
-    (libc,) = made.rglob("libc.so.6")
-    loader = made / host_arch().interp.lstrip("/")
-    if not (libc.parent / loader.name).exists():
-        shutil.copy2(loader, libc.parent / loader.name)
-    return made
+    return kit.make_release_root(host_arch(), tmp_path_factory.mktemp("root"))
 
 
 def ask(check: Looks, root: Path, programs: Path) -> Mapping[str, Finding]:
