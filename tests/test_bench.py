@@ -15,8 +15,9 @@ from pipeline.abi.listing import Listing
 from pipeline.benchmark import builds
 from pipeline.build.builder import Builder
 from pipeline.build.options import Options
+from pipeline.cli.bench import command
 from pipeline.core import paths
-from pipeline.core.errors import CommandFailed
+from pipeline.core.errors import CommandFailed, ToolMissing
 from pipeline.core.lanes import Piece, side_by_side
 from pipeline.core.outcome import Target
 from pipeline.core.records import Built
@@ -46,13 +47,17 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
 
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1000.0)
     monkeypatch.setattr(builds, "make_all", make_all)
-    monkeypatch.setattr(builds, "_variant", lambda *_: 2.0)  # on the host no tree can be kept
+    monkeypatch.setattr(builds, "_variant", lambda *_: 151.0)  # on the host no tree can be kept
     monkeypatch.setattr(paths, "PATCHES", tiny.patches)
     builder = tiny.builder()
-    ratio = builds.build_ratio(tiny.profile, builder.source, Options(place="host"))
-    assert ratio.holds
-    assert ratio.theirs == 1000.0
-    assert ratio.figures["variant_of_one_file_seconds"] == 2.0
+    three, first, further, variant = builds.build_ratios(tiny.profile, builder.source, Options(place="host"))
+    assert {r.theirs for r in (three, first, further, variant)} == {1000.0}
+    assert three.holds
+    assert first.holds
+    assert further.holds
+    assert variant.ours == 151.0
+    assert variant.ratio == 0.151
+    assert not variant.holds
     fresh = {f.read_text() for f in (*files, tmp_path / "here")}
     assert len(fresh) == 1
     assert Path(fresh.pop()).parent == state
@@ -71,7 +76,7 @@ def test_a_broken_build_gives_the_state_back(
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1.0)
     monkeypatch.setattr(builds, "make_all", broken)
     with pytest.raises(CommandFailed):
-        builds.build_ratio(tiny.profile, tiny.builder().source, Options(place="host"))
+        builds.build_ratios(tiny.profile, tiny.builder().source, Options(place="host"))
     assert paths.state() == state
     assert list(state.iterdir()) == []
 
@@ -98,3 +103,14 @@ def test_the_round_that_reads_from_the_disk_is_not_timed(
     assert not ratio.holds  # that abidiff took no time at all
     files = [str(tmp_path / name / "lib/libc.so.6") for name in ("1.0", "1.1")]
     assert compared == [("abidiff", *files)]
+
+
+def test_what_ours_is_compared_with_is_asked_for_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing, match="abidiff is not installed"):
+        command.main(["--only", "abi", "--profile", "bookworm"], standalone_mode=False)
+    with pytest.raises(ToolMissing, match="readelf is not installed"):
+        command.main(["--profile", "bookworm"], standalone_mode=False)
