@@ -18,7 +18,7 @@ from pipeline.elf import read as read_elf
 from pipeline.knownbad import edits, entry
 from pipeline.knownbad.elfedit import EDITS, ElfEdit
 from pipeline.knownbad.entry import REFUSED, Change, Edit, Entry, Record
-from pipeline.knownbad.judge import Judgement, answered, expected_here, judge_record, red, unanswered
+from pipeline.knownbad.judge import Seen, answered, expected_here, judge_record, red, unanswered
 from pipeline.profile import load
 from tests.report.factory import draft
 
@@ -101,12 +101,12 @@ def test_what_the_good_release_does_not_answer_says_nothing_of_a_bad_one() -> No
 
 
 def test_an_entry_is_caught_by_exactly_the_checks_it_names() -> None:
-    assert Judgement("x", ("a", "b"), {"a": "", "b": ""}).holds
-    assert Judgement("x", ("a", "b"), {"a": ""}).missed == ("b",)
-    assert Judgement("x", ("a",), {"a": "", "b": ""}).more == ("b",)
-    assert not Judgement("x", (), {}, trouble="no space").holds
-    assert Judgement("x", (), {}).holds
-    shown = table([Judgement("one", ("a", "b"), {"a": "w", "c": "w"})])
+    assert Seen("x", ("a", "b"), {"a": "", "b": ""}).holds
+    assert Seen("x", ("a", "b"), {"a": ""}).missed == ("b",)
+    assert Seen("x", ("a",), {"a": "", "b": ""}).more == ("b",)
+    assert not Seen("x", (), {}, trouble="no space").holds
+    assert Seen("x", (), {}).holds
+    shown = table([Seen("one", ("a", "b"), {"a": "w", "c": "w"})])
     assert "missed: b" in shown
     assert "more: c" in shown
 

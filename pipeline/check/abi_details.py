@@ -23,7 +23,7 @@ from pipeline.check.abi_facts import (
 )
 from pipeline.check.rpm import another_series
 from pipeline.core.declaration import Declaration, Unit, measured
-from pipeline.core.outcome import Outcome
+from pipeline.core.outcome import Outcome, Target
 from pipeline.elf.hardening import PROPERTY
 from pipeline.elf.notes import ISA_LEVELS
 
@@ -54,14 +54,9 @@ class Details(EachRelease):
         if base is None or traits.DETAILS not in base.traits:
             return absent(material, release, traits.DETAILS, {"files": len(found)})
         wrong = traits.difference(traits.public(base.traits[traits.DETAILS]), found)
-        return Fact(
-            Outcome.FAIL if wrong else Outcome.PASS,
-            f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs as in the baseline "
-            f"(made from {base.provenance.origin})",
-            shown(wrong) or "no difference",
-            (f"{baseline_path(material.target(release))}/{traits.DETAILS}",),
-            {"dsos": len(found), "lines": sum(map(len, found.values())), "differences": len(wrong)},
-        )
+        count = {"dsos": len(found), "lines": sum(map(len, found.values())), "differences": len(wrong)}
+        what = f"symbols and versions of {len(base.traits[traits.DETAILS])} DSOs"
+        return _as_committed(material.target(release), base, traits.DETAILS, what, wrong, measures=count)
 
 
 class Aliases(EachRelease):
@@ -90,14 +85,8 @@ class Aliases(EachRelease):
         known = base.traits[traits.ALIASES]
         names = known.keys() | found.keys()
         wrong = traits.difference(*({name: of.get(name, ()) for name in names} for of in (known, found)))
-        return Fact(
-            Outcome.FAIL if wrong else Outcome.PASS,
-            f"{sum(map(len, known.values()))} objects with several names, as in the baseline (made from "
-            f"{base.provenance.origin})",
-            shown(wrong) or "no difference",
-            (f"{baseline_path(material.target(release))}/{traits.ALIASES}",),
-            count,
-        )
+        what = f"{sum(map(len, known.values()))} objects with several names"
+        return _as_committed(material.target(release), base, traits.ALIASES, what, wrong, measures=count)
 
 
 class Hardening(EachRelease):
@@ -147,6 +136,19 @@ class Hardening(EachRelease):
             (f"{baseline_path(material.target(release))}/{traits.HARDENING}",),
             {"files": len(found), "differences": len(wrong)},
         )
+
+
+def _as_committed(
+    target: Target, base: Baseline, name: str, what: str, wrong: list[str], *, measures: dict[str, int]
+) -> Fact:
+    """The answer of a check that takes no difference from a file of the baseline."""
+    return Fact(
+        Outcome.FAIL if wrong else Outcome.PASS,
+        f"{what} as in the baseline (made from {base.provenance.origin})",
+        shown(wrong) or "no difference",
+        (f"{baseline_path(target)}/{name}",),
+        measures,
+    )
 
 
 def absent(material: Material, release: str, name: str, measures: dict[str, Any]) -> Fact:

@@ -16,7 +16,7 @@ from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.progress import say
 from pipeline.knownbad import edits, entry, museum
 from pipeline.knownbad.entry import Entry
-from pipeline.knownbad.judge import Judgement, known_checks
+from pipeline.knownbad.judge import Seen, known_checks
 from pipeline.knownbad.steady import Round, rounds
 from pipeline.profile import Profile, targets
 from pipeline.verify.sites import Sites
@@ -101,7 +101,7 @@ def fitting(found: Sequence[Entry], profile: Profile, machine: Arch, *, named: b
     return here
 
 
-def table(seen: Sequence[Judgement]) -> str:
+def table(seen: Sequence[Seen]) -> str:
     """Entry, expected, seen, seconds; what was missed or is too much stands beside it."""
     rows = []
     for j in seen:

@@ -44,7 +44,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Seen:
     """What was seen: check -> what it said first. ``known``: questions the good release does not answer.
 
     ``trouble``: why nothing could be judged (the world's fault, not the entry's); "" if it was.
@@ -142,7 +142,7 @@ def red(findings: Sequence[Finding], known: frozenset[Key]) -> dict[str, str]:
     return seen
 
 
-def judge_record(entry: Entry, evidence: str) -> Judgement:
+def judge_record(entry: Entry, evidence: str) -> Seen:
     """Change a good run's evidence as the entry says; reading it must be refused."""
     start = time.monotonic()
     seen, trouble = {}, ""
@@ -155,7 +155,7 @@ def judge_record(entry: Entry, evidence: str) -> Judgement:
         seen = {REFUSED: e.message}
     except (KeyError, IndexError, TypeError, ValueError) as e:
         trouble = f"the evidence has nothing there: {e!r}"
-    return Judgement(entry.name, entry.expect, seen, time.monotonic() - start, trouble)
+    return Seen(entry.name, entry.expect, seen, time.monotonic() - start, trouble)
 
 
 def _change(data: Any, steps: Sequence[str], record: Record) -> None:
@@ -182,7 +182,7 @@ def judge(
     able: frozenset[str],
     *,
     fresh: bool = False,
-) -> Judgement:
+) -> Seen:
     """Make the entry's releases and ask every check. Never raises what an entry can be at fault for."""
     start = time.monotonic()
     seen, trouble = {}, ""
@@ -193,4 +193,4 @@ def judge(
         seen = {REFUSED: e.message}
     except (UsageError, WorldError, PipelineError) as e:
         trouble = e.explained
-    return Judgement(entry.name, expected, seen, time.monotonic() - start, trouble, note)
+    return Seen(entry.name, expected, seen, time.monotonic() - start, trouble, note)

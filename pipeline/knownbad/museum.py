@@ -16,7 +16,7 @@ from pipeline.core.progress import step
 from pipeline.core.records import Built
 from pipeline.knownbad import make
 from pipeline.knownbad.entry import Entry
-from pipeline.knownbad.judge import Ground, Judgement, Key, answered, answers, judge, judge_record, unanswered
+from pipeline.knownbad.judge import Ground, Key, Seen, answered, answers, judge, judge_record, unanswered
 from pipeline.profile import Profile
 from pipeline.verify.observe import Site
 
@@ -59,7 +59,7 @@ class Base:
     evidence: str
 
 
-def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool = False) -> list[Judgement]:
+def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool = False) -> list[Seen]:
     """What is seen of each entry, in their order.
 
     Raises `EvidenceError` if a good release is red: then the bad ones would teach nothing.
@@ -79,7 +79,7 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
     return side_by_side(pieces, lanes=lanes)
 
 
-def _one(hall: Hall, entry: Entry, base: Base, fresh: bool) -> Judgement:
+def _one(hall: Hall, entry: Entry, base: Base, fresh: bool) -> Seen:
     with step(f"{entry.name} ({hall.machine.name})") as at, paths.logs_at(make.logs_of(entry.name)):
         if entry.record:
             said = judge_record(entry, base.evidence)
