@@ -122,7 +122,9 @@ def test_the_same_package_twice(tmp_path: Path) -> None:
 def test_packages_that_disagree_are_refused_unless_a_check_judges_them(tmp_path: Path) -> None:
     other = write(tmp_path, "glibc-evil", items=[Item("/usr/lib64/libc.so.6", data=b"evil")])
     one = write(tmp_path, "glibc-libs", items=[Item("/lib64/libc.so.6", data=b"good")])
-    with pytest.raises(MalformedInput, match=r"/usr/lib64/libc\.so\.6: different contents in glibc-evil and"):
+    with pytest.raises(
+        MalformedInput, match=r"/usr/lib64/libc\.so\.6: different contents \(.*\) in glibc-evil and"
+    ):
         sysroot.extract([glibc(tmp_path), one, other], X86)
     assert sysroot.extract([glibc(tmp_path), one, other], X86, judged=True).is_dir()
 

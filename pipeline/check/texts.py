@@ -29,6 +29,9 @@ from pipeline.rpm import texts
 from pipeline.rpm.sysroot import is_wanted
 from pipeline.rpm.texts import Digests, Texts
 
+#: Digits of a digest that a fault shows.
+SHOWN = 16
+
 
 def texts_path(profile: Profile, arch: str) -> Path:
     """Where the texts of a profile are committed: beside the release that programs are built against, which
@@ -76,11 +79,16 @@ class Contents(EachStep):
 
 
 def _faults(expected: Digests, found: Digests) -> list[str]:
-    """What is gone, what is new, and what is another, a line each."""
+    """What is gone, what is new, and what is another, a line each.
+
+    With the beginning of its sha256: who accepts one content (a waiver) has not accepted the next.
+    """
     faults = [f"- {path}" for path in sorted(expected.keys() - found.keys())]
-    faults += [f"+ {path}" for path in sorted(found.keys() - expected.keys())]
+    faults += [f"+ {path} ({found[path][:SHOWN]})" for path in sorted(found.keys() - expected.keys())]
     same = sorted(expected.keys() & found.keys())
-    return faults + [f"{path}: another content" for path in same if expected[path] != found[path]]
+    return faults + [
+        f"{path}: another content ({found[path][:SHOWN]})" for path in same if expected[path] != found[path]
+    ]
 
 
 class CommittedTexts(EachPackaging):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import ar
 from pipeline.core.arch import Arch
 from pipeline.core.errors import UsageError
 from pipeline.core.records import Built
@@ -14,12 +16,14 @@ from pipeline.core.store import write_atomically
 from pipeline.knownbad.elfedit import EDITS as ELF_EDITS
 from pipeline.knownbad.elfedit import ElfEdit
 from pipeline.knownbad.entry import Edit
-from pipeline.knownbad.rpmfile import COLORS, FLAGS, GROUPS, USERS, RpmFile
+from pipeline.knownbad.rpmfile import CAPABILITIES, COLORS, FLAGS, GROUPS, LANGUAGES, USERS, RpmFile
 from pipeline.knownbad.rpmheader import INT32
 from pipeline.rpm import package
 
 #: what an entry writes for ld.so, whose path differs by architecture
 LOADER = "@loader"
+#: what an entry writes for the source package
+SOURCE = "@source"
 
 #: rpm's names of scriptlets, and the tags of text and interpreter.
 _SCRIPTS = {"pre": (1023, 1085), "post": (1024, 1086), "preun": (1025, 1087), "postun": (1026, 1088)}
@@ -78,6 +82,26 @@ def _add(rpm: RpmFile, file: str, text: str, like: str) -> None:
     rpm.add(file, text.encode(), like=like)
 
 
+def _exchange(rpm: RpmFile, file: str, other: str) -> None:
+    """Each of two files has what the other had."""
+    one, two = rpm.read(file), rpm.read(other)
+    rpm.write(file, two)
+    rpm.write(other, one)
+
+
+def _member_binding(rpm: RpmFile, file: str, member: str, symbol: str, to: str) -> None:
+    """A symbol that a member of an archive defines has another binding, and the index is as it was."""
+    data = bytearray(rpm.read(file))
+    found = [m for m in ar.members(io.BytesIO(data), file) if m.name == member]
+    if len(found) != 1:
+        raise UsageError(f"{file} has {len(found)} members {member}", hint="correct the entry")
+    at, size = found[0].at, found[0].size
+    content = ElfEdit(bytes(data[at : at + size]), f"{file}({member})")
+    content.symbol_binding(symbol, to, ".symtab")
+    data[at : at + size] = content.data
+    rpm.write(file, bytes(data))
+
+
 #: Edits of a package: (package, file, the edit's own keys).
 RPM_EDITS: dict[str, Callable[..., None]] = {
     "text": _text,
@@ -86,12 +110,15 @@ RPM_EDITS: dict[str, Callable[..., None]] = {
     "file-owner": _owner,
     "file-mode": lambda rpm, file, mode: rpm.mode(file, int(mode, 8)),
     "file-color": lambda rpm, file, color: rpm.column(COLORS, file, color),
-    "file-capabilities": lambda rpm, file, capabilities: rpm.capabilities(file, capabilities),
+    "file-capabilities": lambda rpm, file, capabilities: rpm.optional(CAPABILITIES, file, capabilities),
     "number-tag": lambda rpm, file, tag, value: rpm.header.set(tag, [value], INT32),  # noqa: ARG005
     "release": lambda rpm, file, to: rpm.release(to),  # noqa: ARG005
     "file-link": lambda rpm, file, to: rpm.link(file, to),
     "file-remove": lambda rpm, file: rpm.remove(file),
     "file-add": _add,
+    "member-binding": _member_binding,
+    "file-exchange": _exchange,
+    "file-language": lambda rpm, file, language: rpm.optional(LANGUAGES, file, language),
     "script": _script,
     "trigger": _trigger,
     "depend": _depend,
@@ -122,7 +149,7 @@ def apply(edits: Sequence[Edit], good: Built, machine: Arch, into: Path) -> None
     opened: dict[str, RpmFile] = {}
     for edit in chosen:
         check(edit)
-        rpm = opened.setdefault(edit.package, RpmFile(good.rpm(edit.package)))
+        rpm = opened.setdefault(edit.package, RpmFile(_package(good, edit.package)))
         file = _loader(rpm, machine) if edit.file == LOADER else edit.file
         if edit.do in RPM_EDITS:
             RPM_EDITS[edit.do](rpm, file, **edit.details)
@@ -130,12 +157,21 @@ def apply(edits: Sequence[Edit], good: Built, machine: Arch, into: Path) -> None
         elf = ElfEdit(rpm.read(file), file)
         ELF_EDITS[edit.do](elf, **edit.details)
         rpm.write(file, bytes(elf.data))
-    for record in good.manifest.rpms:
-        name = package.read(good.rpms / record.file).name
+    for record in (*good.manifest.rpms, *([good.manifest.srpm] if good.manifest.srpm else [])):
+        read = package.read(good.rpms / record.file)
+        name = SOURCE if read.is_source else read.name
         if name in opened:
             opened[name].save(into / record.file)
         else:
             write_atomically(into / record.file, (good.rpms / record.file).read_bytes())
+
+
+def _package(good: Built, name: str) -> Path:
+    if name != SOURCE:
+        return good.rpm(name)
+    if good.manifest.srpm is None:
+        raise UsageError(f"{good.target} has no source package", hint="`nox -s build` makes one")
+    return good.rpms / good.manifest.srpm.file
 
 
 def _loader(rpm: RpmFile, machine: Arch) -> str:

@@ -25,7 +25,7 @@ SEGMENTS = {"NULL": 0, "LOAD": 1, "DYNAMIC": 2, "NOTE": 4, "GNU_PROPERTY": 0x647
             "GNU_STACK": 0x6474E551, "GNU_RELRO": 0x6474E552}  # fmt: skip
 TAGS = {"NULL": 0, "NEEDED": 1, "HASH": 4, "SONAME": 14, "RPATH": 15, "SYMBOLIC": 16, "DEBUG": 21,
         "TEXTREL": 22, "BIND_NOW": 24, "RUNPATH": 29, "FLAGS": 30, "GNU_HASH": 0x6FFFFEF5,
-        "FLAGS_1": 0x6FFFFFFB, "VERSYM": 0x6FFFFFF0}  # fmt: skip
+        "FLAGS_1": 0x6FFFFFFB, "VERSYM": 0x6FFFFFF0, "AUXILIARY": 0x7FFFFFFD}  # fmt: skip
 SECTIONS = {"NULL": 0, "PROGBITS": 1, "SYMTAB": 2}
 #: bytes of a symbol, a dynamic entry, a program header, a version definition and one of its names
 SYM, DYN, PHDR, VERDEF = 24, 16, 56, 20
@@ -51,9 +51,9 @@ class ElfEdit:
     def _pack(self, form: str, at: int, *values: int) -> None:
         struct.pack_into("<" + form, self.data, at, *values)
 
-    def _symbol(self, name: str) -> tuple[int, int, Any]:
-        """Number, file offset and entry of a defined dynamic symbol."""
-        table = self._section(".dynsym")
+    def _symbol(self, name: str, section: str = ".dynsym") -> tuple[int, int, Any]:
+        """Number, file offset and entry of a defined symbol."""
+        table = self._section(section)
         assert isinstance(table, SymbolTableSection)
         for number, symbol in enumerate(table.iter_symbols()):
             if symbol.name == name and symbol["st_shndx"] != "SHN_UNDEF":
@@ -75,8 +75,8 @@ class ElfEdit:
         at = self._symbol(symbol)[1] + 4
         self._pack("B", at, self.data[at] & 0xF0 | TYPES[to])
 
-    def symbol_binding(self, symbol: str, to: str) -> None:
-        at = self._symbol(symbol)[1] + 4
+    def symbol_binding(self, symbol: str, to: str, section: str = ".dynsym") -> None:
+        at = self._symbol(symbol, section)[1] + 4
         self._pack("B", at, self.data[at] & 0x0F | BINDINGS[to] << 4)
 
     def symbol_visibility(self, symbol: str, to: str) -> None:

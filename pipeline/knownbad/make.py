@@ -25,7 +25,7 @@ def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
     Raises `UsageError` for an edit that does not fit, and what `supplied.supplied` raises.
     """
     inputs = {
-        "good": [r.sha256 for r in good.manifest.rpms],
+        "good": [r.sha256 for r in good.manifest.files],
         "edits": [e.model_dump(mode="json") for e in entry.edit],
         "arch": machine.name,
         "code": [store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "rpmheader")],
@@ -46,7 +46,9 @@ def sourced(entry: Entry, builder: Builder, good: Built, machine: Arch) -> Built
     with tempfile.TemporaryDirectory(prefix="known-bad-") as work:
         patch = change.patch(entry.title, changes, tree, Path(work) / f"9999-{entry.name}.patch")
         rpms = variants.build(builder, Variant(target, (patch,)), target)
-    return _as_built(profile, good, rpms, machine)
+    built = _as_built(profile, good, rpms, machine)
+    patches = (*good.manifest.patches, patch.record)
+    return built.model_copy(update={"manifest": built.manifest.model_copy(update={"patches": patches})})
 
 
 def _as_built(profile: Profile, good: Built, rpms: Path, machine: Arch) -> Built:

@@ -24,7 +24,7 @@ SIG_SIZE, SIG_MD5, SIG_SHA1, SIG_SHA256, SIG_PAYLOADSIZE, SIG_RESERVED = 1000, 1
 TOTAL, PAYLOADDIGESTALT = 1009, 5097
 SIZES, MODES, DIGESTS, LINKS, FLAGS, USERS, GROUPS = 1028, 1030, 1035, 1036, 1037, 1039, 1040
 DIRINDEXES, BASENAMES, DIRNAMES, INODES = 1116, 1117, 1118, 1096
-COLORS, CAPABILITIES, VERSION, RELEASE = 1140, 5010, 1001, 1002
+COLORS, LANGUAGES, CAPABILITIES, VERSION, RELEASE = 1140, 1097, 5010, 1001, 1002
 #: every column of the file list, one value a file (rpm's rpmtag.h)
 COLUMNS = (SIZES, MODES, 1033, 1034, DIGESTS, LINKS, FLAGS, USERS, GROUPS, 1045, 1095, INODES, 1097,
            DIRINDEXES, BASENAMES, 1140, 1141, 1143, 1144, 5010, 5090)  # fmt: skip
@@ -82,7 +82,7 @@ class RpmFile:
         """Every path of the header's list, in its order."""
         directories = self.header.strings(DIRNAMES)
         rows = zip(self.header.numbers(DIRINDEXES), self.header.strings(BASENAMES), strict=True)
-        return [directories[n] + name for n, name in rows]
+        return [f"/{(directories[n] + name).lstrip('/')}" for n, name in rows]  # of sources names alone
 
     def row(self, path: str) -> int:
         """Where a path is in the list; raises `UsageError`."""
@@ -125,11 +125,11 @@ class RpmFile:
         self.members[self.members.index(member)] = replace(member, head=_with(member.head, mode=full))
         self.column(MODES, path, full)
 
-    def capabilities(self, path: str, text: str) -> None:
-        """Give a file capabilities, which have a column of their own where any file has some."""
-        if CAPABILITIES not in self.header.values:
-            self.header.set(CAPABILITIES, [""] * len(self.paths), STRINGS)
-        self.column(CAPABILITIES, path, text)
+    def optional(self, tag: int, path: str, text: str) -> None:
+        """Change one file's text in a column that is there only where some file has one."""
+        if tag not in self.header.values:
+            self.header.set(tag, [""] * len(self.paths), STRINGS)
+        self.column(tag, path, text)
 
     def release(self, to: str) -> None:
         """Another release number, also wherever the package's relations name its own."""

@@ -74,6 +74,8 @@ class _Comparison:
 
     def __init__(self, rpm: Rpm) -> None:
         self.hash = rpm.file_hash
+        #: a source package has names alone
+        self.source = rpm.is_source
         #: rpmbuild gives colors to all files or, without its generators, to none
         self.colored = any(entry.color for entry in rpm.files)
         self.listed = {entry.path: entry for entry in rpm.files}
@@ -86,7 +88,7 @@ class _Comparison:
         self.contents: dict[tuple[int, int, int], tuple[int, str, int]] = {}
 
     def member(self, member: PayloadMember) -> None:
-        name = member.path
+        name = member.path.removeprefix("/") if self.source else member.path
         entry = self.listed.get(name)
         if entry is None:
             self.faults.append(f"{name}: in the payload, not in the file list")
@@ -221,7 +223,7 @@ def _difference(one: _Owned, two: _Owned) -> str:
     if links and a.link != b.link:
         return f"links to {a.link} and {b.link}"
     if stat.S_ISREG(a.mode) and (a.size, one.hash, a.digest) != (b.size, two.hash, b.digest):
-        return "different contents"
+        return f"different contents ({a.digest[:16]} and {b.digest[:16]})"
     if (stat.S_ISCHR(a.mode) or stat.S_ISBLK(a.mode)) and a.device != b.device:
         return "different devices"
     return ""

@@ -105,6 +105,9 @@ def _functions(table: SymbolTableSection) -> int:
 def faults(files: Mapping[str, Marks], debug: Mapping[str, Marks]) -> list[str]:
     """Why a debugger would find nothing, or something else, for a file of a release, a line each.
 
+    A file carries the name that it had when it was built in that of its debug file, so one that lies in the
+    place of another shows here, too: modules that export the same symbols are told apart by nothing else.
+
     ``files`` are the programs and shared objects by path, ``debug`` the files below /usr/lib/debug.
     """
     found = []
@@ -123,12 +126,23 @@ def faults(files: Mapping[str, Marks], debug: Mapping[str, Marks]) -> list[str]:
         if len({files[p].crc for p in paths}) > 1
     ]
     found += [
+        f"{', '.join(sorted(paths))}: it is {link}, so another file's"
+        for paths in by_id.values()
+        if (link := files[paths[0]].link) and not any(_named(link, path) for path in paths)
+    ]
+    found += [
         f"{path}: of build id {marked.build_id or '(none)'}, which no file has"
         for path, marked in debug.items()
         if marked.build_id not in by_id
     ]
     found += [f"{path}: no debug information is in it" for path, marked in debug.items() if not marked.info]
     return sorted(found)
+
+
+def _named(link: str, path: str) -> bool:
+    """Whether a debug file is called as that of the file at ``path``: ``NAME.debug`` or ``NAME-….debug``."""
+    rest = link.removeprefix(path.rpartition("/")[2])
+    return rest != link and rest.startswith((".", "-")) and rest.endswith(".debug")
 
 
 def _match(path: str, marked: Marks, debug: Mapping[str, Marks]) -> Iterable[str]:

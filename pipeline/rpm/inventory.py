@@ -121,6 +121,8 @@ def _file(entry: FileEntry) -> str:
     words += "".join(f" {flag}" for flag in flags)
     if entry.capabilities:
         words += f" caps={entry.capabilities}"
+    if entry.languages:  # with %_install_langs rpm leaves it out
+        words += f" lang={entry.languages}"
     # rpmbuild itself does not look at some things of a %ghost and of a link
     if entry.verified != EVERYTHING and not entry.ghost and kind == "file":
         words += f" verified={entry.verified:#x}"

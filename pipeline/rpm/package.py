@@ -31,12 +31,13 @@ NAME, VERSION, RELEASE, EPOCH, ARCH, SOURCERPM = 1000, 1001, 1002, 1003, 1022, 1
 FILEINODES = 1096
 FILESIZES, FILEMODES, FILEDIGESTS, FILELINKTOS, FILEFLAGS = 1028, 1030, 1035, 1036, 1037
 FILERDEVS, FILEUSERNAME, FILEGROUPNAME, FILEVERIFYFLAGS, FILECOLORS = 1033, 1039, 1040, 1045, 1140
-FILECAPS, FILEDIGESTALGO = 5010, 5011
+FILECAPS, FILEDIGESTALGO, FILELANGS = 5010, 5011, 1097
 DIRINDEXES, BASENAMES, DIRNAMES, LONGFILESIZES = 1116, 1117, 1118, 5008
 PAYLOADFORMAT, PAYLOADCOMPRESSOR, PAYLOADDIGEST, PAYLOADDIGESTALGO = 1124, 1125, 5092, 5093
 #: digest of the payload before it was compressed (rpm 4.16 and later write it)
 PAYLOADDIGESTALT = 5097
 PREFIXES = 1098
+BUILDTIME, BUILDHOST = 1006, 1007
 #: (names, flags, versions)
 PROVIDES = (1047, 1112, 1113)
 REQUIRES = (1049, 1048, 1050)
@@ -61,8 +62,8 @@ class FileEntry:
     """One file of the package's list: absolute path, mode (``st_mode``), size in bytes, hexadecimal digest
     ("" for what is no regular file), the target of a symbolic link, rpm's file flags, a number that hard
     links share (0: not known), owner and group by name, capabilities as text (``cap_net_raw=ep``), what
-    ``rpm -V`` looks at (all bits set: everything), the numbers of a device, and rpm's color (1: 32-bit ELF,
-    2: 64-bit ELF, 0: neither)."""
+    ``rpm -V`` looks at (all bits set: everything), the numbers of a device, rpm's color (1: 32-bit ELF,
+    2: 64-bit ELF, 0: neither), and its languages (``de|fr``; "" if it is installed for all)."""
 
     path: str
     mode: int
@@ -77,6 +78,7 @@ class FileEntry:
     verified: int = 0xFFFFFFFF
     device: int = 0
     color: int = 0
+    languages: str = ""
 
     @property
     def is_regular(self) -> bool:
@@ -94,7 +96,7 @@ class Rpm:
     package. ``relations`` are those beside Provides, Requires and Obsoletes (`RELATIONS`).
     ``payload_digest_alt`` is of the payload before compression ("" if not stated), ``file_hash`` the
     algorithm of the files' digests. ``payload_offset`` and ``size`` (of the whole file as the package states
-    it) are in bytes."""
+    it) are in bytes. ``made``: when (seconds since 1970) and on which host."""
 
     path: Path
     name: str
@@ -118,6 +120,7 @@ class Rpm:
     file_hash: str
     payload_offset: int
     size: int
+    made: str
 
     @property
     def nvr(self) -> str:
@@ -159,6 +162,7 @@ def _files(header: RpmHeader) -> tuple[FileEntry, ...]:
         header.numbers(FILEVERIFYFLAGS) or (0xFFFFFFFF,) * len(names),
         header.numbers(FILERDEVS) or (0,) * len(names),
         header.numbers(FILECOLORS) or (0,) * len(names),
+        header.strings(FILELANGS) or ("",) * len(names),
     )
     if any(len(c) != len(names) for c in (*columns, indexes)) or any(i >= len(dirs) for i in indexes):
         raise MalformedInput(f"{header.where}: the columns of the file list differ in length", hint=REMEDY)
@@ -213,6 +217,7 @@ def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, RpmHeader
         file_hash=_hash(main, FILEDIGESTALGO, 1, f"{where}: file"),
         payload_offset=offset,
         size=offset - len(main.raw) + stated if stated else 0,
+        made=f"{main.number(BUILDTIME) or 0} at {main.string(BUILDHOST, '')}",
     )
     return rpm, signature, main
 

@@ -215,6 +215,7 @@ def other(items: Sequence[Item], path: str, **by: Any) -> list[Item]:
         ({"tags": {1040: ["root", "root", "users", "root"]}}, "/lib64/libc.so.6: file 0755 root:users"),
         ({"tags": {1037: (0, 17, 0, 0)}}, "/etc/ld.so.conf: file 0644 root:root config noreplace"),
         ({"tags": {5010: ["", "", "cap_sys_admin=ep", ""]}}, "caps=cap_sys_admin=ep"),
+        ({"tags": {1097: ["", "", "de", ""]}}, "0755 root:root lang=de"),
         ({"tags": {1045: (0xFFFFFFFF, 0xFFFFFFFF, 0, 0xFFFFFFFF)}}, "0755 root:root verified=0x0"),
     ],
 )  # fmt: skip

@@ -95,6 +95,19 @@ def test_a_text_that_changes_is_red(tmp_path: Path, changed: Item, words: str) -
     assert words in found["12.0 -> 12.1"].seen
 
 
+def test_what_is_said_of_one_content_is_not_said_of_another(tmp_path: Path) -> None:
+    """A waiver names what was seen: it must not cover the next change of the same file."""
+    seen = set()
+    for number, data in enumerate((b"one", b"two")):
+        for path in ("/etc/ld.so.conf", "/etc/new.conf"):
+            items = tuple(i for i in (*TEXTS, *HEADERS) if i.path != path)
+            where = tmp_path / f"{number}-{path.rpartition('/')[2]}"
+            where.mkdir()
+            of = good(where, r1=(*items, Item(path, data=data)))
+            seen.add(ask(Contents(), of)["12.0 -> 12.1"].seen)
+    assert len(seen) == 4
+
+
 def test_headers_come_with_the_symbols_and_not_later(tmp_path: Path) -> None:
     found = ask(Contents(), good(tmp_path, rz=TEXTS))
     assert {r: f.outcome for r, f in found.items()} == {
@@ -236,6 +249,7 @@ def test_debug_files_that_match_are_green() -> None:
         ({"/lib64/1": marks(1, link="", link_crc=0)}, {}, "/lib64/1: names no debug file"),
         ({"/lib64/1": marks(1, link="3.debug")}, {}, "is not 3.debug of checksum 0x00000001"),
         ({"/lib64/2": marks(1, crc=7)}, {}, "/lib64/1, /lib64/2: one build id, and different files"),
+        ({"/lib64/1": marks(2), "/lib64/2": marks(1)}, {}, "/lib64/1: it is 2.debug, so another file's"),
         ({}, {"/usr/lib/debug/lib64/1.debug": marks(1, crc=9)}, "is not 1.debug of checksum 0x00000001"),
         ({}, {"/usr/lib/debug/lib64/3.debug": marks(3)}, "which no file has"),
         ({}, {"/usr/lib/debug/lib64/1.debug": marks(1, crc=1, info=0)}, "no debug information is in it"),

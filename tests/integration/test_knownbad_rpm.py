@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import MalformedInput, UsageError
-from pipeline.knownbad.rpmfile import FLAGS, USERS, RpmFile
+from pipeline.knownbad.edits import RPM_EDITS
+from pipeline.knownbad.rpmfile import CAPABILITIES, FLAGS, LANGUAGES, USERS, RpmFile
 from pipeline.rpm import package
+from pipeline.rpm.coherence import payload_faults
 
 pytestmark = pytest.mark.integration
 
@@ -124,12 +126,14 @@ def test_modes_owners_flags_links_files_and_dependencies(built: Path, tmp_path: 
 
 def test_capabilities_colors_and_another_release(built: Path, tmp_path: Path) -> None:
     edited = RpmFile(built)
-    edited.capabilities("/etc/one.conf", "cap_net_raw=ep")
+    edited.optional(CAPABILITIES, "/etc/one.conf", "cap_net_raw=ep")
+    edited.optional(LANGUAGES, "/usr/share/museum/two", "de")
     edited.release("0.1")
     edited.depend("recommends", "more")
     path = saved(edited, tmp_path)
     read = package.read(path)
     assert {f.path for f in read.files if f.capabilities == "cap_net_raw=ep"} == {"/etc/one.conf"}
+    assert {f.path for f in read.files if f.languages == "de"} == {"/usr/share/museum/two"}
     assert read.release == "0.1"
     assert f"{read.name} = {read.version}-0.1" in rpm("-qp", "--nosignature", "--provides", path)
     assert rpm("-qp", "--nosignature", "--recommends", path).split() == ["more"]
@@ -140,6 +144,29 @@ def test_a_removed_file_is_gone(built: Path, tmp_path: Path) -> None:
     edited.remove("/usr/share/museum/zz")
     path = saved(edited, tmp_path)
     assert "/usr/share/museum/zz" not in rpm("-qpl", "--nosignature", path).splitlines()
+
+
+def test_two_files_have_what_the_other_had(built: Path, tmp_path: Path) -> None:
+    edited = RpmFile(built)
+    RPM_EDITS["file-exchange"](edited, "/etc/one.conf", other="/usr/share/museum/two")
+    with package.payload(saved(edited, tmp_path)) as members:
+        found = {m.path: m.read() for m in members}
+    assert found["/etc/one.conf"] == b"two\n"
+    assert b"one\n" in found.values()
+
+
+def test_a_source_package_can_be_edited(built: Path, tmp_path: Path) -> None:
+    top = built.parents[2]
+    subprocess.run(
+        ["rpmbuild", "-bs", "--define", f"_topdir {top}", "--define", "_source_payload w3.zstdio",
+         top / "museum.spec"],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    edited = RpmFile(next(top.glob("SRPMS/*.rpm")))
+    RPM_EDITS["text"](edited, "/museum.spec", find="echo one", replace="echo two")
+    path = saved(edited, tmp_path)
+    assert payload_faults(path) == []
+    assert [f.path for f in package.read(path).files] == ["museum.spec"]
 
 
 def test_late_bytes_are_what_the_list_does_not_say(built: Path, tmp_path: Path) -> None:
