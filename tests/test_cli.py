@@ -313,8 +313,8 @@ def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def built(*_: object) -> None:
         raise AssertionError("something was built")
 
-    for module in (build, verify):
-        monkeypatch.setattr(module, "build_all", built)
+    monkeypatch.setattr(build, "make_all", built)
+    monkeypatch.setattr(verify, "build_all", built)
     monkeypatch.setattr(Choice, "builder", built)
 
 

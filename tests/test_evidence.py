@@ -14,6 +14,7 @@ from pipeline.core.errors import EvidenceError, ExitCode
 from pipeline.core.identity import Identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import BuildManifest
+from pipeline.core.store import file_sha256
 from pipeline.signoff.completeness import OWN, OWN_CHECK, complete, may_decline
 from pipeline.signoff.document import read, write
 from pipeline.signoff.records import PlaceRecord, ProfileRecord
@@ -141,6 +142,14 @@ def test_what_every_place_declined_is_missing() -> None:
     )
     assert declined == [n]
     assert [(f.check, f.outcome) for f in findings] == [(OWN_CHECK, Outcome.MISSING)]
+
+
+def test_a_copy_with_something_else_in_it_has_a_digest_of_its_own(made: Draft, tmp_path: Path) -> None:
+    got = made.evidence()
+    assert got.sha256 == file_sha256(write(got, tmp_path))
+    other = got.model_copy(update={"command": "another"})
+    assert other.sha256 == file_sha256(write(other, tmp_path))
+    assert other.sha256 != got.sha256
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 10**400, [1.0, float("nan")]])

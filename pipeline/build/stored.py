@@ -29,15 +29,14 @@ def read_manifest(directory: Path) -> BuildManifest:
     return manifest.model_copy(update={"key": directory.name})
 
 
-def built(entry: Stored) -> Built:
-    """A stored build with its root extracted; every RPM and the source RPM is compared with its record first.
+def packages(entry: Stored) -> BuildManifest:
+    """The record of a stored build, with which every RPM and the source RPM was compared.
 
     Raises `EvidenceError` naming the RPM that is not what was built.
     """
     manifest = read_manifest(entry.path)
-    directory = entry.path / "RPMS"
     for record in manifest.files:
-        rpm = directory / record.file
+        rpm = entry.path / "RPMS" / record.file
         if not rpm.is_file():
             raise EvidenceError(
                 f"{rpm} is gone since it was built", hint=f"remove {entry.path} and run `nox -s build` again"
@@ -47,6 +46,13 @@ def built(entry: Stored) -> Built:
                 f"{rpm} is not the file that was built (its record says {record.sha256[:16]}…)",
                 hint=f"remove {entry.path} and run `nox -s build` again",
             )
+    return manifest
+
+
+def built(entry: Stored) -> Built:
+    """A stored build with its root extracted. Raises as `packages`."""
+    manifest = packages(entry)
+    directory = entry.path / "RPMS"
     root = extract([directory / r.file for r in manifest.rpms], judged=True)
     return Built(manifest=manifest, rpms=directory, root=root)
 

@@ -10,7 +10,8 @@ from tabulate import tabulate
 
 from pipeline.build import variants
 from pipeline.build.builder import Builder
-from pipeline.build.every import build_all
+from pipeline.build.every import make_all
+from pipeline.build.stored import packages
 from pipeline.build.variants import Variant
 from pipeline.cli import ending
 from pipeline.cli.options import Choice, choice_options, distgit_option, lookaside_option
@@ -34,17 +35,12 @@ def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ..
         []
     )  # `verify` may come after this with the same words
     builder = choice.builder(profile, distgits, lookaside)
-    made = build_all(builder, wanted)
-    rows = [
-        (str(b.target), b.manifest.nvr, b.manifest.mode, f"{b.manifest.seconds:.0f} s", str(b.rpms))
-        for releases in made.values()
-        for b in releases.values()
-    ]
+    make_all(builder, wanted)
+    made = [(entry.path / "RPMS", packages(entry)) for entry in map(builder.make, wanted)]
+    rows = [(str(m.target), m.nvr, m.mode, f"{m.seconds:.0f} s", str(rpms)) for rpms, m in made]
     ending.tell(
         builds=[
-            {"target": str(b.target), "nvr": b.manifest.nvr, "mode": b.manifest.mode, "rpms": str(b.rpms)}
-            for releases in made.values()
-            for b in releases.values()
+            {"target": str(m.target), "nvr": m.nvr, "mode": m.mode, "rpms": str(rpms)} for rpms, m in made
         ]
     )
     print(tabulate(rows, headers=["target", "package", "build", "took", "RPMs"], tablefmt="simple"))

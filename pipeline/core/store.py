@@ -138,6 +138,11 @@ def _whole(result: Path, kind: str) -> bool:
     return True
 
 
+def looked_at(result: Path) -> bool:
+    """Whether this process has compared a result with its seal, and found it as it was made."""
+    return result in _looked_at
+
+
 @dataclass(frozen=True)
 class Stored:
     """A whole result: its directory, its key, and whether it was there already."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import astuple, dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Self
 
 import click
 
 from pipeline.core import store
+from pipeline.core.lanes import Piece, side_by_side
+from pipeline.report import terminal
 from pipeline.signoff.document import FILE, write
 from pipeline.signoff.records import Evidence
 
@@ -41,14 +46,17 @@ def write_all(evidence: Evidence, outdir: Path, *, summary: bool = True) -> Repo
     ``evidence.json``, ``junit.xml``, ``report.md``, ``report.html``. Equal evidence gives equal bytes. With
     ``summary=False`` nothing is printed.
     """
-    # not at the top: matplotlib takes long to load and is needed only once there is a report to write
-    from pipeline.report import html, junit, markdown, terminal  # noqa: PLC0415
-
     reports = Reports.below(outdir)
     write(evidence, outdir)
-    store.write_atomically(reports.junit, junit.render(evidence))
-    store.write_atomically(reports.markdown, markdown.render(evidence))
-    store.write_atomically(reports.html, html.render(evidence))
+    drawn = {"html": reports.html, "junit": reports.junit, "markdown": reports.markdown}  # the longest first
+    pieces = [Piece(partial(_write, evidence, name, path)) for name, path in drawn.items()]
+    side_by_side(pieces, lanes=min(2, len(os.sched_getaffinity(0))))
     if summary:
         click.echo(terminal.render(evidence, colour=sys.stdout.isatty()), nl=False)
     return reports
+
+
+def _write(evidence: Evidence, name: str, path: Path) -> None:
+    """Write one rendering. Its module is loaded here: matplotlib takes long, and is the page's alone."""
+    render = import_module(f"pipeline.report.{name}").render
+    store.write_atomically(path, render(evidence))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable
@@ -75,11 +76,15 @@ def _field(name: str, text: str) -> list[str]:
 
 def printable(text: str) -> str:
     """Without control and direction characters: what a probe printed must not drive its reader's screen."""
-    return "".join(c if c in "\n\t" or c.isprintable() or _is_space(c) else REPLACEMENT for c in text)
+    return _SUSPECT.sub(lambda found: found[0] if _is_harmless(found[0]) else REPLACEMENT, text)
 
 
-def _is_space(char: str) -> bool:
-    return unicodedata.category(char) == "Zs"
+#: What is looked at one by one: a page is half a million characters, and nearly all of them are ASCII.
+_SUSPECT = re.compile(r"[^ -~\n\t]")
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
 def _notes(evidence: Evidence) -> str:

@@ -120,8 +120,20 @@ def _refuse_disagreement(rpms: Sequence[package.Rpm]) -> None:
 def root_sha256(root: Path) -> str:
     """sha256 over every file of a root: name, kind, permissions and bytes.
 
-    Two roots with the same one behave the same, whichever packages they came from. Raises OSError.
+    Two roots with the same one behave the same, whichever packages they came from. Of a stored root that this
+    process found as it was made, it is made up once. Raises OSError.
     """
+    if not store.looked_at(root.parent):
+        return _sha256(root)
+    if root not in _of_stored:
+        _of_stored[root] = _sha256(root)
+    return _of_stored[root]
+
+
+_of_stored: dict[Path, str] = {}
+
+
+def _sha256(root: Path) -> str:
     total = hashlib.sha256()
     for directory, dirs, files in os.walk(root):
         dirs.sort()

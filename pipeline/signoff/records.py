@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -217,10 +219,16 @@ class Evidence(Frozen):
         """The checks by name."""
         return by_name(self.checks)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """sha256 of ``evidence.json`` as `pipeline.signoff.document.write` writes it."""
         return self._written or hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which has a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("sha256", None)
+        return copied
 
     def keep_sha256(self, written: str) -> None:
         """Say ``written``: the sha256 of the file it was read from, whose schema version is an older one."""
