@@ -11,24 +11,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from pipeline.cli.report import command
-from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.core.outcome import Finding, Outcome, Target
 from pipeline.core.records import BuildManifest
-from pipeline.report import figures, html, junit, markdown, plot, terminal, view, write_all
-from pipeline.signoff.document import read, write
+from pipeline.report import html, junit, markdown, terminal, view, write_all
+from pipeline.signoff.document import read
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.waiver import Waiver
 from tests.report.factory import Draft, draft, release_grade, with_builds
 
 HOSTILE = "</pre><script>alert('x')</script>\x1b[31m & \"quoted\" `tick` | pipe \x00 ]]> $\\frac{1}{0}$"
-
-
-@pytest.fixture(scope="module")
-def green() -> Evidence:
-    return draft().evidence()
 
 
 def red_draft() -> Draft:
@@ -339,166 +331,3 @@ def test_a_control_that_starts_is_a_fail_on_the_page() -> None:
     (host, *_) = view.launches(made.evidence())
     row = dict(host.rows)["rseq, tunable 0"]
     assert (row[0].word, row[0].css) == ("FAIL", "fail")
-
-
-# --- figures ---------------------------------------------------------------------------------------------
-
-
-def test_emulated_times_never_appear_as_nanoseconds(green: Evidence) -> None:
-    groups = figures.speeds(green)
-    assert {(g.arch, g.where.place, bool(g.declined)) for g in groups} == {
-        ("x86_64", "host", False), ("x86_64", "vm:stable", True),
-        ("aarch64", "vm:stable", True), ("aarch64", "vm:cloud", True),
-    }  # fmt: skip
-    for g in groups:
-        svg = plot.speed_svg(g, "p")
-        assert ("ns per call" in svg) is not bool(g.declined)
-        assert ("not judged" in svg) is bool(g.declined)
-    # what the emulated calls took is nowhere on the page
-    medians = {
-        figures.number(x.median) for g in groups if g.declined for s in g.speeds for x in s.series.values()
-    }
-    medians -= {
-        figures.number(x.median)
-        for g in groups
-        if not g.declined
-        for s in g.speeds
-        for x in s.series.values()
-    }
-    assert len(medians) > 10
-    page = Page(html.render(green)).text
-    for text in (page, markdown.render(green), terminal.render(green)):
-        words = set(re.split(r"[ \n|()]+", text))
-        assert not words & {m for m in medians if len(m) > 3}
-
-
-def on_arm(target: Target) -> Target:
-    return target.model_copy(update={"arch": "aarch64"})
-
-
-def test_real_aarch64_is_judged_on_a_log_scale() -> None:
-    made = draft(("x86_64",))
-    made.findings = [f.model_copy(update={"target": on_arm(f.target)}) for f in made.findings]
-    made.not_judged = [n.model_copy(update={"target": on_arm(n.target)}) for n in made.not_judged]
-    made.questions = [q.model_copy(update={"target": on_arm(q.target)}) for q in made.questions]
-    made.places = [p.model_copy(update={"arch": "aarch64"}) for p in made.places]
-    evidence = made.evidence()
-    assert evidence.verdict is Outcome.PASS
-    (group, *_) = figures.speeds(evidence)
-    assert group.declined == ""
-    assert "ns per call (log scale)" in plot.speed_svg(group, "p")
-
-
-def test_steps_are_counted_per_release_and_case(green: Evidence) -> None:
-    x86, arm = figures.steps(green)
-    assert arm.cases == ("tunable unset", "tunable=0", "tunable=1")
-    assert dict(arm.rows)["12.0"] == (("29", "1"), ("29", "1"), ("11", "0"))
-    assert dict(arm.rows)["12.1"][0] == ("11", "0")
-    assert dict(x86.rows)["12.0"][0] == ("34", "0")
-
-
-def test_steps_that_differ_between_places_are_a_range() -> None:
-    made = draft()
-    i = made.find("getcpu.steps", release="12.0", case="tunable=0", arch="aarch64", place="vm:cloud")
-    made.findings[i] = made.findings[i].model_copy(
-        update={"measures": {"instructions": 31, "system_calls": 1}}
-    )
-    assert dict(figures.steps(made.evidence())[1].rows)["12.0"][1] == ("29-31", "1")
-
-
-@pytest.mark.parametrize("value", [0, -3, [], [0.0, -1.0], "nan", None, True, [1e14, 1e-12], [5.0], 3, ["x"]])
-def test_odd_times_do_not_break_the_page(value: object) -> None:
-    made = draft(("x86_64",))
-    for i, f in enumerate(made.findings):
-        if f.check == "getcpu.speed":
-            made.findings[i] = f.model_copy(
-                update={"measures": {**f.measures, "on_ns": value, "new_ns": value}}
-            )
-    text = html.render(made.evidence())
-    assert 'class="plot"' in text
-    assert "NaN" not in text
-
-
-def test_many_samples_are_thinned_keeping_both_ends() -> None:
-    values = [float(i) for i in range(1000)]
-    kept = plot._thin(values)
-    assert len(kept) == plot.MOST_DOTS
-    assert (kept[0], kept[-1]) == (0.0, 999.0)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (7.049, "7.05"),
-        (0.0, "0"),
-        (12.34, "12.3"),
-        (205.4, "205"),
-        (33100.0, "33\u202f100"),
-        (0.0012, "1.20e-03"),
-    ],
-)
-def test_numbers_have_three_digits(value: float, text: str) -> None:
-    assert figures.number(value) == text
-
-
-# --- command ---------------------------------------------------------------------------------------------
-
-
-def run(*args: str | Path) -> tuple[int, str]:
-    got = CliRunner().invoke(command, [str(a) for a in args], standalone_mode=False)
-    if got.exception is not None:
-        raise got.exception
-    return int(got.return_value), got.output
-
-
-def test_report_renders_again_and_gives_the_verdict(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    made = draft()
-    made.spoil("abi.delta")
-    write(made.evidence(), kept)
-    out = tmp_path / "out"
-    code, output = run("--evidence", kept / "evidence.json", "--out", out)
-    assert code == 1
-    assert "FAIL  abi.delta" in output
-    assert sorted(p.name for p in out.iterdir()) == ["evidence.json", "junit.xml", "report.html", "report.md"]
-    assert (out / "evidence.json").read_bytes() == (kept / "evidence.json").read_bytes()
-    assert run("--out", out)[0] == 1
-
-
-def test_report_merges_runners(tmp_path: Path) -> None:
-    files = []
-    for machine in ("x86_64", "aarch64"):
-        files.append(write(draft((machine,)).evidence(), tmp_path / machine))
-    code, output = run("--merge", *files, "--out", tmp_path / "out")
-    assert code == 0
-    assert "x86_64" in output
-    assert "aarch64" in output
-    whole = read(tmp_path / "out" / "evidence.json")
-    assert len(whole.targets) == 6
-    other = draft(("x86_64",))
-    other.spoil("abi.delta")
-    clash = write(other.evidence(), tmp_path / "clash")
-    with pytest.raises(EvidenceError, match="two runners"):
-        run("--merge", files[0], clash, "--out", tmp_path / "out2")
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["x.json"], "what is x.json for"),
-        (["--merge"], "--merge takes evidence files"),
-        (["--verify"], "needs --key"),
-        (["--verify", "--key", "k", "--rpms", ".", "--attest"], "only looks"),
-        (["--sign-key", "k"], "signs what --attest"),
-        ([], "no evidence at"),
-    ],
-)
-def test_wrong_use_is_said(tmp_path: Path, args: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        run(*args, "--out", tmp_path)
-
-
-def test_malformed_evidence_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "evidence.json").write_text("{}")
-    with pytest.raises(MalformedInput):
-        run("--out", tmp_path)
