@@ -21,11 +21,12 @@ PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_RELRO = 1, 2, 3, 0x6474E552
 PT_GNU_STACK = 0x6474E551
 PF_W = 2
 DT_NULL, DT_NEEDED, DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA = 0, 1, 2, 4, 5, 6, 7
+DT_RELAENT, DT_PLTREL = 9, 20
 DT_RELASZ, DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RPATH, DT_JMPREL, DT_RUNPATH = 8, 10, 11, 14, 15, 23, 29
 DT_GNU_HASH, DT_VERSYM, DT_RELACOUNT, DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFF9, 0x6FFFFFFB
 DT_RELR, DT_RELRSZ, DT_PLTGOT, DT_FLAGS = 36, 35, 3, 30
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
-DT_FILTER = 0x7FFFFFFF
+DT_AUXILIARY, DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 DF_1_PIE, DF_1_NODEFLIB = 0x08000000, 0x800
 
 _EHDR = struct.Struct("<HHIQQQIHHHHHH")
@@ -95,6 +96,7 @@ class LoadedImage:
         self.repeated_tags: list[int] = []
         self._needed_offsets: list[int] = []
         self._filter_offsets: list[int] = []
+        self._auxiliary_offsets: list[int] = []
         self._read_dynamic()
 
     def malformed(self, what: str) -> MalformedInput:
@@ -155,6 +157,8 @@ class LoadedImage:
                 self._needed_offsets.append(value)
             elif tag == DT_FILTER:
                 self._filter_offsets.append(value)
+            elif tag == DT_AUXILIARY:
+                self._auxiliary_offsets.append(value)
             else:
                 if tag in self.tags:
                     self.repeated_tags.append(tag)
@@ -195,7 +199,7 @@ class LoadedImage:
 
     @cached_property
     def interp(self) -> str:
-        """The loader named in PT_INTERP, "" if there is none."""
+        """The loader that PT_INTERP names, up to the first zero byte as the kernel has it, or ""."""
         for segment in self.segments:
             if (
                 segment.type == PT_INTERP and segment.filesz
@@ -203,7 +207,7 @@ class LoadedImage:
                 raw = self._file_bytes(segment.offset, segment.filesz, "the interpreter's name")
                 if not raw.endswith(b"\0"):
                     raise self.malformed("the interpreter's name has no end")
-                return text(raw[:-1])
+                return text(raw[: raw.index(b"\0")])
         return ""
 
     @cached_property
@@ -237,6 +241,11 @@ class LoadedImage:
     def filters(self) -> tuple[str, ...]:
         """DT_FILTER: libraries that must be there as well, for it stands before them."""
         return tuple(self.string(offset) for offset in self._filter_offsets)
+
+    @cached_property
+    def auxiliaries(self) -> tuple[str, ...]:
+        """DT_AUXILIARY: libraries that are loaded if they are there."""
+        return tuple(self.string(offset) for offset in self._auxiliary_offsets)
 
     @cached_property
     def runpath(self) -> str:

@@ -18,11 +18,11 @@ from pipeline.abi.traits import DETAILS, PRIVATE_LINE
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import EvidenceError, ExitCode
 from pipeline.profile import Outline
-from pipeline.scan.archives import Limits
 from pipeline.scan.calls import Wanted, safely
-from pipeline.scan.facts import Facts
+from pipeline.scan.facts import Facts, Kind
 from pipeline.scan.inputs import Item, all_items, contents
 from pipeline.scan.judge import Answer, Judgement
+from pipeline.scan.limits import Limits
 from pipeline.scan.loading import Scene
 from pipeline.scan.release import Release, offered, ours
 from pipeline.scan.requires import Required, required
@@ -83,6 +83,8 @@ class Offers:
         #: releases whose packages were not read, and what their listing is derived from
         self.derived: dict[str, str] = {}
         self._by_arch: dict[str, dict[str, Release]] = {}
+        #: architecture -> glibc's own files below a default directory
+        self._files: dict[str, frozenset[str]] = {}
         for arch in (a for a in arches if a in present):
             made = derived.all_known(profile, arch)  # all: a DSO that one release lost is still glibc's
             found = {release: offered(x.listings) for release, x in made.items()}
@@ -92,8 +94,10 @@ class Offers:
                 if x.provenance.kind == "derived" and r in releases
             }
             own = ours(found)
+            self._files[arch] = own | {name for x in made.values() for name in x.listings}
+            major, minor = (int(n) for n in profile.glibc.split(".")[:2])
             self._by_arch[arch] = {
-                n: Release(n, arch, found.get(n), own, _private(made[n]) if n in made else {})
+                n: Release(n, arch, found.get(n), own, _private(made[n]) if n in made else {}, (major, minor))
                 for n in releases
             }
 
@@ -107,9 +111,14 @@ class Offers:
         found = self._by_arch.get(arch)
         return list(found.values()) if found else [Release(n, arch, None, frozenset()) for n in self.names]
 
+    def is_glibcs(self, facts: Facts, names: Iterable[str]) -> bool:
+        """Whether a library that has these names below default directories is of glibc itself."""
+        return facts.kind is Kind.LIBRARY and not self._files.get(facts.arch, frozenset()).isdisjoint(names)
+
     def not_chosen(self, facts: Facts) -> bool:
         """Whether a file is for an architecture that is known and not asked for."""
-        return facts.arch in ARCHES and facts.arch not in self.arches and not facts.alien
+        other = facts.arch in ARCHES and facts.arch not in self.arches
+        return other and (not facts.alien or bool(facts.own_loader))
 
 
 def scan(
@@ -140,11 +149,14 @@ def scan(
     scanned: list[Scanned] = []
     for number, item in enumerate(found):
         if item.facts is None:
-            if not item.link:
+            if not item.silent:
                 scanned.append(Scanned(item, _unknown(item, offers.names)))
         elif offers.not_chosen(item.facts):
             reason = f"for {item.facts.arch}, which was not chosen"
             other = Judgement(Answer.NOT_APPLICABLE, reason=reason)
+            scanned.append(Scanned(item, dict.fromkeys(offers.names, other)))
+        elif offers.is_glibcs(item.facts, scene.trees.below_default(number, item.facts.arch)):
+            other = Judgement(Answer.NOT_APPLICABLE, reason="glibc's own: each release has one in its place")
             scanned.append(Scanned(item, dict.fromkeys(offers.names, other)))
         else:
             scanned.append(Scanned(item, together.judgements(number)))

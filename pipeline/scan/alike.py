@@ -56,7 +56,7 @@ def difference(one: Release, two: Release) -> Difference | None:
     """
     if one.listings is None or two.listings is None or one.listings.keys() != two.listings.keys():
         return None
-    if (one.arch, one.ours) != (two.arch, two.ours):
+    if (one.arch, one.ours, one.glibc) != (two.arch, two.ours, two.glibc):
         return None
     entries: set[tuple[str, Line]] = set()
     symbols: set[Key] = set()

@@ -1,8 +1,8 @@
 """The files in wheels, RPMs, debs and tar archives, read without unpacking anything onto the disk.
 
-What an archive is, its first bytes say, not its name. Everything is bounded (`Limits`), names are only ever
-shown, and an archive that is damaged, cut short, encrypted or beyond the bounds raises `MalformedInput`:
-what could not be read is never left out in silence.
+What an archive is, its first bytes say, not its name. All is bounded (`pipeline.scan.limits`), names are only
+ever shown, and an archive that is damaged, cut short, encrypted or beyond the bounds raises
+`MalformedInput`: what could not be read is never left out in silence.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
 from pipeline.core import ar
 from pipeline.core.errors import EvidenceError, MalformedInput
+from pipeline.elf.image import MAGIC as ELF_MAGIC
 from pipeline.rpm import package
 from pipeline.rpm.payload import Readable, decompressed
+from pipeline.scan.limits import CHUNK, Limits, Meter, Metered
 
+#: What the file in a compressed file is called.
+DECOMPRESSED = "decompressed"
 RPM_MAGIC, ZIP_MAGIC, EMPTY_ZIP = b"\xed\xab\xee\xdb", b"PK\x03\x04", b"PK\x05\x06"
 DEB_FIRST = b"debian-binary"
 #: First bytes of a compressed stream -> rpm's name of the compressor.
@@ -32,88 +35,34 @@ COMPRESSED = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
+#: First bytes of archives that are not read -> what they are.
+UNREAD = {b"hsqs": "squashfs", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
+#: A zip archive's last record, of this many bytes, if it has no comment.
+_ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 _BLOCK = 512
 _USTAR = 257
 #: Bytes that tell what a file is.
 HEAD = 1024
-CHUNK = 1 << 20
 _REMEDY = "get the file again; nothing was said of what could not be read"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds for one archive: bytes of one member and of all, members, and how far it may expand.
-
-    ``ratio`` is unpacked bytes to packed ones, and counts only beyond ``free`` bytes.
-    """
-
-    member: int = 1 << 30
-    total: int = 1 << 36
-    members: int = 1_000_000
-    ratio: int = 500
-    free: int = 1 << 28
 
 
 class Member(NamedTuple):
     """A file in an archive: its name as stored, and its bytes; or a link to ``link`` (then without bytes).
 
-    A hard link's target begins with "/": the archive's own top.
+    A hard link's target begins with "/": the archive's own top; ``hard`` tells it from a symbolic one.
     """
 
     name: str
     data: bytes
     link: str = ""
-
-
-class _Meter:
-    """Counts what an archive expands to, and refuses what is beyond the limits."""
-
-    def __init__(self, limits: Limits, packed: int, where: str) -> None:
-        self.limits, self.packed, self.where = limits, packed, where
-        self.bytes = self.members = 0
-
-    def add(self, count: int) -> None:
-        self.bytes += count
-        limits = self.limits
-        if self.bytes > limits.total:
-            raise self._refused(f"expands to more than {limits.total} bytes")
-        if self.bytes > limits.free and self.bytes > limits.ratio * max(self.packed, 1):
-            raise self._refused(f"expands to more than {limits.ratio} times its size")
-
-    def member(self, name: str, size: int) -> None:
-        self.members += 1
-        if self.members > self.limits.members:
-            raise self._refused(f"has more than {self.limits.members} members")
-        if size > self.limits.member:
-            raise self._refused(f"has a member {name!r} of {size} bytes, more than {self.limits.member}")
-
-    def _refused(self, what: str) -> MalformedInput:
-        return MalformedInput(
-            f"{self.where}: {what}, which is refused",
-            hint="if it is what it should be, unpack it and name its directory",
-        )
-
-
-class _Metered:
-    """A stream whose bytes are counted."""
-
-    def __init__(self, source: Readable, meter: _Meter) -> None:
-        self._source, self._meter = source, meter
-
-    def read(self, size: int = -1, /) -> bytes:
-        parts = []
-        while size:
-            part = self._source.read(CHUNK if size < 0 else min(size, CHUNK))
-            if not part:
-                break
-            self._meter.add(len(part))
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
-        return b"".join(parts)
+    hard: bool = False
 
 
 def kind_of(head: bytes) -> str:
-    """``zip``, ``rpm``, ``deb``, ``ar``, ``tar``, ``compressed`` (a tar archive, or not), or ""."""
+    """``zip``, ``rpm``, ``deb``, ``ar``, ``tar``, ``compressed`` (a tar archive, or not), or "".
+
+    Of `UNREAD` their names.
+    """
     if head.startswith((ZIP_MAGIC, EMPTY_ZIP)):
         return "zip"
     if head.startswith(RPM_MAGIC):
@@ -122,7 +71,14 @@ def kind_of(head: bytes) -> str:
         return "deb" if head[len(ar.MAGIC) :].startswith(DEB_FIRST) else "ar"
     if head[_USTAR : _USTAR + 5] == b"ustar":
         return "tar"
-    return "compressed" if _compressor(head) else ""
+    if _compressor(head):
+        return "compressed"
+    return next((name for magic, name in UNREAD.items() if head.startswith(magic)), "")
+
+
+def ends_as_zip(tail: bytes) -> bool:
+    """Whether a file with these last bytes has a zip archive behind what it is: a program, a script."""
+    return tail[-ZIP_END_SIZE:][:4] == _ZIP_END
 
 
 def _compressor(head: bytes) -> str:
@@ -140,15 +96,16 @@ def head_of(file: BinaryIO) -> bytes:
 def members(file: BinaryIO, where: str, limits: Limits) -> Iterator[Member] | None:
     """The regular files of the archive ``file`` (called ``where`` in errors), or None if it is none.
 
-    A compressed file that holds no tar archive is none either. Raises `MalformedInput`, also while the
-    members are taken; those that came before the damage are whole.
+    A compressed file that holds neither a tar archive nor an ELF file is none either. Raises
+    `MalformedInput`, also while the members are taken; those that came before the damage are whole.
     """
     head = head_of(file)
-    file.seek(0, 2)
-    size = file.tell()
+    size = file.seek(0, 2)
+    file.seek(max(size - ZIP_END_SIZE, 0))
+    kind = "zip" if ends_as_zip(file.read()) else kind_of(head)
     file.seek(0)
-    meter = _Meter(limits, size, where)
-    match kind_of(head):
+    meter = Meter(limits, size, where)
+    match kind:
         case "zip":
             return _zip(file, meter)
         case "rpm":
@@ -156,10 +113,12 @@ def members(file: BinaryIO, where: str, limits: Limits) -> Iterator[Member] | No
         case "deb":
             return _deb(file, meter)
         case "tar":
-            return _tar(_Metered(file, meter), meter)
+            return _tar(Metered(file, meter), meter)
         case "compressed":
-            return _compressed_tar(file, meter) if _holds_tar(file, where) else None
-    return None
+            return _compressed(file, meter)
+    if kind in ("", "ar"):
+        return None
+    raise MalformedInput(f"{where}: an archive ({kind}) of a kind that is not read", hint="unpack it first")
 
 
 class _Lent:
@@ -189,20 +148,39 @@ def unpacked(file: BinaryIO, where: str) -> Iterator[Readable]:
         yield stream
 
 
-def _holds_tar(file: BinaryIO, where: str) -> bool:
-    """Whether a compressed file begins like a tar archive. Raises `MalformedInput` if that cannot be seen."""
+def compressed_kind(file: BinaryIO, where: str) -> str:
+    """What a compressed file holds: ``tar``, ``ELF``, or "". Raises `MalformedInput` if it cannot be seen."""
     compressor = _compressor(head_of(file))
     with _decompressed(file, compressor, where) as stream:
         head = stream.read(_BLOCK)
         while 0 < len(head) < _BLOCK and (more := stream.read(_BLOCK - len(head))):
             head += more
     file.seek(0)
-    return kind_of(head) == "tar"
+    if head.startswith(ELF_MAGIC):
+        return "ELF"
+    return "tar" if kind_of(head) == "tar" else ""
 
 
-def _compressed_tar(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
+def _compressed(file: BinaryIO, meter: Meter) -> Iterator[Member] | None:
+    match compressed_kind(file, meter.where):
+        case "tar":
+            return _compressed_tar(file, meter)
+        case "ELF":
+            return _compressed_file(file, meter)
+    return None
+
+
+def _compressed_tar(file: BinaryIO, meter: Meter) -> Iterator[Member]:
     with _decompressed(file, _compressor(head_of(file)), meter.where) as stream:
-        yield from _tar(_Metered(stream, meter), meter)
+        yield from _tar(Metered(stream, meter), meter)
+
+
+def _compressed_file(file: BinaryIO, meter: Meter) -> Iterator[Member]:
+    """The one file in a compressed file: its name is not stored everywhere, and not given."""
+    with _decompressed(file, _compressor(head_of(file)), meter.where) as stream:
+        data = Metered(stream, meter).read()
+        meter.member(DECOMPRESSED, len(data))
+        yield Member(DECOMPRESSED, data)
 
 
 # -- tar ------------------------------------------------------------------------------------------------
@@ -227,14 +205,16 @@ class _BrokenTar(Exception):
     pass
 
 
-def _tar(stream: _Metered, meter: _Meter) -> Iterator[Member]:
+def _tar(stream: Metered, meter: Meter) -> Iterator[Member]:
     try:
         with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", tarinfo=_StrictInfo) as archive:
             for info in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would remember every header
                 meter.member(info.name, info.size)
-                if info.issym() or info.islnk():
-                    yield Member(info.name, b"", info.linkname if info.issym() else f"/{info.linkname}")
+                if info.issym():
+                    yield Member(info.name, b"", info.linkname)
+                elif info.islnk():
+                    yield Member(info.name, b"", f"/{info.linkname}", hard=True)
                 if not info.isreg():
                     continue
                 if info.issparse():
@@ -253,7 +233,7 @@ def _tar(stream: _Metered, meter: _Meter) -> Iterator[Member]:
 # -- zip ------------------------------------------------------------------------------------------------
 
 
-def _zip(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
+def _zip(file: BinaryIO, meter: Meter) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
@@ -263,7 +243,7 @@ def _zip(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
                 if info.flag_bits & 1:
                     raise MalformedInput(f"{meter.where}: {info.filename!r} is encrypted", hint=_REMEDY)
                 with archive.open(info) as source:  # to the end: there the checksum is looked at
-                    data = _Metered(source, meter).read()
+                    data = Metered(source, meter).read()
                 if stat.S_ISLNK(info.external_attr >> 16):
                     yield Member(info.filename, b"", data.decode(errors="replace"))
                 else:
@@ -275,7 +255,7 @@ def _zip(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
 # -- rpm, deb -------------------------------------------------------------------------------------------
 
 
-def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
+def _rpm(file: BinaryIO, meter: Meter) -> Iterator[Member]:
     with tempfile.NamedTemporaryFile(prefix="scan-", suffix=".rpm") as copy:
         name = getattr(file, "name", "")
         path = Path(name) if isinstance(name, str) and name else Path(copy.name)
@@ -299,7 +279,7 @@ def _rpm(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
             raise MalformedInput(e.message, hint=_REMEDY) from None
 
 
-def _deb(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
+def _deb(file: BinaryIO, meter: Meter) -> Iterator[Member]:
     seen = []
     for name, at, size in ar.members(file, meter.where):
         seen.append(name)
@@ -311,7 +291,7 @@ def _deb(file: BinaryIO, meter: _Meter) -> Iterator[Member]:
             data.seek(0)
             head = head_of(data)
             if kind_of(head) == "tar":
-                yield from _tar(_Metered(data, meter), meter)
+                yield from _tar(Metered(data, meter), meter)
             elif _compressor(head):
                 yield from _compressed_tar(data, meter)
             else:

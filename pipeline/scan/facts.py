@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from pipeline.core.arch import ARCHES
+from pipeline.core.arch import ARCHES, Arch
 from pipeline.elf import Elf, Import
 from pipeline.elf.image import (
     DF_1_NODEFLIB,
@@ -24,7 +25,7 @@ from pipeline.elf.image import (
 )
 from pipeline.elf.lookup import Lookup, elf_hash
 from pipeline.elf.versions import BASE, UNVERSIONED, VER_FLG_WEAK, VersionNeed
-from pipeline.scan import loadable
+from pipeline.scan import loadable, wrapped
 from pipeline.scan.remarks import remarks_of
 
 #: e_type of what is no program and no DSO (gABI chapter 4)
@@ -67,13 +68,15 @@ class Exports:
 class Facts:
     """One ELF file. ``arch`` is an architecture's name, or ``machine-N`` for one the pipeline does not know.
 
-    ``alien`` says why no glibc will ever load it ("" if one does). ``needed`` is DT_NEEDED, ``needs`` the
-    required versions, ``misnamed`` those of them (DSO, version) whose hash is wrong, ``imports`` the symbols
-    that relocations want from elsewhere. ``rpath`` and ``runpath`` are as they stand in the file; with a
-    DT_RUNPATH ld.so ignores DT_RPATH, and so ``rpath`` is "". ``relr``: it has packed relative relocations.
-    ``refused`` says why every ld.so refuses it, ``no_library`` what a program is that is no library.
-    ``no_default``: what it needs is not looked for in the default directories (DF_1_NODEFLIB). ``exports``
-    may be None: not read yet.
+    ``alien`` says why no glibc will ever load it ("" if one does). ``needed`` is DT_NEEDED, ``auxiliaries``
+    what is loaded if it is there, ``needs`` the required versions, ``misnamed`` those of them (DSO, version)
+    whose hash is wrong, ``imports`` the symbols that relocations want from elsewhere. ``rpath`` and
+    ``runpath`` are as they stand in the file; with a DT_RUNPATH ld.so ignores DT_RPATH, and so ``rpath`` is
+    "". ``relr``: it has packed relative relocations. ``refused`` says why every ld.so refuses it,
+    ``refused_before`` why those of an older glibc do, ``no_library`` what a program is that is no library.
+    ``own_loader`` is a loader of glibc's name that lies where no release has it, ``hidden`` says why what it
+    runs is not seen in it. ``no_default``: what it needs is not looked for in the default directories
+    (DF_1_NODEFLIB). ``exports`` may be None: not read yet.
     """
 
     kind: Kind
@@ -82,6 +85,7 @@ class Facts:
     interp: str = ""
     alien: str = ""
     needed: tuple[str, ...] = ()
+    auxiliaries: tuple[str, ...] = ()
     needs: tuple[VersionNeed, ...] = ()
     imports: tuple[Import, ...] = ()
     misnamed: frozenset[tuple[str, str]] = frozenset()
@@ -89,6 +93,9 @@ class Facts:
     runpath: str = ""
     relr: bool = False
     refused: str = ""
+    refused_before: tuple[tuple[loadable.Version, str], ...] = ()
+    own_loader: str = ""
+    hidden: str = ""
     no_library: str = ""
     no_default: bool = False
     remarks: tuple[str, ...] = ()
@@ -120,13 +127,20 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
     if binary.type not in (ET_EXEC, ET_DYN):
         return Facts(Kind.OTHER, arch, alien=_OTHER_TYPES.get(binary.type, f"of ELF type {binary.type}"))
     needed = (*binary.needed, *binary.filters)
+    if not binary.interp and not binary.dynamic and (hidden := wrapped.hidden_in(binary)):
+        return Facts(Kind.STATIC, arch, hidden=hidden)
     if not binary.interp and binary.type == ET_DYN and not binary.dynamic:
         return Facts(Kind.OTHER, arch, alien="it has no dynamic section (debug information kept apart?)")
     if not binary.interp and _is_static(binary):
         if not binary.begins:
             return Facts(Kind.OTHER, arch, alien="its code is not in it (debug information kept apart?)")
-        return Facts(Kind.STATIC, arch, remarks=remarks_of(binary, arch))
-    alien = _alien(binary, machine.loader if machine else "", machine.interp if machine else "")
+        return Facts(
+            Kind.STATIC,
+            arch,
+            alien=_other_system(binary),
+            hidden=wrapped.hidden_in(binary),
+            remarks=remarks_of(binary, arch),
+        )
     needs, misnamed, refused, nameless = _requirements(binary)
     imports = binary.imports
     if nameless:
@@ -134,7 +148,10 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
             i._replace(version=UNVERSIONED, file="") if (i.file, i.version) in nameless else i
             for i in imports
         )
-    is_library = not binary.interp or binary.is_shared_object
+    is_pie = binary.tags.get(DT_FLAGS_1, 0) & DF_1_PIE  # and a program whatever soname it has
+    is_library = not binary.interp or (binary.is_shared_object and not is_pie)
+    named = "" if is_library else binary.interp  # of a library ld.so does not look at it
+    alien, own_loader = _alien(binary, named, machine)
     refused = refused or ("" if alien else loadable.refused(binary, arch, library=is_library))
     has_runpath = DT_RUNPATH in binary.tags
     return Facts(
@@ -144,6 +161,7 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
         interp=binary.interp,
         alien=alien,
         needed=needed,
+        auxiliaries=binary.auxiliaries,
         needs=needs,
         imports=imports,
         misnamed=misnamed,
@@ -151,6 +169,9 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
         runpath=binary.string(binary.tags[DT_RUNPATH]) if has_runpath else "",
         relr=bool(DT_RELR in binary.tags and binary.tags.get(DT_RELRSZ, 0)),
         refused=refused,
+        refused_before=loadable.refused_before(binary) if is_library and not alien else (),
+        own_loader=own_loader,
+        hidden="" if is_library else wrapped.hidden_in(binary),
         no_library="" if is_library else loadable.not_a_library(binary),
         no_default=bool(binary.tags.get(DT_FLAGS_1, 0) & DF_1_NODEFLIB),
         remarks=remarks_of(binary, arch),
@@ -219,14 +240,24 @@ def _is_static(binary: Elf) -> bool:
     return binary.type == ET_EXEC or bool(binary.tags.get(DT_FLAGS_1, 0) & DF_1_PIE)
 
 
-def _alien(binary: Elf, loader: str, interp: str) -> str:
-    """Why another C library than the release's glibc loads this file, "" if none does."""
-    named = binary.interp
+def _alien(binary: Elf, named: str, machine: Arch | None) -> tuple[str, str]:
+    """Why another C library than the release's glibc loads this file ("" if none does), and its own loader.
+
+    That is one of glibc's name in a place of its own: whether it is there, the file does not tell. ``named``
+    is the loader that a program names.
+    """
+    loader, interp = (machine.loader, machine.interp) if machine else ("", "")
     if named and loader and named.rpartition("/")[2] != loader:
-        return f"its loader is {named}, not glibc's {interp}"
-    if named and loader and named not in (interp, f"/usr{interp}"):  # of which one is a link to the other
-        return f"its loader is {named}, and glibc's is {interp}"
+        return f"its loader is {named}, not glibc's {interp}", ""
+    if named and loader and f"/{posixpath.normpath(named).lstrip('/')}" not in (interp, f"/usr{interp}"):
+        return f"its loader is {named}, and glibc's is {interp}", named  # /lib64 is a link to /usr/lib64
     for library in binary.needed:
         if library.startswith(("libc.musl-", "ld-musl-")) or library == "libc.so":
-            return f"it needs {library}, which is not glibc's"
-    return ""
+            return f"it needs {library}, which is not glibc's", ""
+    return "", ""
+
+
+def _other_system(binary: Elf) -> str:
+    """Why a static program is none of Linux, which the kernel does not ask: its code asks another kernel."""
+    abi = binary.data[7]
+    return "" if abi in loadable.OS_ABIS else f"it is for another system (EI_OSABI {abi})"

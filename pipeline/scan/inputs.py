@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
@@ -18,21 +19,28 @@ from pipeline.core.errors import EvidenceError
 from pipeline.elf import Elf
 from pipeline.elf.image import MAGIC, ForeignElf
 from pipeline.scan import archives, layers, readers
-from pipeline.scan.archives import Limits, Member
+from pipeline.scan.archives import Member
 from pipeline.scan.facts import Facts, facts_of
+from pipeline.scan.limits import Limits
 
 #: Archives in archives are looked into so deep: a wheel in a tar archive, but nothing in that wheel.
 DEPTH = 2
 #: Stands between an archive and what is in it, as in ``dist/x.whl!pkg/_x.so``.
 INSIDE = "!"
+#: What begins so may have a zip archive behind it (zipapp, pex).
+SCRIPT = b"#!"
+#: Names that ld.so searches for.
+_LIBRARY = re.compile(r"\.so(\.[0-9]+)*$")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One ELF file, something that could not be read, or a link: one of ``facts``, ``trouble``, ``link``.
+    """One ELF file, what could not be read, a link, or what has but a library's name: the first four fields
+    behind ``member`` say which.
 
     ``file`` is the path on disk, ``member`` the name in the archive it is ("" if it is none). ``link`` is
-    where a symbolic link of an archive points (a hard link's target begins with "/"). ``foreign``: an ELF
+    where a symbolic link of an archive points (a hard link's target begins with "/"). ``no_elf``: a file that
+    is named like a library and is none; nothing is said of it but where ld.so finds it. ``foreign``: an ELF
     file of another class or byte order, which ld.so passes over when it searches.
     """
 
@@ -41,7 +49,13 @@ class Item:
     facts: Facts | None = None
     trouble: str = ""
     link: str = ""
+    no_elf: bool = False
     foreign: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is there only for what others find."""
+        return bool(self.link) or self.no_elf
 
     @property
     def name(self) -> str:
@@ -147,13 +161,21 @@ def _file(found: Named) -> Iterator[Item]:
         binary, head = elf.read_or_head(path, archives.HEAD)
         if binary is not None:
             yield Item(path, facts=facts_of(binary))
-        elif found.named or archives.kind_of(head):
-            with open(path, "rb") as file:  # noqa: PTH123
-                yield from _archive(path, "", file, found.limits, 1, named=found.named)
+            if archives.ends_as_zip(binary.data[-archives.ZIP_END_SIZE :]):
+                yield from _opened(found, named=False)
+        elif found.named or archives.kind_of(head) or head.startswith(SCRIPT):
+            yield from _opened(found, named=found.named)
+        elif _LIBRARY.search(path):
+            yield Item(path, no_elf=True)
     except EvidenceError as e:
         yield Item(path, trouble=e.message, foreign=isinstance(e, ForeignElf))
     except OSError as e:
         yield Item(path, trouble=_why(e))
+
+
+def _opened(found: Named, *, named: bool) -> Iterator[Item]:
+    with open(found.path, "rb") as file:  # noqa: PTH123
+        yield from _archive(found.path, "", file, found.limits, 1, named=named)
 
 
 def _archive(
@@ -190,14 +212,22 @@ def _member(path: str, name: str, data: bytes, limits: Limits, depth: int) -> It
             )
         except EvidenceError as e:
             yield Item(path, name, trouble=e.message, foreign=isinstance(e, ForeignElf))
-        return
-    kind = archives.kind_of(data[: archives.HEAD])
+    kind = "zip" if archives.ends_as_zip(data) else archives.kind_of(data[: archives.HEAD])
     if kind in ("", "ar"):
-        return
-    if depth < DEPTH:
+        if data[:4] != MAGIC and _LIBRARY.search(name):
+            yield Item(path, name, no_elf=True)
+    elif depth < DEPTH:
         yield from _archive(path, name, io.BytesIO(data), limits, depth + 1, named=False)
-    elif kind != "compressed":
+    elif kind != "compressed" or _holds_something(data, name):
         yield Item(path, name, trouble=f"an archive ({kind}) in an archive in an archive is not looked into")
+
+
+def _holds_something(data: bytes, name: str) -> bool:
+    """Whether compressed data hold an archive or an ELF file; what cannot be read holds it, too."""
+    try:
+        return bool(archives.compressed_kind(io.BytesIO(data), name))
+    except EvidenceError:
+        return True
 
 
 def contents(path: str, wanted: Set[str], limits: Limits | None = None) -> Iterator[tuple[str, Elf]]:

@@ -100,10 +100,12 @@ class Setting:
     """What is loaded with a file, the same for all releases.
 
     ``names``: name of a library -> its companion, SYSTEM (the release's) or ELSEWHERE (unknown whose).
+    ``own_loader``: the loader in a place of its own that the file names was scanned with it.
     """
 
     names: Mapping[str, Companion | int]
     companions: tuple[Companion, ...] = ()
+    own_loader: bool = False
     _wanted: dict[int, tuple[Facts, list[Import], frozenset[tuple[str, str]]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -154,10 +156,8 @@ def judge(facts: Facts, release: Release, setting: Setting, *, closed: bool | No
     ``closed``: a symbol without version that nothing loaded has is missing (by default for a program none of
     whose libraries is unknown); a library may find it in whoever loads it.
     """
-    if facts.kind is Kind.OTHER or facts.alien:
-        return Judgement(Answer.NOT_APPLICABLE, reason=facts.alien)
-    if facts.kind is Kind.STATIC:
-        return Judgement(Answer.STARTS, notes=("static: no loader is asked",))
+    if sure := _without_release(facts, setting):
+        return sure
     if release.listings is None:
         return Judgement(
             Answer.UNKNOWN, reason=f"there is no baseline of release {release.name} for {facts.arch}"
@@ -170,6 +170,12 @@ def judge(facts: Facts, release: Release, setting: Setting, *, closed: bool | No
     doubts: list[str] = []
     if facts.refused:
         missing.add(Missing("", says=f"every ld.so refuses it: {facts.refused}"))
+    for version, why in facts.refused_before:
+        if release.glibc < version and not facts.refused:
+            says = f"ld.so before glibc {version[0]}.{version[1]} refuses it: {why}"
+            missing.add(Missing("", says=says))
+    if facts.hidden:
+        doubts.append(facts.hidden)
     _packed_relocations(facts, release, missing)
     private = _missing_nodes(facts, release, setting, missing, doubts)
     borrowed = _missing_symbols(facts, release, setting, missing, closed=closed)
@@ -180,6 +186,20 @@ def judge(facts: Facts, release: Release, setting: Setting, *, closed: bool | No
         return Judgement(Answer.FAILS, tuple(sorted(missing)), "", notes, elsewhere, borrowed)
     answer = Answer.UNKNOWN if doubts else Answer.STARTS
     return Judgement(answer, (), "; ".join(doubts), notes, elsewhere, borrowed)
+
+
+def _without_release(facts: Facts, setting: Setting) -> Judgement | None:
+    """The answer for a file of which no release decides."""
+    if facts.own_loader and not setting.own_loader:
+        why = f"{facts.alien}: it starts only where that is, and with the glibc that it belongs to"
+        return Judgement(Answer.UNKNOWN, reason=why)
+    if facts.kind is Kind.OTHER or facts.alien:
+        return Judgement(Answer.NOT_APPLICABLE, reason=facts.alien)
+    if facts.kind is Kind.STATIC and facts.hidden:
+        return Judgement(Answer.UNKNOWN, reason=facts.hidden)
+    if facts.kind is Kind.STATIC:
+        return Judgement(Answer.STARTS, notes=("static: no loader is asked",))
+    return None
 
 
 def _packed_relocations(facts: Facts, release: Release, missing: set[Missing]) -> None:

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, cast
 from pipeline.core import jsontext
 from pipeline.core.errors import MalformedInput
 from pipeline.scan import archives
-from pipeline.scan.archives import Limits, Member
+from pipeline.scan.archives import Member
+from pipeline.scan.limits import CHUNK, Limits
 
 OCI, DOCKER = "oci:", "docker-archive:"
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -104,14 +105,20 @@ class _Store:
     def _oci(self) -> list[tuple[str, list[Path]]]:
         found = []
         pending = list(_record(self.json(self.path("index.json")))["manifests"])
+        seen = set()
         while pending:
-            descriptor = pending.pop(0)
-            manifest = _record(self.json(self.blob(descriptor)))
+            blob = self.blob(pending.pop(0))
+            if blob in seen:  # one image under several names
+                continue
+            seen.add(blob)
+            manifest = _record(self.json(blob))
             if "manifests" in manifest:
                 pending += manifest["manifests"]
                 continue
+            if _is_statement(manifest):
+                continue
             config = _record(self.json(self.blob(manifest["config"])))
-            if "rootfs" not in config:  # a signature or an attestation
+            if "rootfs" not in config:  # a signature
                 continue
             layers = [self.blob(d) for d in manifest["layers"]]
             self._as_configured(config, layers)
@@ -140,10 +147,19 @@ class _Store:
         for number, (layer, digest) in enumerate(zip(layers, wanted, strict=True)):
             with layer.open("rb") as file, archives.unpacked(file, f"{self.named}: layer {number}") as stream:
                 made = hashlib.sha256()
-                while chunk := stream.read(archives.CHUNK):
+                while chunk := stream.read(CHUNK):
                     made.update(chunk)
             if f"sha256:{made.hexdigest()}" != digest:
                 raise self.wrong(f"layer {number} is not the one that its configuration names")
+
+
+def _is_statement(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest is one of an attestation or another artifact: none of its layers is a tar archive.
+
+    docker buildx adds one to each image, with a rootfs of statements in JSON.
+    """
+    kinds = [str(layer.get("mediaType", "tar")) for layer in manifest["layers"]]
+    return bool(kinds) and not any("tar" in kind for kind in kinds)
 
 
 def _record(found: dict[str, Any] | list[Any]) -> dict[str, Any]:
@@ -183,26 +199,55 @@ def _opened(named: str) -> Iterator[_Store]:
 def _united(layers: list[Path], store: _Store, limits: Limits) -> Iterator[Member]:
     """What is seen of all layers: first of which layer each name is, then those files."""
     seen: dict[str, int] = {}
+    sources: dict[str, tuple[int, str]] = {}  # a hard link -> the layer and name of the file it is
     for number, layer in enumerate(layers):
-        names, gone, opaque = [], [], []
-        for path in (_path(m) for m in _layer(layer, number, store, limits)):
-            directory, _, base = path.rpartition("/")
-            if base == OPAQUE:
-                opaque.append(directory)
-            elif base.startswith(WHITEOUT):
-                gone.append(f"{directory}/{base[len(WHITEOUT) :]}".lstrip("/"))
-            else:
-                names.append(path)
-        _take_away(seen, [*gone, *names], opaque)
-        for path in names:
-            for parent in _parents(path):  # a directory where a file or link was
-                seen.pop(parent, None)
-        seen.update(dict.fromkeys(names, number))
+        _stack(_layer(layer, number, store, limits), number, seen, sources)
+    orphans = _orphans(seen, sources)
+    instead = set(orphans.values())
     for number, layer in enumerate(layers):
         for member in _layer(layer, number, store, limits):
             path = _path(member)
-            if seen.get(path) == number:
+            if seen.get(path) == number and path not in instead:
                 yield member._replace(name=path)
+            if not member.link and (number, path) in orphans:
+                yield member._replace(name=orphans[number, path])
+
+
+def _stack(
+    members: Iterator[Member], number: int, seen: dict[str, int], sources: dict[str, tuple[int, str]]
+) -> None:
+    """Lay one more layer over what is seen."""
+    names, gone, opaque = [], [], []
+    same: dict[str, str] = {}
+    for member in members:
+        path = _path(member)
+        directory, _, base = path.rpartition("/")
+        if base == OPAQUE:
+            opaque.append(directory)
+        elif base.startswith(WHITEOUT):
+            gone.append(f"{directory}/{base[len(WHITEOUT) :]}".lstrip("/"))
+        else:
+            names.append(path)
+            if member.hard:
+                same[path] = _path(Member(member.link, b""))
+    _take_away(seen, [*gone, *names], opaque)
+    for path in names:
+        for parent in _parents(path):  # a directory where a file or link was
+            seen.pop(parent, None)
+        sources.pop(path, None)
+    seen.update(dict.fromkeys(names, number))
+    for path, target in same.items():
+        if target in seen:
+            sources[path] = sources.get(target, (seen[target], target))
+
+
+def _orphans(seen: dict[str, int], sources: dict[str, tuple[int, str]]) -> dict[tuple[int, str], str]:
+    """The files that are seen by the name of a hard link alone, for their own is gone."""
+    found: dict[tuple[int, str], str] = {}
+    for link, (number, name) in sources.items():
+        if link in seen and seen.get(name) != number:
+            found.setdefault((number, name), link)
+    return found
 
 
 def _path(member: Member) -> str:

@@ -10,10 +10,24 @@ from __future__ import annotations
 import struct
 
 from pipeline.elf import Elf
-from pipeline.elf.image import DF_1_PIE, DT_FLAGS_1, DT_VERDEF, DT_VERNEED, DT_VERSYM, ET_EXEC
+from pipeline.elf.image import (
+    DF_1_PIE,
+    DT_FLAGS_1,
+    DT_PLTREL,
+    DT_RELA,
+    DT_RELAENT,
+    DT_VERDEF,
+    DT_VERNEED,
+    DT_VERSYM,
+    ET_EXEC,
+    PT_LOAD,
+)
+from pipeline.elf.layout import PAGE
 
 #: e_ident[EI_OSABI]: System V and GNU, with what e_ident[EI_ABIVERSION] may be at most.
-_OS_ABIS = {0: 0, 3: 3}
+OS_ABIS = {0: 0, 3: 3}
+#: Bytes of a relocation (Elf64_Rela).
+RELA_SIZE = 24
 #: Relocations that ld.so applies.
 _RELOCATIONS = {
     "x86_64": {0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 24, 32, 33, 36, 37, 38},
@@ -29,15 +43,44 @@ def refused(binary: Elf, arch: str, *, library: bool) -> str:
         return why
     if library and binary.type == ET_EXEC:
         return "it is an executable of a fixed address (ET_EXEC) and names no loader"
+    if any((s.vaddr - s.offset) % PAGE for s in binary.segments if s.type == PT_LOAD):
+        return "a segment begins at another place of a page than in the file"
+    return _tables(binary, arch)
+
+
+def _tables(binary: Elf, arch: str) -> str:
+    """Why ld.so refuses what the dynamic section names."""
     if DT_VERSYM not in binary.tags and (DT_VERNEED in binary.tags or DT_VERDEF in binary.tags):
         return "it has versions and no table that says which symbol has which (DT_VERSYM)"
+    if binary.tags.get(DT_PLTREL, DT_RELA) != DT_RELA:
+        return "it has relocations of a form (DT_REL) that ld.so asserts there is not"
+    if DT_RELA in binary.tags and binary.tags.get(DT_RELAENT) != RELA_SIZE:
+        return f"its relocations are not of {RELA_SIZE} bytes (DT_RELAENT), as ld.so asserts"
     unknown = binary.relocation_types - _RELOCATIONS.get(arch, binary.relocation_types)
     return f"it has relocations of type {min(unknown)}, which ld.so does not know" if unknown else ""
 
 
+#: A version of glibc as numbers.
+Version = tuple[int, int]
+
+
+def refused_before(binary: Elf) -> tuple[tuple[Version, str], ...]:
+    """What older loaders refuse of a library: the first glibc that does not, and why others do.
+
+    Until 2.35 a segment's alignment had to be one of whole pages, and its address had to be aligned like its
+    offset (upstream 163f625cf9).
+    """
+    for load in (s for s in binary.segments if s.type == PT_LOAD):
+        if load.align % PAGE:
+            return (((2, 35), f"a segment is aligned to {load.align} bytes, which are no whole pages"),)
+        if (load.vaddr - load.offset) & (load.align - 1):
+            return (((2, 35), "the address of a segment is not aligned as its offset in the file is"),)
+    return ()
+
+
 def _header(binary: Elf) -> str:
     ident = binary.data[:16]
-    most = _OS_ABIS.get(ident[7])
+    most = OS_ABIS.get(ident[7])
     if most is None:
         return f"its header names another system's ABI (EI_OSABI {ident[7]})"
     if ident[8] > most:

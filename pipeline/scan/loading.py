@@ -9,46 +9,22 @@ it is one of glibc's own, or somebody else's, which is not known.
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline import elf
 from pipeline.core.arch import ARCHES
 from pipeline.core.errors import MalformedInput
 from pipeline.scan import readers
 from pipeline.scan.facts import Exports, Facts, Kind, exports_of
-from pipeline.scan.inputs import INSIDE, Item
+from pipeline.scan.inputs import Item
+from pipeline.scan.trees import Location, Trees
 
 #: Where a name leads that is no scanned file: glibc's own of the release, a library of somebody else, or
 #: nowhere, for it would be found in a default directory, and who needs it has none searched.
 SYSTEM, ELSEWHERE, NOWHERE = -1, -2, -3
 LIBC, LIBM, LIBMVEC = "libc.so.6", "libm.so.6", "libmvec.so.1"
-#: Links followed on the way to one file, as in Linux (MAXSYMLINKS).
-_MAX_LINKS = 40
-#: What a wheel's ``*.data`` directories become when it is installed (binary distribution format, PEP 427).
-_SITE = "/prefix/lib/python/site-packages"
-_WHEEL_DATA = re.compile(r"^/[^/]+\.data/(purelib|platlib|data|scripts)/(.*)$")
-#: Archives whose members' paths are where they are installed; of others that is known if they have a /usr.
-_PACKAGE = re.compile(rf"\.(rpm|deb){INSIDE}")
-_WHEEL_LOCATIONS = {"purelib": _SITE, "platlib": _SITE, "data": "/prefix", "scripts": "/prefix/bin"}
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a file lies: ``tree`` is the archive it is in ("" on disk), ``path`` absolute therein.
-
-    ``root`` is the directory that was named ("" for none), which may be a root of its own.
-    """
-
-    tree: str
-    path: str
-    root: str = ""
-
-    @property
-    def directory(self) -> str:
-        return self.path.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -73,19 +49,6 @@ class Loaded:
         return tuple(name for name, number in self.names.items() if number == ELSEWHERE)
 
 
-def location_of(item: Item, root: str) -> Location:
-    """Where an item lies, as an installed wheel, package or image would have it."""
-    if not item.member:
-        return Location("", os.path.abspath(item.file), root)  # noqa: PTH100  # a link stays one
-    outer, _, inner = item.member.rpartition(INSIDE)
-    tree = f"{item.file}{INSIDE}{outer}"
-    path = posixpath.normpath(f"/{inner}")
-    if (outer or item.file).endswith(".whl"):
-        data = _WHEEL_DATA.match(path)
-        path = f"{_WHEEL_LOCATIONS[data[1]]}/{data[2]}" if data else f"{_SITE}{path}"
-    return Location(tree, path)
-
-
 @dataclass
 class Scene:
     """All items of a scan, and who loads whom. ``roots``: for each item the directory that was named.
@@ -98,23 +61,9 @@ class Scene:
     ours: dict[str, frozenset[str]]
     _exports: dict[int, Exports | None] = field(default_factory=dict)
     _loaded: dict[int, Loaded] = field(default_factory=dict)
-    _real: dict[str, str] = field(default_factory=dict)
-    _defaults: dict[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.locations = [location_of(i, r) for i, r in zip(self.items, self.roots, strict=True)]
-        self._at: dict[tuple[str, str], int] = {}
-        self._links: dict[tuple[str, str], str] = {}
-        self._directories: set[tuple[str, str]] = set()
-        for number, (item, location) in enumerate(zip(self.items, self.locations, strict=True)):
-            if item.link:
-                self._links[location.tree, location.path] = item.link
-            elif not item.foreign:
-                self._at[location.tree, location.path] = number
-                self._directories.add((location.tree, location.directory))
-        for tree, path in self._links:
-            self._directories.add((tree, path.rpartition("/")[0]))
-        self._systems = {tree for tree, path in self._at if tree and path.startswith("/usr/")}
+        self.trees = Trees(self.items, self.roots)
 
     def facts(self, number: int) -> Facts:
         """The facts of a file that can be read."""
@@ -152,28 +101,40 @@ class Scene:
             self._loaded[number] = self._found(number)
         return self._loaded[number]
 
+    def has_own_loader(self, number: int) -> bool:
+        """Whether the loader in a place of its own that a file names was scanned with it."""
+        named = self.facts(number).own_loader
+        return bool(named) and any(self.trees.at(self.trees.locations[number], named))
+
     def _found(self, number: int) -> Loaded:
         own = self.facts(number)
         ours = self.ours.get(own.arch, frozenset())
         files, names = [number], {}
+        #: of what is mapped: who loaded it, and where it was found, which is its $ORIGIN
         parents: dict[int, int | None] = {number: None}
+        found_at = {number: self.trees.locations[number]}
+        search = _Search(self, parents, found_at, ours)
         at = 0
         while at < len(files):
             current = files[at]
             at += 1
             facts = self.items[current].facts
-            for name in facts.needed if facts else ():
+            optional = facts.auxiliaries if facts else ()
+            for name in (*optional, *facts.needed) if facts else ():
                 if name in names:
                     continue
                 same = next((n for n in files if (f := self.items[n].facts) and f.soname == name), None)
-                target = same if same is not None else self._find(name, current, parents, ours)
+                target, where = (same, None) if same is not None else search.find(name, current)
+                if name in optional and (target < SYSTEM or (target >= 0 and not self.items[target].facts)):
+                    continue  # without one the loader goes on
                 if facts and facts.no_default and target == SYSTEM and not _there_before(own, name):
                     target = NOWHERE
                 names[name] = target
                 if target >= 0 and target not in parents:
                     parents[target] = current
+                    found_at[target] = where or self.trees.locations[target]
                     files.append(target)
-        self._implied(own, names, lambda name: self._find(name, number, {number: None}, ours))
+        self._implied(own, names, lambda name: search.find(name, number)[0])
         for target in names.values():
             if target >= 0 and target not in parents:
                 parents[target] = number
@@ -192,79 +153,52 @@ class Scene:
             names.setdefault(LIBC, find(LIBC))
         names.setdefault(machine.loader, SYSTEM)
 
-    def _find(self, name: str, by: int, parents: dict[int, int | None], ours: frozenset[str]) -> int:
-        """Number of the file ``name`` as ``by`` needs it, or SYSTEM or ELSEWHERE."""
-        location = self.locations[by]
-        if "/" in name:
-            found = self._file(location, _expanded(name, location), self.facts(by).arch)
-            return ELSEWHERE if found is None else found
-        for directory in self._search_path(by, parents):
-            found = self._file(location, f"{directory}/{name}", self.facts(by).arch)
-            if found is not None:
-                return found
-        if name in ours:
-            return SYSTEM
-        for directory in self._default_directories(location, self.facts(by).arch):
-            found = self._file(location, f"{directory}/{name}", self.facts(by).arch)
-            if found is not None:
-                return found
-        return ELSEWHERE
 
-    def _search_path(self, by: int, parents: dict[int, int | None]) -> Iterator[str]:
+@dataclass
+class _Search:
+    """The loader's search for one program's libraries (elf/dl-load.c: _dl_map_object)."""
+
+    scene: Scene
+    parents: dict[int, int | None]
+    found_at: dict[int, Location]
+    ours: frozenset[str]
+
+    def find(self, name: str, by: int) -> tuple[int, Location | None]:
+        """Number of the file ``name`` as ``by`` needs it and where it is found, or SYSTEM or ELSEWHERE."""
+        location, arch = self.found_at[by], self.scene.facts(by).arch
+        if "/" in name:
+            return self._file(location, _expanded(name, location), arch) or (ELSEWHERE, None)
+        for directory in self._search_path(by):
+            found = self._file(location, f"{directory}/{name}", arch)
+            if found is not None:
+                return found
+        if name in self.ours:
+            return SYSTEM, None
+        for directory in self.scene.trees.default_directories(location, arch):
+            found = self._file(location, f"{directory}/{name}", arch)
+            if found is not None:
+                return found
+        return ELSEWHERE, None
+
+    def _search_path(self, by: int) -> Iterator[str]:
         """Directories of DT_RPATH (of the file and all that loaded it) and of DT_RUNPATH (its own)."""
-        runpath = self.facts(by).runpath
+        runpath = self.scene.facts(by).runpath
         if not runpath:
             link: int | None = by
             while link is not None:
-                facts = self.items[link].facts
+                facts = self.scene.items[link].facts
                 if facts and facts.rpath:
-                    yield from _directories(facts.rpath, self.locations[link])
-                link = parents[link]
-        yield from _directories(runpath, self.locations[by])
+                    yield from _directories(facts.rpath, self.found_at[link])
+                link = self.parents[link]
+        yield from _directories(runpath, self.found_at[by])
 
-    def _default_directories(self, location: Location, arch: str) -> tuple[str, ...]:
-        """The default directories in which any scanned file lies."""
-        key = (location.tree, location.root, arch)
-        if key not in self._defaults:
-            triplet = ARCHES[arch].triplet if arch in ARCHES else ""
-            names = [f"{top}/{d}" for d in ("lib64", "lib", f"lib/{triplet}") for top in ("", "/usr")]
-            tops = ["", location.root] if location.root else [""]
-            if location.tree and location.tree not in self._systems and not _PACKAGE.search(location.tree):
-                tops = []
-            self._defaults[key] = tuple(
-                top + n for top in tops for n in names if (location.tree, top + n) in self._directories
-            )
-        return self._defaults[key]
-
-    def _file(self, location: Location, path: str, arch: str) -> int | None:
-        """Number of the scanned file of this architecture at ``path`` in the tree of ``location``."""
-        path = posixpath.normpath(path)
-        tops = ["", location.root] if location.root and not path.startswith(f"{location.root}/") else [""]
-        for top in tops:
-            for way in (path, f"/usr{path}") if path.startswith("/lib") else (path,):
-                number = self._at_end(location.tree, top + way)
-                if number is None:
-                    continue
-                facts = self.items[number].facts
-                if facts is None or (facts.arch == arch and not facts.alien and _mapped(facts)):
-                    return number
+    def _file(self, location: Location, path: str, arch: str) -> tuple[int, Location] | None:
+        """The scanned file of this architecture at ``path`` in the tree of ``location``."""
+        for number, where in self.scene.trees.at(location, path):
+            facts = self.scene.items[number].facts
+            if facts is None or (facts.arch == arch and not facts.alien and _mapped(facts)):
+                return number, replace(location, path=where)
         return None
-
-    def _at_end(self, tree: str, path: str) -> int | None:
-        """The file at ``path``, links followed."""
-        for _ in range(_MAX_LINKS):
-            number = self._at.get((tree, path))
-            if number is not None:
-                return number
-            target = self._links.get((tree, path))
-            if target is None:
-                break
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if tree:
-            return None
-        if path not in self._real:
-            self._real[path] = os.path.realpath(path)
-        return self._at.get(("", self._real[path]))
 
 
 def _mapped(facts: Facts) -> bool:

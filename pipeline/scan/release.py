@@ -14,13 +14,15 @@ from pipeline.scan.loading import LIBC
 REPLACED = frozenset({"libcrypt.so.1"})
 #: The node by which a file asks for a loader that applies DT_RELR.
 RELR = "GLIBC_ABI_DT_RELR"
+#: A glibc that refuses nothing for being old.
+NEWEST = (99, 0)
 
 
 @dataclass
 class Release:
     """What a release offers on one architecture; ``ours`` are glibc's DSOs in any release of the profile.
 
-    ``private``: DSO -> its GLIBC_PRIVATE symbols, where the baseline has them.
+    ``private``: DSO -> its GLIBC_PRIVATE symbols, where the baseline has them. ``glibc``: upstream's version.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Release:
     listings: Mapping[str, Listing] | None
     ours: frozenset[str]
     private: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    glibc: tuple[int, int] = NEWEST
     _scopes: dict[frozenset[str], frozenset[tuple[str, str]]] = field(default_factory=dict)
 
     @cached_property

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from pipeline.core.arch import ARCHES
 from pipeline.elf import Elf
-from pipeline.elf.image import DT_RELR
+from pipeline.elf.image import DT_RELR, PT_LOAD
+from pipeline.elf.layout import PAGE
 
 _PT_NOTE, _PT_GNU_STACK, _PT_GNU_PROPERTY = 4, 0x6474E551, 0x6474E553
 _PF_X = 1
@@ -40,6 +42,9 @@ def remarks_of(binary: Elf, arch: str) -> tuple[str, ...]:
         found.append("has packed relative relocations (RELR)")
     if arch == "x86_64" and binary.dynamic and _R_X86_64_TLSDESC in binary.relocation_types:
         found.append("uses TLS descriptors (GNU2_TLS)")
+    page = ARCHES[arch].largest_page if arch in ARCHES else PAGE
+    if any((s.vaddr - s.offset) % page for s in binary.segments if s.type == PT_LOAD):
+        found.append(f"does not load where pages are of {page >> 10} KiB (segments aligned to less)")
     return tuple(dict.fromkeys(found))
 
 

@@ -78,7 +78,8 @@ class Together:
                 for name, where in loaded.names.items()
                 if where != number
             }
-            self._settings[number] = loaded, Setting(names, tuple(companions.values()))
+            own = self.scene.has_own_loader(number)
+            self._settings[number] = loaded, Setting(names, tuple(companions.values()), own)
         return self._settings[number]
 
     def _called(self, number: int, by: int) -> str:
@@ -91,14 +92,16 @@ class Together:
         """``own`` with what the library ``companion`` means for the file ``number``."""
         item, setting = self.scene.items[companion], self._setting(number)[1]
         called = self._called(companion, number)
+        if item.no_elf:
+            says = f"{called}, which is found for a library, is no ELF file: ld.so stops"
+            return self._stopped(own, says)
         if item.facts is None:
             why = f"its library {called} could not be read: {item.trouble}"
             return replace(own, answer=Answer.UNKNOWN, reason=why) if own.answer is Answer.STARTS else own
         if item.facts.no_library:
-            if own.answer not in (Answer.STARTS, Answer.UNKNOWN):
-                return own
-            says = f"{called} is {item.facts.no_library}, which ld.so does not load as a library"
-            return replace(own, answer=Answer.FAILS, missing=(Missing("", says=says),), reason="")
+            return self._stopped(
+                own, f"{called} is {item.facts.no_library}, which ld.so does not load as a library"
+            )
         library = self._judged_alone(companion)[release.name]
         closed = self.scene.facts(number).kind is Kind.PROGRAM and not setting.elsewhere
         if library.answer is Answer.FAILS or (closed and library.borrowed):
@@ -112,3 +115,9 @@ class Together:
             why = f"its library {called} may not start: {library.reason}"
             return replace(own, answer=Answer.UNKNOWN, reason=why)
         return own
+
+    @staticmethod
+    def _stopped(own: Judgement, says: str) -> Judgement:
+        if own.answer not in (Answer.STARTS, Answer.UNKNOWN):
+            return own
+        return replace(own, answer=Answer.FAILS, missing=(Missing("", says=says),), reason="")

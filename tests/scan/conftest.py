@@ -27,3 +27,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rseq(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that uses one public rseq symbol."""
     return kit.program(tmp_path_factory.mktemp("rseq"), "rseq", kit.USES_RSEQ)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[Path, Path]:
+    """A program that needs libfoo.so.1, and a libfoo.so.1 that fails on the oldest release."""
+    library = kit.program(tmp_path / "parts", "libfoo.so.1", kit.NEWER_FOO, *kit.SHARED_FOO)
+    return kit.program(tmp_path / "parts", "user", kit.FOO, str(library)), library

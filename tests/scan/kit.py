@@ -35,6 +35,10 @@ USES_RSEQ = """
 extern const ptrdiff_t __rseq_offset;
 int main (void) { return __rseq_offset == 1; }
 """
+#: A program that needs a library of its own, and how such a library is linked.
+FOO = "int foo (void);\nint main (void) { return foo (); }\n"
+SHARED_FOO = ("-shared", "-fPIC", "-Wl,-soname,libfoo.so.1")
+NEWER_FOO = USES_RSEQ.replace("main", "foo")
 
 
 @cache

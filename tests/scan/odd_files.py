@@ -14,8 +14,10 @@ from pipeline import elf
 from pipeline.core.arch import Arch, host_arch
 from pipeline.core.run import run
 from pipeline.elf.image import (
+    DT_PLTREL,
     DT_RELA,
     DT_RELACOUNT,
+    DT_RELAENT,
     DT_STRSZ,
     DT_VERNEEDNUM,
     DT_VERSYM,
@@ -83,10 +85,22 @@ def made(machine: Arch, cc: str, into: Path) -> None:
     for name, value in (("fewer", 0), ("more", 9)):
         _changed(program, f"verneednum-{name}", edits.tag_value(DT_VERNEEDNUM, value))
     links = dict(LINKS)
-    loaders = {"lib-loader": f"/lib/{machine.loader}", "usr-loader": f"/usr{machine.interp}"}
+    loaders = {"lib-loader": f"/lib/{machine.loader}", "usr-loader": f"/usr{machine.interp}",
+               "slashes": f"/{machine.interp}", "dots": f"/usr/..{machine.interp}",
+               "long-loader": f"/opt/a/long/way{machine.interp}"}  # fmt: skip
     links |= {name: (f"-Wl,-dynamic-linker,{where}",) for name, where in loaders.items()}
     for link, flags in links.items():
         _compiled(cc, into / f"program-{link}", "int main (void) { return 77; }\n", *flags, may_fail=True)
+    _changed(into / "program-long-loader", "shortened", renamed_loader(machine.interp))
+    absent = "int absent (void);\nint main (int n, char **v) { return n > 9 ? absent () : 77; }\n"
+    _compiled(
+        cc,
+        into / "program-soname",
+        absent,
+        "-pie",
+        "-rdynamic",
+        "-Wl,-soname,p,--unresolved-symbols=ignore-all",
+    )
     for name, (source, flags) in WAYS.items():
         pair(cc, into / f"way-{name}", source, flags)
     for name, edit in SYMBOLS.items():
@@ -99,6 +113,7 @@ def made(machine: Arch, cc: str, into: Path) -> None:
         edits.edit(into / f"version-{name}" / "libf.so", edit)
     script.unlink()
     _chains(cc, into)
+    _in_the_way(cc, into)
     _cut(library)
     _cut(program)
 
@@ -128,6 +143,23 @@ def unknown_relocation(data: bytearray, binary: elf.Elf) -> None:
     put(data, "I", at + 24 * binary.tags.get(DT_RELACOUNT, 0) + 8, 250)
 
 
+def renamed_loader(name: str) -> edits.Edit:
+    """The loader's name is a shorter one, with zeros behind it."""
+
+    def change(data: bytearray, binary: elf.Elf) -> None:
+        at = data.index(binary.interp.encode() + b"\0")
+        data[at : at + len(binary.interp)] = name.encode().ljust(len(binary.interp), b"\0")
+
+    return change
+
+
+def moved(data: bytearray, binary: elf.Elf) -> None:
+    """The last segment is in another place of its page than in the file."""
+    last = sum(s.type == PT_LOAD for s in binary.segments) - 1
+    at = edits.segment_at(binary, PT_LOAD, last)
+    put(data, "Q", at + 8, struct.unpack_from("<Q", data, at + 8)[0] - 16)
+
+
 def header(layout: str, at: int, value: int) -> edits.Edit:
     """A field of the file's header."""
     return lambda data, _: put(data, layout, at, value)
@@ -151,12 +183,15 @@ def _loads(file: Path) -> Mapping[str, edits.Edit]:
     found: dict[str, edits.Edit] = {
         "odd-alignment": edits.segment(PT_LOAD, align=3),
         "small-alignment": edits.segment(PT_LOAD, align=16),
-        "misaligned": edits.segment(PT_LOAD, nth=1, align=1 << 30),
+        "misaligned": edits.segment(PT_LOAD, nth=-1, align=1 << 30),
         "no-dynamic": edits.segment(PT_DYNAMIC, type=0),
         "no-loads": all_loads,
         "no-stack": edits.segment(PT_GNU_STACK, type=0),
         "relocation": unknown_relocation,
         "short-strings": edits.tag_value(DT_STRSZ, 1),
+        "moved": moved,
+        "rel": edits.tag_value(DT_PLTREL, 17),
+        "rela-size": edits.tag_value(DT_RELAENT, 16),
     }
     if elf.read(file).interp:
         found["two-interpreters"] = two_interpreters
@@ -209,6 +244,31 @@ def _chains(cc: str, into: Path) -> None:
     program = into / "pie-needed"
     pair(cc, program, F, ())
     _compiled(cc, program / "libf.so", F + "int main (void) { return 77; }\n", "-pie", "-rdynamic")
+
+
+def _in_the_way(cc: str, into: Path) -> None:
+    """A library that is a link, what is no ELF file in its place, and what is loaded if it is there."""
+    newer = "extern const long __rseq_offset;\nlong g (void) { return __rseq_offset; }\n"
+    needs_g = "long g (void);\nint f (void) { return g () ? 77 : 77; }\n"
+    for name, content in (("empty", b""), ("text", b"libf.so.1"), ("script", b"/* GNU ld script */\n" * 9)):
+        pair(cc, into / f"way-{name}-file", F, ())
+        (into / f"way-{name}-file" / "libf.so").write_bytes(content)
+    for beside in ("link", "file", "both"):
+        top = into / f"origin-{beside}"
+        for place in ("link", "file"):
+            (top / place).mkdir(parents=True)
+            if beside in (place, "both"):
+                _compiled(cc, top / place / "libg.so", newer, *SHARED, "-Wl,-soname,libg.so")
+        given = ("-L", str(top / ("link" if beside == "link" else "file")), "-lg", "-Wl,-rpath,$ORIGIN")
+        library = _compiled(cc, top / "file" / "libf.so", needs_g, *SHARED, "-Wl,-soname,libf.so", *given)
+        (top / "link" / "libf.so").symlink_to("../file/libf.so")
+        _compiled(
+            cc, top / "user", MAIN, str(library), "-Wl,-rpath,$ORIGIN/link,--allow-shlib-undefined"
+        )  # fmt: skip
+    for name, source in (("newer", newer), ("good", F.replace("f (", "g ("))):
+        top = into / f"auxiliary-{name}"
+        pair(cc, top, F, ("-Wl,-f,libg.so", "-Wl,-rpath,$ORIGIN"))
+        _compiled(cc, top / "libg.so", source, *SHARED, "-Wl,-soname,libg.so")
 
 
 def _compiled(cc: str, file: Path, source: str, *flags: str, may_fail: bool = False) -> Path:

@@ -76,7 +76,7 @@ def test_releases_that_differ_in_more_are_not_compared(offers: Offers) -> None:
     fewer = {n: x for n, x in first.listings.items() if n != "libm.so.6"}
     assert difference(first, Release("x", "x86_64", fewer, first.ours)) is None
     assert difference(first, Release("x", "x86_64", None, first.ours)) is None
-    same = difference(first, Release("x", "x86_64", first.listings, first.ours, first.private))
+    same = difference(first, Release("x", "x86_64", first.listings, first.ours, first.private, first.glibc))
     assert same is not None
     assert same.empty
 
@@ -90,8 +90,10 @@ def test_packed_relocations_and_private_symbols(offers: Offers) -> None:
         **first.listings,
         "libc.so.6": type(libc)("libc.so.6", libc.soname, libc.arch, libc.symbols | {node}),
     }
-    relr = Release("relr", "x86_64", more, first.ours, first.private)
-    private = Release("private", "x86_64", first.listings, first.ours, {"libc.so.6": frozenset({"_x"})})
+    relr = Release("relr", "x86_64", more, first.ours, first.private, first.glibc)
+    private = Release(
+        "private", "x86_64", first.listings, first.ours, {"libc.so.6": frozenset({"_x"})}, first.glibc
+    )
     packed = program(relr=True, needs=(Need("libc.so.6", ("GLIBC_2.2.5",), frozenset()),))
     wants = program(
         Import("_x", "GLIBC_PRIVATE", "libc.so.6", False),

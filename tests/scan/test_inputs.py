@@ -15,9 +15,9 @@ import zstandard
 
 from pipeline.core.errors import ExitCode
 from pipeline.core.run import run
-from pipeline.scan.archives import Limits
 from pipeline.scan.inputs import Item, items
 from pipeline.scan.judge import Answer
+from pipeline.scan.limits import Limits
 from tests import rpmwriter
 from tests.scan import kit
 from tests.scan.test_judge import scanned

@@ -19,6 +19,11 @@ from pipeline.scan import Scan, scan
 from pipeline.scan.judge import Answer
 from tests.scan import kit
 
+
+class Hard(str):
+    """The name that a hard link is to."""
+
+
 #: name -> content, or where a link points; None: a directory
 Layer = Mapping[str, bytes | str | None]
 
@@ -31,7 +36,8 @@ def tar(layer: Layer) -> bytes:
             if content is None:
                 info.type = tarfile.DIRTYPE
             elif isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
+                info.type = tarfile.LNKTYPE if isinstance(content, Hard) else tarfile.SYMTYPE
+                info.linkname = content
             else:
                 info.size = len(content)
             archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
@@ -62,10 +68,10 @@ class Image:
             for n, p in enumerate(plain)
         ]
         config = {"os": "linux", "architecture": machine, "rootfs": {"diff_ids": [digest(p) for p in plain]}}
-        manifest = {
-            "config": self.blob(json.dumps(config).encode()),
-            "layers": [self.blob(p) for p in packed],
-        }
+        return self.manifest(config, [self.blob(p) for p in packed])
+
+    def manifest(self, config: Mapping[str, Any], layers: list[dict[str, Any]]) -> Image:
+        manifest = {"config": self.blob(json.dumps(config).encode()), "layers": layers}
         self.manifests.append(self.blob(json.dumps(manifest).encode()))
         (self.directory / "index.json").write_text(json.dumps({"manifests": self.manifests}))
         return self
@@ -159,6 +165,39 @@ def test_each_platform_for_itself(tmp_path: Path, plain: Path, rseq: Path) -> No
     image = Image(tmp_path / "image").add([{"bin/a": plain.read_bytes()}])
     image.add([{"bin/a": rseq.read_bytes()}], "arm64")
     assert answers(f"oci:{image.directory}") == {"linux/amd64!bin/a": GOOD, "linux/arm64!bin/a": BAD}
+
+
+def test_attestations_and_further_names_are_no_images(tmp_path: Path, plain: Path) -> None:
+    """As docker buildx writes it: an index of the image and of statements about it."""
+    image = Image(tmp_path / "image").add([{"bin/a": plain.read_bytes()}])
+    statement = b'{"_type": "https://in-toto.io/Statement/v0.1"}'
+    layer = {"mediaType": "application/vnd.in-toto+json", **image.blob(statement)}
+    unknown = {"os": "unknown", "architecture": "unknown", "rootfs": {"diff_ids": [digest(statement)]}}
+    image.manifest(unknown, [layer])
+    index = image.blob(json.dumps({"manifests": image.manifests}).encode())
+    named = {"manifests": [index, {**index, "annotations": {"org.opencontainers.image.ref.name": "latest"}}]}
+    (image.directory / "index.json").write_text(json.dumps(named))
+    assert answers(f"oci:{image.directory}") == {"bin/a": GOOD}
+
+
+def test_a_file_is_seen_by_the_name_of_its_hard_link(tmp_path: Path, plain: Path, rseq: Path) -> None:
+    """Its own name was taken away, or is another file now: the link still is what it was."""
+    good, bad = plain.read_bytes(), rseq.read_bytes()
+    first: Layer = {
+        "bin/a": bad,
+        "bin/b": Hard("bin/a"),
+        "bin/c": bad,
+        "bin/d": Hard("bin/c"),
+        "bin/e": Hard("bin/d"),
+    }
+    layers: list[Layer] = [first, {"bin/.wh.a": b"", "bin/c": good}]
+    image = Image(tmp_path / "image").add(layers)
+    assert answers(f"oci:{image.directory}") == {"bin/b": BAD, "bin/c": GOOD, "bin/d": BAD}
+    three: list[Layer] = [{"bin/a": bad}, {"bin/b": Hard("bin/a")}, {"bin/.wh.a": b""}]
+    other = Image(tmp_path / "other").add(three)
+    assert answers(f"oci:{other.directory}") == {"bin/b": BAD}
+    whole = Image(tmp_path / "whole").add([first])
+    assert answers(f"oci:{whole.directory}") == {"bin/a": BAD, "bin/c": BAD}
 
 
 def blob_of(image: Image, number: int) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import profile as profiles
 from pipeline.core.run import run
-from pipeline.elf.image import DT_VERSYM, PT_DYNAMIC
+from pipeline.elf.image import DT_PLTREL, DT_RELAENT, DT_VERSYM, PT_DYNAMIC, PT_LOAD
 from pipeline.scan.judge import Answer
 from tests import elf_edit as edits
 from tests.scan import kit, odd_files
@@ -47,6 +48,10 @@ def test_relocations_that_no_loader_knows_and_no_dynamic_section(tmp_path: Path)
     assert judged.answer is FAILS
     assert "type 250" in judged.missing[0].sentence
     program = kit.program(tmp_path, "p", kit.PLAIN)
+    for tag, value in ((DT_PLTREL, 17), (DT_RELAENT, 16)):
+        edits.edit(program, edits.tag_value(tag, value))
+        assert "ld.so asserts" in the_one(program, NEW).missing[0].sentence
+        program = kit.program(tmp_path, "p", kit.PLAIN)
     edits.edit(program, edits.segment(PT_DYNAMIC, type=0))
     assert the_one(program, NEW).answer is FAILS
 
@@ -92,11 +97,52 @@ def test_a_program_is_no_library(tmp_path: Path) -> None:
     assert "libf.so is a position-independent executable" in by_name["user"].missing[0].sentence
 
 
-@pytest.mark.parametrize("place", ["/usr", "/opt", ""])
+@pytest.mark.parametrize("place", ["/usr", "/", "/usr/.", "/lib/..", "/opt", ""])
 def test_where_the_loader_is(tmp_path: Path, place: str) -> None:
     where = f"{place}{ARCH.interp}"
     program = kit.program(tmp_path, "p", kit.PLAIN, f"-Wl,-dynamic-linker,{where}")
-    assert the_one(program, NEW).answer is (NOT_APPLICABLE if place == "/opt" else STARTS)
+    assert the_one(program, NEW).answer is (Answer.UNKNOWN if place == "/opt" else STARTS)
+
+
+def test_the_loaders_name_ends_at_the_first_zero(tmp_path: Path) -> None:
+    """As the kernel reads it: a name that was shortened in place."""
+    program = kit.program(
+        tmp_path, "p", kit.USES_RSEQ, "-Wl,-dynamic-linker,/opt/a/much/longer/way/to/ld.so.1"
+    )
+    assert the_one(program).answer is NOT_APPLICABLE
+    edits.edit(program, odd_files.renamed_loader(ARCH.interp))
+    assert the_one(program).answer is FAILS
+
+
+@pytest.mark.parametrize("fields", [{"align": 16}, {"align": 3}, {"align": 1 << 30, "nth": -1}])
+def test_loaders_before_glibc_2_35_ask_for_alignment(
+    tmp_path: Path, fields: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = kit.program(tmp_path, "l.so", kit.PLAIN, *odd_files.SHARED)
+    edits.edit(library, edits.segment(PT_LOAD, **fields))
+    assert the_one(library, NEW).answer is STARTS
+    load = profiles.load
+    monkeypatch.setattr(profiles, "load", lambda name: load(name).model_copy(update={"glibc": "2.34"}))
+    judged = the_one(library, NEW)
+    assert judged.answer is FAILS
+    assert "ld.so before glibc 2.35 refuses it" in judged.missing[0].sentence
+    edits.edit(library, odd_files.header("H", 16, 1))  # no library any more
+    assert the_one(library, NEW).answer is NOT_APPLICABLE
+
+
+def test_a_segment_elsewhere_in_a_page_than_in_the_file(tmp_path: Path) -> None:
+    for name, flags in (("l.so", odd_files.SHARED), ("p", ())):
+        file = kit.program(tmp_path, name, kit.PLAIN, *flags)
+        edits.edit(file, odd_files.moved)
+        judged = the_one(file, NEW)
+        assert judged.answer is FAILS
+        assert "another place of a page" in judged.missing[0].sentence
+
+
+def test_a_static_program_of_another_system(tmp_path: Path) -> None:
+    file = kit.program(tmp_path, "p", "void _start (void) { for (;;); }\n", "-nostdlib", "-static")
+    edits.edit(file, odd_files.header("B", 7, 9))
+    assert the_one(file, NEW).answer is NOT_APPLICABLE
 
 
 @pytest.mark.parametrize("flags", [("-no-pie",), ("-pie",), ("-shared", "-fPIC"), ("-static",)])

