@@ -250,6 +250,24 @@ def test_what_one_job_uploads_another_fetches() -> None:
     assert "image-x86_64" in named("known-bad", "download")
 
 
+@pytest.mark.parametrize("file", [BY_NAME["verify"], GITLAB], ids=lambda f: f.name)
+def test_a_build_from_a_kept_tree_is_proved_in_every_run(file: Path) -> None:
+    """One target, of which there is a build to compare with, and always."""
+    ((where, script),) = (s for s in scripts() if s[0].startswith(file.name) and "--prove" in s[1])
+    assert script.startswith('nox -s build -- --profile "$PROFILE" --release ')
+    job = where.removeprefix(f"{file.name} ")
+    if file is GITLAB:
+        loaded = load(file)[job]
+        assert loaded["extends"] == ".judging"
+        (matrix,) = load(file)[".targets"]["parallel"]["matrix"]
+        assert script.split("--release ")[1] in [f"{r} --arch x86_64 --prove" for r in matrix["RELEASE"]]
+    else:
+        loaded = load(file)["jobs"][job]
+        assert "if" not in loaded
+        assert not [s for s in loaded["steps"] if "--prove" in s.get("run", "") and "if" in s]
+    assert "build" in loaded["needs"]
+
+
 # --- drift -----------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.build import course
+from pipeline.build import course, rpmbuild
 from pipeline.build.course import Course, Known
 from pipeline.core import paths
 from pipeline.core.outcome import Target
@@ -73,10 +73,10 @@ def built(under_way: Course, clock: Clock, objects: int) -> None:
 def test_before_objects_come_it_is_what_the_plan_says(begun: tuple[Course, Told], clock: Clock) -> None:
     under_way, told = begun
     under_way.heard("Executing(%prep): /bin/sh -e")
-    assert (told.detail, told.left) == ("unpacking and patching", 540)
+    assert (told.detail, told.left) == ("unpacking and patching", 330)
     clock.now += 60
     under_way.heard("Executing(%build): /bin/sh -e")
-    assert (told.detail, told.left) == ("configuring", 480)
+    assert (told.detail, told.left) == ("configuring", 270)
 
 
 def test_the_rate_of_the_objects_says_how_long_the_rest_takes(
@@ -104,6 +104,33 @@ def test_the_next_build_goes_by_this_one(begun: tuple[Course, Told], clock: Cloc
     assert told.left == pytest.approx(25 + 50, rel=0.02)
     following.heard("Executing(%install): x")
     assert (told.detail, told.left) == ("installing", 50)
+
+
+def test_with_kept_objects_only_what_differs_is_compiled(begun: tuple[Course, Told], clock: Clock) -> None:
+    built(begun[0], clock, 1000)
+    told = Told()
+    following = Course(TARGET, told, kept=True)
+    following.heard("Executing(%build): x")
+    assert (told.detail, told.left) == ("configuring", 45)
+    show = rpmbuild.show(following.heard)
+    show("resume: removed 1 files made from a.h, and put aside 0")
+    show(f"{rpmbuild.RESUMED}; changed: []")
+    for _ in range(300):
+        clock.now += 0.1
+        show("gcc -c x.c -o /build/elf/x.os")
+    assert told.detail == "compiling: elf/x.os"
+    assert told.left == pytest.approx(15)
+    following.heard("Executing(%install): x")
+    assert (told.detail, told.left) == ("installing", 50)
+
+
+def test_what_ccache_has_is_quicker(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.build.course.os.sched_getaffinity", lambda _: {0, 1})
+    paths.ccache(TARGET.profile, TARGET.arch).mkdir(parents=True)
+    told = Told()
+    Course(TARGET, told).heard("Executing(%prep): /bin/sh -e")
+    assert (told.detail, told.left) == ("unpacking and patching", 120)
+    assert clock.now == 1000
 
 
 def test_more_objects_than_known_and_a_damaged_file(begun: tuple[Course, Told], clock: Clock) -> None:

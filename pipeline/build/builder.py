@@ -183,8 +183,8 @@ class Builder:
         if self.options.up_to:  # of many such builds in a row, each says which it is
             title += f" up to {self.options.up_to}"
         with step(title) as at:
-            course = Course(target, at)
-            begin = self._kept(target)
+            begin = self.kept(target)
+            course = Course(target, at, kept=bool(begin))
 
             def build(into: Path) -> None:
                 self._make(target, into, course.heard, compiled=compiled, kept=begin, keep=begin is not None)
@@ -200,7 +200,7 @@ class Builder:
             at.done(f"{len(manifest.rpms)} RPMs{objects}")
         return entry
 
-    def _kept(self, target: Target) -> list[Path] | None:
+    def kept(self, target: Target) -> list[Path] | None:
         """The trees that a build of ``target`` may begin with; None: it neither uses nor keeps one.
 
         On the host each build has a directory of its own. glibc's own tests begin with no object, and

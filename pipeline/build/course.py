@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.build import estimate
-from pipeline.build.rpmbuild import EXECUTING
+from pipeline.build.estimate import Work
+from pipeline.build.rpmbuild import EXECUTING, RESUMED
 from pipeline.core import paths, store
 from pipeline.core.outcome import Frozen, Target
 from pipeline.core.progress import Running
@@ -39,14 +40,16 @@ class Known(Frozen):
 
 
 class Course:
-    """One build under way; ``step`` shows it."""
+    """One build under way; ``step`` shows it. ``kept``: it may begin with kept objects."""
 
-    def __init__(self, target: Target, step: Running) -> None:
+    def __init__(self, target: Target, step: Running, *, kept: bool = False) -> None:
         self._step = step
         self._file = paths.state() / "course" / f"{target.profile}-{target.arch}.json"
         self._known = _known(self._file)
-        further = paths.ccache(target.profile, target.arch).is_dir()
-        self._ends = time.monotonic() + estimate.seconds(len(os.sched_getaffinity(0)), further=further)
+        cached = paths.ccache(target.profile, target.arch).is_dir()
+        work = Work.KEPT_OBJECTS if kept else Work.CCACHE if cached else Work.NOTHING
+        self._ends = time.monotonic() + estimate.seconds(len(os.sched_getaffinity(0)), work.value)
+        self._resumed = False
         self._phase = "beginning"
         self._objects = 0
         self._first = self._compiled = 0.0
@@ -54,6 +57,9 @@ class Course:
     def heard(self, words: str) -> None:
         """Something that `rpmbuild.show` tells of."""
         now = time.monotonic()
+        if words.startswith(RESUMED):
+            self._resumed = True
+            return
         for beginning, phase in _PHASES:
             if words.startswith(beginning):
                 self._phase = phase
@@ -67,17 +73,17 @@ class Course:
         self._step.at(self._shown(words), left=self._left(now))
 
     def _shown(self, words: str) -> str:
-        if self._phase == "compiling":
+        if self._phase == "compiling" and not self._resumed:
             about = max(self._known.objects, self._objects)
             return f"compiling, {self._objects} of about {about} objects: {words}"
-        return f"{self._phase}: {words}" if self._phase == "packing" else self._phase
+        return f"{self._phase}: {words}" if self._phase in ("compiling", "packing") else self._phase
 
     def _left(self, now: float) -> float | None:
         if self._phase in ("beginning", "unpacking and patching", "configuring"):
             return self._ends - now
         if self._phase == "compiling":
             took = now - self._first
-            if took < _SETTLED:
+            if took < _SETTLED or self._resumed:
                 return self._ends - now
             rest = max(0, self._known.objects - self._objects)
             return took / self._objects * rest + self._known.after

@@ -8,6 +8,7 @@ from functools import partial
 
 from pipeline.build import estimate
 from pipeline.build.builder import Builder
+from pipeline.build.estimate import Work
 from pipeline.core import store
 from pipeline.core.lanes import Piece, lane_event, side_by_side
 from pipeline.core.outcome import Target
@@ -15,16 +16,30 @@ from pipeline.core.progress import say
 from pipeline.core.records import Built
 
 
+def work(builder: Builder, missing: Sequence[Target]) -> dict[Target, Work]:
+    """What builds of ``missing`` begin with, in this order: later ones with the objects of the first."""
+    found: dict[Target, Work] = {}
+    begun: set[str] = set()
+    for target in missing:
+        kept = builder.kept(target)
+        if kept or (kept is not None and target.arch in begun):
+            found[target] = Work.KEPT_OBJECTS
+        else:
+            found[target] = Work.CCACHE if target.arch in begun else Work.NOTHING
+        begun.add(target.arch)
+    return found
+
+
 def make_all(builder: Builder, wanted: Sequence[Target], *, lanes: int | None = None) -> None:
     """Build what is not built yet, side by side in ``lanes`` (default: two where there are two processors).
 
     The others of an architecture begin when its first has compiled everything (it installs and packs on one
-    processor), and find its objects in the compiler cache. Raises as `Builder.make`.
+    processor), and begin with its objects. Raises as `Builder.make`.
     """
     if lanes is None:
         lanes = min(2, len(os.sched_getaffinity(0)))
     missing = [t for t in wanted if store.peek("build", builder.inputs(t)) is None]  # makes the images, too
-    say(estimate.plan(wanted, missing, len(os.sched_getaffinity(0))))
+    say(estimate.plan(wanted, work(builder, missing), len(os.sched_getaffinity(0))))
     first = {t.arch: t for t in reversed(missing)}
     compiled = {name: lane_event() for name in first}
 

@@ -41,6 +41,9 @@ _SCRATCH = ("/build/BUILD", "/build/BUILDROOT")
 #: How rpmbuild announces a part of the spec: ``Executing(%install): …``.
 EXECUTING = "Executing("
 
+#: How `pipeline.build.hook` announces that a build begins with kept objects.
+RESUMED = "resume: objects of the kept tree"
+
 #: A compiler command of the build: what it writes is what we show.
 _COMPILES = re.compile(r"-o \S*?/?([\w.+-]+/[\w.+-]+\.(?:o|os|so|oS))\b")
 
@@ -231,7 +234,7 @@ def show(at: Callable[[str], None]) -> Callable[[str], None]:
     def line(text: str) -> None:
         if found := _COMPILES.search(text):
             at(found[1])
-        elif text.startswith(("Processing files:", EXECUTING, "Wrote:")):
+        elif text.startswith(("Processing files:", EXECUTING, "Wrote:", RESUMED)):
             at(text)
 
     return line
