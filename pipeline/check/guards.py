@@ -6,17 +6,16 @@ how a program starts can change what is heard before it is known who started it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from pipeline.check import Material
-from pipeline.check.kinds import KindsCheck
+from pipeline.check.kinds import UnsetKinds
 from pipeline.check.probing import (
     PROBES,
     Answers,
     Case,
-    FacetedCase,
     Unanswered,
     Verdict,
     as_faceted,
@@ -40,14 +39,7 @@ LEFT = {"GCONV_PATH": PROBES, "LOCPATH": PROBES, "TMPDIR": PROBES, "LD_DEBUG_OUT
 PLAIN = "by an ordinary program"
 
 
-class _Unset(KindsCheck):
-    """With the tunable unset alone: it has no part in this."""
-
-    def cases(self, material: Material) -> Sequence[FacetedCase]:
-        return [case for case in super().cases(material) if case.state is None]
-
-
-class Guards(_Unset):
+class Guards(UnsetKinds):
     """Both guards are the kernel's random bytes, in every thread and child, and are used."""
 
     declared = Declaration(
@@ -90,7 +82,7 @@ def guard_faults(line: Mapping[str, Any], kind: str) -> list[str]:
     return faults
 
 
-class Environment(_Unset):
+class Environment(UnsetKinds):
     """An AT_SECURE program hears none of the loader's variables, and leaves none; another hears all."""
 
     declared = Declaration(

@@ -46,3 +46,10 @@ class KindsCheck(ProbeCheck):
             words = result.stderr.decode(errors="replace").strip()[-200:]
             raise Unanswered(Outcome.FAIL, f"it ended with {result.ending()}: {words}")
         return answers.lines(case.job(self.name))
+
+
+class UnsetKinds(KindsCheck):
+    """With the tunable unset alone: it has no part in this."""
+
+    def cases(self, material: Material) -> Sequence[FacetedCase]:
+        return [case for case in super().cases(material) if case.state is None]

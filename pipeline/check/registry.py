@@ -11,6 +11,7 @@ from pipeline.check import (
     abi_private,
     abi_tunables,
     announced,
+    clocks,
     contexts,
     critical,
     debug_packages,
@@ -34,9 +35,12 @@ from pipeline.check import (
     relro,
     rpm,
     secure,
+    settings,
     speed,
     static,
+    strings,
     texts,
+    threads,
     updating,
 )
 from pipeline.core.declaration import Declaration
@@ -61,6 +65,7 @@ STATIC: tuple[StaticCheck, ...] = (
 )
 WATCHED: tuple[PlaceCheck, ...] = (
     *registration.CHECKS,
+    *settings.CHECKS,
     *relro.CHECKS,
     *static.CHECKS,
     *contexts.CHECKS,
@@ -76,6 +81,9 @@ WATCHED: tuple[PlaceCheck, ...] = (
     *order.CHECKS,
     *own_programs.CHECKS,
     *guards.CHECKS,
+    *threads.CHECKS,
+    *clocks.CHECKS,
+    *strings.CHECKS,
     *made_with.CHECKS,
 )
 

@@ -46,7 +46,10 @@ SIZED = {
     "rseq.contexts": "from glibc 2.41 on the area's place depends on the program's thread-local data",
 }
 #: Without the right to mount, programs are watched in a user namespace, and there is one user in it.
-ONE_USER = {"launch.user": "this process may not mount, and where it may there is no second user"}
+ONE_USER = dict.fromkeys(
+    ("launch.user", "launch.credentials"),
+    "this process may not mount, and where it may there is no second user",
+)
 CAP_SYS_ADMIN = 21
 SECONDS = 180
 

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 /* From 2.35 on libc.a itself has what the unwinder calls.  */
 #if defined STATIC && !__GLIBC_PREREQ(2, 35)
@@ -37,7 +38,7 @@ __asm__ (".text\n\t"
 #endif
          ".size measured_call, . - measured_call");
 
-static const char *labels[2];
+static const char *labels[3];
 
 int
 main (void)
@@ -45,6 +46,7 @@ main (void)
   int cpu = 0;
   labels[0] = call_begin;
   labels[1] = call_end;
+  labels[2] = (const char *) getauxval (AT_SYSINFO_EHDR);
   signal (SIGUSR1, SIG_IGN);
   for (int i = 0; i < 100; i++)
     cpu = measured_call ();
