@@ -19,14 +19,15 @@ from elftools.elf.sections import SymbolTableSection
 from pipeline.core import ar
 from pipeline.core.errors import MalformedInput
 from pipeline.elf.damaged import DAMAGED
+from pipeline.elf.relocatable import SHN_UNDEF, Relocatable
 from pipeline.rpm.payload import inside
 
 #: Where linkers look for what programs are made with.
 DIRECTORIES = ("usr/lib64", "usr/lib", "lib64")
 #: Archives that go into every program; larger ones hold the library itself.
 SMALL = 64 << 10
-#: The fact about a symbol of a large archive.
-DEFINED = "defined"
+#: How the fact about a symbol of a large archive begins; its type, binding and visibility follow.
+DEFINED = "defined "
 #: Macros whose value becomes part of a program's data.
 INITIALIZER = re.compile(r"INITIALIZER|_INIT$")
 #: Macros that name the release, or the compiler that reads them.
@@ -38,7 +39,7 @@ Facts = Mapping[str, str]
 def linking(root: Path) -> dict[str, str]:
     """Linker scripts with their text, start files and archives with their symbols.
 
-    Of the members of large archives only what they define for others, as the archive's index has it.
+    Of the members of large archives only what they define for others, as the archive's index has it, and how.
     """
     found: dict[str, str] = {}
     for directory in DIRECTORIES:
@@ -55,7 +56,9 @@ def linking(root: Path) -> dict[str, str]:
                     for member, content in members(data, name):
                         found[f"{name}({member})"] = symbols(content, f"{name}({member})")
                 else:
-                    found |= {f"{name}: {s}": DEFINED for s in ar.index(io.BytesIO(data), name)}
+                    how = _definitions(data, name)
+                    index = ar.index(io.BytesIO(data), name)
+                    found |= {f"{name}: {s}": DEFINED + how.get(s, "by no member") for s in index}
                 found[name] = "archive"
             elif not data.startswith(b"\x7fELF"):
                 text = re.sub(r"/\*.*?\*/", " ", data.decode(errors="replace"), flags=re.DOTALL)
@@ -63,6 +66,16 @@ def linking(root: Path) -> dict[str, str]:
             elif file.suffix == ".o":
                 found[name] = symbols(data, name)
     return found
+
+
+def _definitions(data: bytes, where: str) -> dict[str, str]:
+    """How the members of an archive define each symbol. Raises `MalformedInput`."""
+    found: dict[str, set[str]] = {}
+    for member, content in members(data, where):
+        for symbol in Relocatable(content, f"{where}({member})").symbols:
+            if symbol.section != SHN_UNDEF:
+                found.setdefault(symbol.name, set()).add(symbol.words)
+    return {name: ", ".join(sorted(words)) for name, words in found.items()}
 
 
 def members(data: bytes, where: str) -> Iterator[tuple[str, bytes]]:
@@ -146,7 +159,7 @@ def committed_facts(layouts: Facts, definitions: Facts, left_out: list[str], lin
     lines += [f"{header}: does not compile with the others" for header in left_out]
     large: dict[str, list[str]] = {}
     for key, text in links.items():
-        if text == DEFINED:
+        if text.startswith(DEFINED):
             archive, _, symbol = key.partition(": ")
             large.setdefault(archive, []).append(symbol)
         else:

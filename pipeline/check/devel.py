@@ -101,6 +101,25 @@ class Committed(EachPackaging):
         return Fact(answer.outcome, answer.expected, answer.seen, (shown_path,), answer.measures)
 
 
+class Dialects(EachPackaging):
+    """Headers compile in every dialect that programs are written in, not only in the compiler's own."""
+
+    declared = Declaration(
+        name="devel.dialects",
+        measures=measured(Unit.COUNT, "dialects"),
+        question="Do all headers compile as C90 to C2x, C++98 to C++20, POSIX, fortified, for large files?",
+    )
+    expected = "what compiles as GNU C compiles in every dialect"
+
+    def ask(self, material: Material, release: str) -> Fact:
+        found = _described(material, release, described.dialects)
+        if isinstance(found, Fact):
+            return found
+        faults = [f"{dialect}: {words}" for dialect, words in found.items()]
+        count = {"dialects": len(described.DIALECTS)}
+        return judged(self.expected, f"{len(described.DIALECTS)} dialects, no header refused", faults, count)
+
+
 _Facts = TypeVar("_Facts")
 
 
@@ -162,7 +181,8 @@ class DevelDelta(StaticCheck):
             if old == new or (old is None and (key.startswith(theirs) or key in symbols)):
                 continue
             archive, _, symbol = key.partition(": ")
-            if symbol and DEFINED in (old, new) and not (archive in before and archive in after):
+            listed = any(text is not None and text.startswith(DEFINED) for text in (old, new))
+            if symbol and listed and not (archive in before and archive in after):
                 continue  # the whole archive came or went, which is said once
             faults += [f"- {key}: {old}"] if old is not None else []
             faults += [f"+ {key}: {new}"] if new is not None else []
@@ -216,9 +236,9 @@ def brought(material: Material, step: Step, after: Mapping[str, str]) -> frozens
     found = []
     for key, text in after.items():
         symbol = key.partition(": ")[2]
-        if text == DEFINED and (symbol in public or (symbol.startswith("_") and word in symbol)):
+        if text.startswith(DEFINED) and (symbol in public or (symbol.startswith("_") and word in symbol)):
             found.append(key)
     return frozenset(found)
 
 
-CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), DevelDelta())
+CHECKS: tuple[StaticCheck, ...] = (Compile(), Committed(), Dialects(), DevelDelta())

@@ -19,6 +19,7 @@ CHEAP = (
     "probes-against",
     "image-tools",
     "devel",
+    "devel-headers",
     "observation",
     "probe-rpm",
     "rpm-transactions",

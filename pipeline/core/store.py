@@ -36,7 +36,8 @@ SEAL = "content.sha256"
 SEALED = frozenset(
     {
         "sysroot", "debroot", "probes", "probes-against", "observation", "probe-rpm", "image-tools",
-        "rpm-transactions", "rpm-payload", "rpm-marks", "rpm-installation", "rebuild",
+        "rpm-transactions", "rpm-payload", "rpm-marks", "rpm-installation", "rebuild", "devel",
+        "devel-headers", "present", "packed",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.

@@ -14,7 +14,7 @@ from elftools.elf.sections import SymbolTableSection
 from pipeline.build import described, headers
 from pipeline.build.workplace import Workplace
 from pipeline.check import Material
-from pipeline.check.devel import Committed, DevelDelta, devel_path, rendered
+from pipeline.check.devel import Committed, DevelDelta, Dialects, devel_path, rendered
 from pipeline.core import ar, paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput
@@ -191,7 +191,7 @@ ARCHIVES = [
     (LARGE + "int __rseq_size, _dl_rseq_size;", ""),
     (
         LARGE.replace("int two", "int too"),
-        "+ usr/lib64/libc.a: too: defined\n- usr/lib64/libc.a: two: defined",
+        "+ usr/lib64/libc.a: too: defined func\n- usr/lib64/libc.a: two: defined func",
     ),
     (LARGE.replace("int two", "static int __attribute__ ((used)) two"), "- usr/lib64/libc.a: two: defined"),
     (LARGE + "int more;", "+ usr/lib64/libc.a: more: defined"),
@@ -222,6 +222,15 @@ def test_what_libc_a_defines(tmp_path: Path, source: str, words: str) -> None:
     said = committed(material(tmp_path, {"12.0": good}))
     assert said.outcome is FAIL
     assert "- usr/lib64/libc.a: 3 symbols " in said.seen
+
+
+def test_a_name_of_libc_a_that_becomes_weak(tmp_path: Path) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b", rseq=True)
+    source = LARGE.replace("int two", "__attribute__ ((weak)) int two")
+    archive(bad / "usr" / "lib64", f"{source} int __rseq_size;")
+    (step,) = DevelDelta().run(material(tmp_path, {"12.0": good, "12.1": bad}))
+    assert step.outcome is FAIL
+    assert "- usr/lib64/libc.a: two: defined func\n+ usr/lib64/libc.a: two: defined func weak" in step.seen
 
 
 SERIES = [
@@ -311,6 +320,29 @@ def test_another_makers_headers_are_asked_about_only_with_facts_of_theirs(tmp_pa
     file = commit(on)
     file.rename(devel_path(on.target("12.0"), foreign=True))
     assert committed(asked).outcome is PASS
+
+
+@pytest.mark.parametrize(
+    ("text", "dialects"),
+    [
+        ("int f (int new);", ["C++98", "C++11", "C++17", "C++20"]),
+        ("inline int f (void);", ["C90"]),
+        ("#if __STDC_VERSION__ > 201710L\n#error too new\n#endif", ["C2x"]),
+        ("#ifdef _FORTIFY_SOURCE\nunknown_t f (void);\n#endif", ["fortified"]),
+        ("#ifdef _TIME_BITS\nunknown_t f (void);\n#endif", ["large files and times"]),
+        ("#ifndef _GNU_SOURCE\n#error not alone\n#endif", ["C90", "GNU C90", "C99", "C2x", "POSIX"]),
+    ],
+)
+def test_a_header_that_compiles_as_gnu_c_alone(tmp_path: Path, text: str, dialects: list[str]) -> None:
+    good, bad = release(tmp_path / "a"), release(tmp_path / "b")
+    with (bad / "usr" / "include" / "stdio.h").open("a") as header:
+        header.write(f"{text}\n")
+    one, two = Dialects().run(material(tmp_path, {"12.0": good, "12.1": bad}))
+    assert (one.outcome, one.measures) == (PASS, {"dialects": len(described.DIALECTS)}), one.seen
+    assert two.outcome is FAIL
+    lines = two.seen.splitlines()
+    assert [line for line in dialects if not any(x.startswith(f"{line}: ") for x in lines)] == [], two.seen
+    assert all("stdio.h:" in line for line in lines)
 
 
 def test_what_was_not_described_is_missing(tmp_path: Path) -> None:
