@@ -36,6 +36,12 @@ _FLAGS_1 = (
 )  # fmt: skip
 #: Tags of the AArch64 psABI; the first two come from the compiler's branch protection.
 _AARCH64_TAGS = {0x70000001: "property BTI PLT", 0x70000003: "property PAC PLT", 0x70000005: "variant-pcs"}
+#: Tags by which ld.so looks elsewhere for symbols, binds them otherwise, or has others look on; true: the
+#: value is a string. No file of glibc has one (gABI chapter 5, and Sun's extensions).
+_ELSEWHERE = {
+    16: ("symbolic", False), 32: ("preinit-array", False), 0x6FFFFEFA: ("config", True),
+    0x6FFFFEFB: ("depaudit", True), 0x6FFFFEFC: ("audit", True),
+}  # fmt: skip
 #: What belongs into RELRO where everything is bound at the start.
 _PROTECTED = {DT_INIT_ARRAY: "init-array", DT_FINI_ARRAY: "fini-array", DT_PLTGOT: "got"}
 _TYPES = {ET_EXEC: "EXEC", ET_DYN: "DYN"}
@@ -72,6 +78,11 @@ def _names(binary: Elf) -> Iterator[str]:
     for tag, word in ((DT_RPATH, "rpath"), (DT_RUNPATH, "runpath")):
         if tag in binary.tags:
             yield f"{word} {binary.string(binary.tags[tag])}"
+    for tag, (word, named) in _ELSEWHERE.items():
+        if tag in binary.tags:
+            yield f"{word} {binary.string(binary.tags[tag])}" if named else word
+    yield from (f"auxiliary {name}" for name in binary.auxiliaries)
+    yield from (f"filter {name}" for name in binary.filters)
 
 
 def _protection(binary: Elf) -> Iterator[str]:
