@@ -16,6 +16,7 @@ from pipeline.core.run import run
 from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.host.image import BuildImage
+from tests.integration import probe_bench
 
 #: What a bare container runs in the place of every program: it prints what it sees as JSON. Run as
 #: ``true`` it does nothing, as a build image's does.
@@ -82,3 +83,14 @@ def host_in_a_container() -> Iterator[BuildImage]:
             pytest.fail("no container runs here:\n" + "\n".join(said))
     finally:
         importer.call("rmi", "--force", tag)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probes, against this machine's own C library; several modules have others of this name."""
+    return probe_bench.compile_all(host_arch(), tmp_path_factory.mktemp("probes"))
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return probe_bench.make_root(host_arch(), tmp_path_factory.mktemp("root"))

@@ -86,16 +86,6 @@ LATER = {
 }
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kit.compile_all(host_arch(), tmp_path_factory.mktemp("probes"))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kit.make_root(host_arch(), tmp_path_factory.mktemp("root"))
-
-
 def ask(
     check: RefusalCheck, root: Path, programs: Path, place: Place | None = None, release: str = kit.LIKE,
     *, killed: bool = False,
