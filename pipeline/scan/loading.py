@@ -170,6 +170,8 @@ class _Search:
             return self._file(location, _expanded(name, location), arch) or (ELSEWHERE, None)
         for directory in self._search_path(by):
             found = self._file(location, f"{directory}/{name}", arch)
+            if found is not None and name in self.ours and self.scene.trees.below_default(found[0], arch):
+                return SYSTEM, None  # the root's own glibc, in whose place the release has its own
             if found is not None:
                 return found
         if name in self.ours:

@@ -125,8 +125,12 @@ def test_what_is_glibcs_own_in_a_tree_is_not_judged(tmp_path: Path) -> None:
     for name in ("usr/lib64/libm.so.6", "opt/app/libm.so.6"):
         (tmp_path / "top" / name).parent.mkdir(parents=True)
         shutil.copy(library, tmp_path / "top" / name)
+    maths = "#include <math.h>\nint main (int n, char **v) { return sin (n) > 2; }\n"
+    kit.program(tmp_path / "top/usr/bin", "user", maths, "-Wl,-rpath,/usr/lib64", "-lm")
     for where, begin in ((tmp_path / "top", ""), (archived(tmp_path / "top"), "./")):
         found = by_name(where, NEW)
         assert found[f"{begin}usr/lib64/libm.so.6"].answer is Answer.NOT_APPLICABLE
         assert "glibc's own" in found[f"{begin}usr/lib64/libm.so.6"].reason
         assert found[f"{begin}opt/app/libm.so.6"].answer is UNKNOWN  # a copy that a program brings
+        assert found[f"{begin}usr/bin/user"].answer is STARTS
+        assert found[f"{begin}usr/bin/user"].notes == ()  # it brings none
