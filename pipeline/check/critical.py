@@ -47,10 +47,7 @@ class RseqCritical(ProbeCheck):
             raise Unanswered(Outcome.ERROR, f"nothing was tried: {said}")
         if not faults and said["aborted"] <= 0:
             raise Unanswered(Outcome.MISSING, "no section was aborted, so nothing was shown")
-        seen = (
-            f"{said['done']} increments by {said['threads']} threads on {said['cpus']} CPUs, none lost, "
-            f"{said['aborted']} aborts"
-        )
+        seen = f"{said['threads']} threads on {said['cpus']} CPUs lost none, and sections were aborted"
         measures = {k: said[k] for k in ("threads", "cpus", "done", "counted", "aborted")}
         return verdict(self.asks(case), seen, faults, measures)
 

@@ -105,7 +105,7 @@ class CriticalSection(_EachKind):
             faults.append(f"cpu_id of the area is {said['cpu']}")
         if said["aborted"] != 1:
             faults.append("the section ended by itself: the kernel did not see it")
-        return verdict(self.asks(case), f"aborted, on CPU {said['cpu']}, size {said['size']}", faults)
+        return verdict(self.asks(case), f"aborted, size {said['size']}", faults)
 
 
 class Linking(_EachKind):

@@ -19,6 +19,8 @@ from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.core.run import run
+from pipeline.report import html, junit, markdown
+from pipeline.signoff.records import Evidence
 from pipeline.verify.run_checks import verify
 from pipeline.verify.sites import Sites
 
@@ -88,6 +90,58 @@ def test_a_package_that_is_not_debian_s_is_red(debs: list[Path], tmp_path: Path)
     assert evidence.verdict is Outcome.FAIL
     (seen,) = [f.seen for f in evidence.findings if f.check == "abi.baseline"]
     assert "libm.so.6" in seen
+
+
+def settled(evidence: Evidence) -> Evidence:
+    """The evidence without what differs from run to run: times, what was measured, a machine's log."""
+    places = [p.model_copy(update={"observed": "", "log": None}) for p in evidence.places]
+    findings = [f.model_copy(update={"measures": {}}) for f in evidence.findings]
+    return evidence.model_copy(
+        update={
+            "created": "2026-01-01T00:00:00+00:00",
+            "places": tuple(places),
+            # what getcpu.speed sees are its measures
+            "findings": tuple(
+                f.model_copy(update={"seen": ""}) if f.check == "getcpu.speed" else f for f in findings
+            ),
+        }
+    )
+
+
+def test_the_same_packages_judged_twice_give_the_same_report(debs: list[Path]) -> None:
+    machine = host_arch()
+    suite, instead = demo._suite()
+    profile = demo._profile(suite, instead)
+    (release,) = profile.releases
+    made = packaged.judged(profile, release, machine, debs, suite)
+    built = {machine.name: {release: made}}
+    checks = (*registry.STATIC, *registry.WATCHED)
+
+    def judged() -> Evidence:
+        return verify(
+            profile,
+            profiles.targets(profile, (), (machine.name,)),
+            built,
+            programs=lambda a: workshop.compile_programs(
+                profile, a, Workplace(None, "native"), built[a.name]
+            ),
+            sites=Sites(profile, ("host",)).for_arch,
+            static=registry.STATIC,
+            watched=registry.WATCHED,
+            command="test",
+            only=[c.name for c in checks if not c.name.startswith(tuple(demo.not_asked(profile)))],
+            fresh=True,
+        )
+
+    one, other = judged(), judged()
+    assert one.created != other.created
+    assert len(one.findings) > 100
+    one, other = settled(one), settled(other)
+    pairs = zip(one.findings, other.findings, strict=True)
+    assert [(a.check, a.case, a.seen, b.seen) for a, b in pairs if a != b] == []
+    assert one == other
+    for render in (html.render, markdown.render, junit.render):
+        assert render(one) == render(other)
 
 
 def test_packages_of_two_versions_are_refused(debs: list[Path], tmp_path: Path) -> None:
