@@ -74,9 +74,9 @@ class Facts:
     ``runpath`` are as they stand in the file; with a DT_RUNPATH ld.so ignores DT_RPATH, and so ``rpath`` is
     "". ``relr``: it has packed relative relocations. ``refused`` says why every ld.so refuses it,
     ``refused_before`` why those of an older glibc do, ``no_library`` what a program is that is no library.
-    ``own_loader`` is a loader of glibc's name that lies where no release has it, ``hidden`` says why what it
-    runs is not seen in it. ``no_default``: what it needs is not looked for in the default directories
-    (DF_1_NODEFLIB). ``exports`` may be None: not read yet.
+    ``own_loader`` is a loader of glibc's name that lies where no release has it, ``doubt`` says why it cannot
+    be judged. ``no_default``: what it needs is not looked for in the default directories (DF_1_NODEFLIB).
+    ``exports`` may be None: not read yet.
     """
 
     kind: Kind
@@ -95,7 +95,7 @@ class Facts:
     refused: str = ""
     refused_before: tuple[tuple[loadable.Version, str], ...] = ()
     own_loader: str = ""
-    hidden: str = ""
+    doubt: str = ""
     no_library: str = ""
     no_default: bool = False
     remarks: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
         return Facts(Kind.OTHER, arch, alien=_OTHER_TYPES.get(binary.type, f"of ELF type {binary.type}"))
     needed = (*binary.needed, *binary.filters)
     if not binary.interp and not binary.dynamic and (hidden := wrapped.hidden_in(binary)):
-        return Facts(Kind.STATIC, arch, hidden=hidden)
+        return Facts(Kind.STATIC, arch, doubt=hidden)
     if not binary.interp and binary.type == ET_DYN and not binary.dynamic:
         return Facts(Kind.OTHER, arch, alien="it has no dynamic section (debug information kept apart?)")
     if not binary.interp and _is_static(binary):
@@ -138,7 +138,7 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
             Kind.STATIC,
             arch,
             alien=_other_system(binary),
-            hidden=wrapped.hidden_in(binary),
+            doubt=wrapped.hidden_in(binary),
             remarks=remarks_of(binary, arch),
         )
     needs, misnamed, refused, nameless = _requirements(binary)
@@ -171,7 +171,7 @@ def facts_of(binary: Elf, *, with_exports: bool = False) -> Facts:
         refused=refused,
         refused_before=loadable.refused_before(binary) if is_library and not alien else (),
         own_loader=own_loader,
-        hidden="" if is_library else wrapped.hidden_in(binary),
+        doubt=loadable.unsure(binary) or ("" if is_library else wrapped.hidden_in(binary)),
         no_library="" if is_library else loadable.not_a_library(binary),
         no_default=bool(binary.tags.get(DT_FLAGS_1, 0) & DF_1_NODEFLIB),
         remarks=remarks_of(binary, arch),

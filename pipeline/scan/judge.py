@@ -174,8 +174,8 @@ def judge(facts: Facts, release: Release, setting: Setting, *, closed: bool | No
         if release.glibc < version and not facts.refused:
             says = f"ld.so before glibc {version[0]}.{version[1]} refuses it: {why}"
             missing.add(Missing("", says=says))
-    if facts.hidden:
-        doubts.append(facts.hidden)
+    if facts.doubt:
+        doubts.append(facts.doubt)
     _packed_relocations(facts, release, missing)
     private = _missing_nodes(facts, release, setting, missing, doubts)
     borrowed = _missing_symbols(facts, release, setting, missing, closed=closed)
@@ -195,8 +195,8 @@ def _without_release(facts: Facts, setting: Setting) -> Judgement | None:
         return Judgement(Answer.UNKNOWN, reason=why)
     if facts.kind is Kind.OTHER or facts.alien:
         return Judgement(Answer.NOT_APPLICABLE, reason=facts.alien)
-    if facts.kind is Kind.STATIC and facts.hidden:
-        return Judgement(Answer.UNKNOWN, reason=facts.hidden)
+    if facts.kind is Kind.STATIC and facts.doubt:
+        return Judgement(Answer.UNKNOWN, reason=facts.doubt)
     if facts.kind is Kind.STATIC:
         return Judgement(Answer.STARTS, notes=("static: no loader is asked",))
     return None

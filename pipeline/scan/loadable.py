@@ -20,12 +20,15 @@ from pipeline.elf.image import (
     DT_VERNEED,
     DT_VERSYM,
     ET_EXEC,
+    PT_GNU_RELRO,
     PT_LOAD,
 )
 from pipeline.elf.layout import PAGE
 
 #: e_ident[EI_OSABI]: System V and GNU, with what e_ident[EI_ABIVERSION] may be at most.
 OS_ABIS = {0: 0, 3: 3}
+#: DT_ANDROID_REL, DT_ANDROID_RELA and DT_ANDROID_RELR, as lld's --pack-dyn-relocs=android writes them.
+_ANDROID = (0x6000000F, 0x60000011, 0x6FFFE000)
 #: Bytes of a relocation (Elf64_Rela).
 RELA_SIZE = 24
 #: Relocations that ld.so applies.
@@ -45,7 +48,34 @@ def refused(binary: Elf, arch: str, *, library: bool) -> str:
         return "it is an executable of a fixed address (ET_EXEC) and names no loader"
     if any((s.vaddr - s.offset) % PAGE for s in binary.segments if s.type == PT_LOAD):
         return "a segment begins at another place of a page than in the file"
+    if _relro_is_unmapped(binary, library=library):
+        return "what is to be made read-only (PT_GNU_RELRO) is not all mapped"
     return _tables(binary, arch)
+
+
+def unsure(binary: Elf) -> str:
+    """Why it cannot be said what ld.so makes of the file, "" if it can."""
+    if binary.tags.keys().isdisjoint(_ANDROID):
+        return ""
+    return "has packed relocations of Android's form, which ld.so leaves out"
+
+
+def _relro_is_unmapped(binary: Elf, *, library: bool) -> bool:
+    """Whether mprotect is refused, which ends the program (elf/dl-reloc.c: _dl_protect_relro).
+
+    The kernel maps the segments of a program and nothing between them, ld.so a library in one piece.
+    """
+    loads = [(s.vaddr // PAGE, -(-(s.vaddr + s.memsz) // PAGE)) for s in binary.segments if s.type == PT_LOAD]
+    if library and loads:
+        loads = [(loads[0][0], loads[-1][1])]
+    for relro in (s for s in binary.segments if s.type == PT_GNU_RELRO):
+        at, end = relro.vaddr // PAGE, (relro.vaddr + relro.memsz) // PAGE
+        for first, last in loads:
+            if first <= at < last:
+                at = last
+        if at < end:
+            return True
+    return False
 
 
 def _tables(binary: Elf, arch: str) -> str:

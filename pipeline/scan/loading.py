@@ -209,8 +209,8 @@ def _mapped(facts: Facts) -> bool:
 
 
 def _there_before(own: Facts, name: str) -> bool:
-    """Whether glibc's library is loaded before a library that names it: whoever loads that has it."""
-    return own.kind is Kind.LIBRARY and (name == LIBC or name.startswith("ld-linux"))
+    """Whether glibc's library is there before it is named: ld.so, and of a library its user's libc.so.6."""
+    return name.startswith("ld-linux") or (own.kind is Kind.LIBRARY and name == LIBC)
 
 
 def _exports_in(path: str) -> Exports | None:

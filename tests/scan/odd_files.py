@@ -22,6 +22,7 @@ from pipeline.elf.image import (
     DT_VERNEEDNUM,
     DT_VERSYM,
     PT_DYNAMIC,
+    PT_GNU_RELRO,
     PT_GNU_STACK,
     PT_INTERP,
     PT_LOAD,
@@ -62,6 +63,7 @@ WAYS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "auxiliary": (F, ("-Wl,-f,libnowhere.so.9",)),
     "no-default": ("#include <stdlib.h>\nint f (void) { return abs (-77); }\n", ("-Wl,-z,nodefaultlib",)),
     "group": (F, ("-Wl,-Bgroup",)),
+    "tls-no-default": ("__thread int t = 77;\nint f (void) { return t; }\n", ("-Wl,-z,nodefaultlib",)),
     "no-hash-of-it": (F, ("-Wl,--exclude-libs,ALL", "-Wl,--hash-style=both")),
     "needs-loader": (F, ("-Wl,--no-as-needed", "-ldl", "-lpthread")),
 }
@@ -195,6 +197,7 @@ def _loads(file: Path) -> Mapping[str, edits.Edit]:
     }
     if elf.read(file).interp:
         found["two-interpreters"] = two_interpreters
+        found["relro"] = edits.segment(PT_GNU_RELRO, memsz=1 << 20)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import profile as profiles
 from pipeline.core.run import run
-from pipeline.elf.image import DT_PLTREL, DT_RELAENT, DT_VERSYM, PT_DYNAMIC, PT_LOAD
+from pipeline.elf.image import DT_PLTREL, DT_RELA, DT_RELAENT, DT_VERSYM, PT_DYNAMIC, PT_GNU_RELRO, PT_LOAD
 from pipeline.scan.judge import Answer
 from tests import elf_edit as edits
 from tests.scan import kit, odd_files
@@ -52,6 +52,10 @@ def test_relocations_that_no_loader_knows_and_no_dynamic_section(tmp_path: Path)
         edits.edit(program, edits.tag_value(tag, value))
         assert "ld.so asserts" in the_one(program, NEW).missing[0].sentence
         program = kit.program(tmp_path, "p", kit.PLAIN)
+    edits.edit(program, edits.tag_becomes(DT_RELA, 0x60000011))
+    assert "of Android's form" in the_one(program, NEW).reason
+    assert the_one(program, NEW).answer is Answer.UNKNOWN
+    program = kit.program(tmp_path, "p", kit.PLAIN)
     edits.edit(program, edits.segment(PT_DYNAMIC, type=0))
     assert the_one(program, NEW).answer is FAILS
 
@@ -137,6 +141,23 @@ def test_a_segment_elsewhere_in_a_page_than_in_the_file(tmp_path: Path) -> None:
         judged = the_one(file, NEW)
         assert judged.answer is FAILS
         assert "another place of a page" in judged.missing[0].sentence
+
+
+def test_what_is_made_read_only_must_be_mapped(tmp_path: Path) -> None:
+    """lld lets it end with a page of 64 KiB: the kernel maps no more than what is in pages of 4."""
+    program = kit.program(tmp_path, "p", kit.PLAIN)
+    edits.edit(program, edits.segment(PT_GNU_RELRO, memsz=1 << 20))
+    assert "PT_GNU_RELRO" in the_one(program, NEW).missing[0].sentence
+    library = kit.program(tmp_path, "l.so", kit.PLAIN, *odd_files.SHARED)
+    edits.edit(library, edits.segment(PT_GNU_RELRO, memsz=1 << 20))
+    assert the_one(library, NEW).answer is FAILS
+
+
+def test_the_loader_is_there_whatever_is_searched(tmp_path: Path) -> None:
+    """ld.so is loaded before a library without default directories that needs it for its threads' data."""
+    flags = ("-Wl,-z,nodefaultlib", "-fPIC", "-mtls-dialect=gnu" if ARCH.name == "x86_64" else "-g")
+    odd_files.pair("gcc", tmp_path / "d", odd_files.WAYS["tls"][0], flags)
+    assert {f.judgements[NEW].answer for f in scanned(tmp_path / "d").files} == {STARTS}
 
 
 def test_a_static_program_of_another_system(tmp_path: Path) -> None:
