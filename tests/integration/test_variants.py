@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pipeline.build import hook, trees, variants
+from pipeline.build import hook, rebuild, trees, variants
 from pipeline.build.builder import Builder
 from pipeline.build.every import build_all
+from pipeline.build.rpmbuild import RESUMED
 from pipeline.build.stored import WARNINGS
 from pipeline.build.variants import Variant
+from pipeline.check.rebuilt import judged
 from pipeline.core import paths
 from pipeline.core.errors import CommandFailed, UsageError
 from pipeline.core.lanes import Piece, side_by_side
-from pipeline.core.outcome import Target
+from pipeline.core.outcome import Outcome, Target
 from pipeline.elf import Elf
 from pipeline.elf import read as read_elf
 from pipeline.host.image import BuildImage
@@ -74,7 +76,7 @@ def proved(
 def test_a_changed_file_is_compiled_and_no_other(builder: Builder, tiny: Tiny) -> None:
     tree = tiny.target("1.1")
     log = proved(builder, tree, tree, SOURCE)
-    assert "objects of the kept tree" in log
+    assert f"\n{RESUMED}" in log
     assert compiled(log) == {"x.c"}
 
 
@@ -363,6 +365,36 @@ def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tin
             variants.keep_tree(builder, tree)
             _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
     assert variants.prove(builder, Variant(tree), tree) == []
+
+
+def test_a_stale_kept_object_is_red_in_a_rebuild(builder: Builder, tiny: Tiny, tmp_path: Path) -> None:
+    first, other = tiny.target("1.1"), tiny.target("1.0")
+    builder.build(first)
+    (kept,) = trees.kept(first, builder.inputs(first))
+    _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
+    built = builder.build(other)
+    assert built.manifest.tree == kept.name
+    record = rebuild.rebuilt(builder, built).manifest.rebuild
+    assert record is not None
+    outcome, seen = judged(record)
+    assert outcome is Outcome.FAIL
+    assert "crt1.o: section .text" in seen
+
+
+@pytest.mark.parametrize("embedded", ["date +%s%N", "od -An -N8 -tx1 /dev/urandom"], ids=["date", "random"])
+def test_what_differs_from_build_to_build_fails_the_proof(
+    tiny: Tiny, host_in_a_container: BuildImage, tmp_path: Path, embedded: str
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(TREE, tree)
+    installs = "\tcp $(srcdir)/nss/nsswitch.conf $(root)/etc/\n"
+    rules = (tree / "Makerules").read_text()
+    assert installs in rules
+    more = f"{installs}\t( {embedded} ) >> $(root)/etc/nsswitch.conf\n"
+    (tree / "Makerules").write_text(rules.replace(installs, more))
+    builder = tiny.builder(tree=tree, image=host_in_a_container)
+    wrong = variants.prove(builder, Variant(tiny.target("1.0")), tiny.target("1.1"))
+    assert {d.package.rpartition("-2.36-")[0] for d in wrong} >= {"glibc"}
 
 
 def _spoil(archive: Path, work: Path) -> None:
