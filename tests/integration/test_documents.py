@@ -160,6 +160,10 @@ ELSEWHERE = {
     "ci/image save": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/image load": ("tests/integration/test_ci_image.py", "test_saved_and_loaded_it_is_the_same_image"),
     "ci/drift-issue": ("tests/test_drift_issue.py", "test_days_of_drift_are_one_issue"),
+    "nox -s bench -- --page docs/performance.md": (
+        "tests/test_benchscan.py",
+        "test_the_verb_needs_no_source_and_ends_1_if_the_ratio_is_missed",
+    ),
 }
 
 #: docs/ci.md's timer, below another root, where no systemd runs: nothing is started there
