@@ -87,7 +87,9 @@ PATCH = "0001-more.patch"
 
 
 def _headers(machine: Arch) -> dict[Path, Path]:
-    """The C library's headers that the probes include: place below /usr/include -> file."""
+    """The C library's headers that the probes include, and all beside those in its own directories (other
+    dialects of C include others): place below /usr/include -> file.
+    """
     found: dict[Path, Path] = {}
     prefix = re.compile(rf"^/usr/include/(?:{machine.triplet}/)?(?!linux/|asm/|asm-generic/|c\+\+/)(.*)$")
     for program in workshop.programs():
@@ -95,6 +97,9 @@ def _headers(machine: Arch) -> dict[Path, Path]:
         for word in run([compiler, "-M", "-O2", "-pthread", paths.PROBES / program.source]).text.split():
             if (header := prefix.match(word)) and "/c++/" not in word:
                 found[Path(header[1])] = Path(word)
+    for file in ("bits/types.h", "sys/types.h", "gnu/stubs.h"):
+        place, directory = Path(file).parent, found[Path(file)].parent
+        found |= {place / header.relative_to(directory): header for header in directory.rglob("*.h")}
     return found
 
 
@@ -111,7 +116,7 @@ def tree(directory: Path) -> Path:
         shutil.copy2(Path(run(["gcc", f"-print-file-name={name}"]).text.strip()).resolve(), to)
 
     copy(MACHINE.loader, loader)
-    for name in ("libc.so.6", "libm.so.6", "libresolv.so.2"):
+    for name in ("libc.so.6", "libm.so.6", "libresolv.so.2", "libthread_db.so.1"):
         copy(name, libraries / name)
     where = Path(run(["gcc", "-print-file-name=libc.so.6"]).text.strip()).parent.resolve()
     if MACHINE.triplet in where.parts:  # where Debian's loader looks, and not in /lib64
