@@ -66,7 +66,7 @@ def test_a_text_is_named_by_its_byte(tmp_path: Path) -> None:
     ("one", "other", "words"),
     [
         ({"requires": ["a"]}, {"requires": ["b"]}, "requires: "),
-        ({"tags": {1006: (1,)}}, {"tags": {1006: (2,)}}, "the header, in tag 1006"),
+        ({"tags": {1006: (1,)}}, {"tags": {1006: (2,)}}, "made: 1 at "),
         ({"tags": {5099: "make -j2"}}, {"tags": {5099: "make -j3"}}, "the header, in tag 5099"),
         ({"signature": {1004: "x"}}, {"signature": {1004: "y"}}, "the signature header"),
         (
