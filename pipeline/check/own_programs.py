@@ -25,7 +25,7 @@ PROGRAMS = (
     "nscd", "pcprofiledump", "pldd", "sln", "sprof", "zdump", "zic",
 )  # fmt: skip
 DIRECTORIES = ("/usr/bin", "/usr/sbin", "/sbin")
-LIBC = "/lib64/libc.so.6"
+LIBC = "libc.so.6"
 #: Any file that is text: it is read as EBCDIC, in which every byte is a character.
 READ = "/etc/ld.so.conf"
 
@@ -69,18 +69,26 @@ def runs(material: Material, release: str) -> Iterator[Run]:
         "getent": (("rpc", "nfs"), r"nfs +100003  nfsprog\n$"),
         "locale": (("charmap",), r"ANSI_X3\.4-1968\n$"),
         "zdump": (("UTC",), r"UTC +[^\n]+ UTC\n$"),
-        "ldconfig": (("-N", "-X", "-n", "-v", "/lib64"), r"/lib64:.*\tlibc\.so\.6 -> libc\.so\.6"),
     }
+    directory = next((d for d in _libraries(material) if _is_file(root, f"{d}/{LIBC}")), "")
+    if directory:
+        listed = rf"{re.escape(directory)}:.*\tlibc\.so\.6 -> libc\.so\.6"
+        tasks["ldconfig"] = (("-N", "-X", "-n", "-v", directory), listed)
     for name, (options, begins) in tasks.items():
         if name in there and (name != "getent" or _has_nfs(root)):
             yield Run((there[name], *options), begins)
     if "iconv" in there and _is_file(root, READ):
         text = inside(root, READ.lstrip("/")).read_bytes().decode("cp500").encode("utf-16-be")
         yield Run((there["iconv"], "-f", "IBM500", "-t", "UTF-16BE", READ), whole=text)
-    for path in (material.arch.interp, LIBC):
+    for path in (material.arch.interp, f"{directory}/{LIBC}"):
         if _is_file(root, path):
             options = ("--version",) if path == material.arch.interp else ()
             yield Run((path, *options), rf"[^\n]*version {glibc}\b")
+
+
+def _libraries(material: Material) -> tuple[str, str]:
+    """Where RPMs have the libraries, and where Debian's packages, which `demo` judges, have them."""
+    return "/lib64", f"/lib/{material.arch.triplet}"
 
 
 def _has_nfs(root: Path) -> bool:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.check.own_programs import LIBC, OwnPrograms, runs
+from pipeline.check.own_programs import OwnPrograms, runs
 from pipeline.core.arch import arch
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.place import BatchResult
 from tests.check import probe_kit
 
 CHECK, RELEASE = OwnPrograms(), "12.1"
+LIBC = "/lib64/libc.so.6"
 CONF = b"include ld.so.conf.d/*.conf\n"
 GOOD = {
     "/usr/bin/getconf --version": b"getconf (GNU libc) 2.36\nCopyright\n",
@@ -54,6 +55,17 @@ def test_what_is_there_is_run_and_nothing_else(root: Path) -> None:
     on = probe_kit.material({RELEASE: root})
     assert {" ".join(run.argv) for run in runs(on, RELEASE)} == set(GOOD)
     assert {" ".join(job.argv) for job in CHECK.jobs(on)} == set(GOOD)
+
+
+@pytest.mark.parametrize("directory", ["lib64", "lib/x86_64-linux-gnu"])
+def test_ldconfig_is_asked_about_the_directory_that_has_the_libraries(tmp_path: Path, directory: str) -> None:
+    for name in ("sbin/ldconfig", "lib64/ld-linux-x86-64.so.2", f"{directory}/libc.so.6"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {" ".join(run.argv): run for run in runs(probe_kit.material({RELEASE: tmp_path}), RELEASE)}
+    listed = found[f"/sbin/ldconfig -N -X -n -v /{directory}"]
+    assert listed.begins.startswith(f"/{directory}:".replace("-", r"\-"))
+    assert f"/{directory}/libc.so.6" in found
 
 
 def test_programs_that_do_as_they_should_are_green(root: Path) -> None:
