@@ -23,6 +23,7 @@ from pipeline.report import html, junit, markdown
 from pipeline.signoff.records import Evidence
 from pipeline.verify.run_checks import verify
 from pipeline.verify.sites import Sites
+from tests.integration.probe_bench import NEWER
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,8 @@ def test_the_host_s_own_glibc_is_judged(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run.json").read_text())["result"]
     evidence = json.loads((tmp_path / "evidence.json").read_text())
     assert done.returncode == Outcome[record["verdict"]].exit_code, done.stderr.decode()
-    assert record["verdict"] in ("PASS", "FAIL")
+    # glibc 2.41 and later leave in the area where rseq is off what lay there: Debian 13's is rightly red
+    assert record["verdict"] in (("PASS", "FAIL") if NEWER else ("PASS",))
     assert not [f for f in evidence["findings"] if f["outcome"] in ("MISSING", "ERROR")]
     asked = {f["check"] for f in evidence["findings"]}
     left_out = tuple(record["not_asked"])
