@@ -19,7 +19,7 @@ from elftools.elf.sections import SymbolTableSection
 from pipeline.core import ar
 from pipeline.core.errors import MalformedInput
 from pipeline.elf.damaged import DAMAGED
-from pipeline.elf.relocatable import SHN_UNDEF, Relocatable
+from pipeline.elf.relocatable import Relocatable
 from pipeline.rpm.payload import inside
 
 #: Where linkers look for what programs are made with.
@@ -72,9 +72,8 @@ def _definitions(data: bytes, where: str) -> dict[str, str]:
     """How the members of an archive define each symbol. Raises `MalformedInput`."""
     found: dict[str, set[str]] = {}
     for member, content in members(data, where):
-        for symbol in Relocatable(content, f"{where}({member})").symbols:
-            if symbol.section != SHN_UNDEF:
-                found.setdefault(symbol.name, set()).add(symbol.words)
+        for symbol in Relocatable(content, f"{where}({member})").defined:
+            found.setdefault(symbol.name, set()).add(symbol.words)
     return {name: ", ".join(sorted(words)) for name, words in found.items()}
 
 

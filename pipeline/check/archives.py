@@ -50,9 +50,8 @@ class _Archive:
     def defined(self) -> Iterator[tuple[str, str, bool]]:
         """Symbol, member, and whether the definition is weak."""
         for member, content in self.members:
-            for symbol in content.symbols:
-                if symbol.section != SHN_UNDEF:
-                    yield symbol.name, member, symbol.binding == WEAK
+            for symbol in content.defined:
+                yield symbol.name, member, symbol.binding == WEAK
 
 
 class Archives(EachPackaging):
@@ -141,7 +140,7 @@ def _marks(content: Relocatable, machine: int) -> Iterator[str]:
 def _unmet(archives: Sequence[_Archive], starts: Iterable[Relocatable]) -> Iterator[str]:
     """Names that a member must have and that neither the release nor the compiler defines."""
     known = {name for archive in archives for name, _, _ in archive.defined()}
-    known |= {s.name for start in starts for s in start.symbols if s.section != SHN_UNDEF}
+    known |= {s.name for start in starts for s in start.defined}
     for archive in archives:
         for member, content in archive.members:
             for symbol in content.symbols:

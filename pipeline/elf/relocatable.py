@@ -7,6 +7,7 @@ many times as long.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -95,6 +96,11 @@ class Relocatable:
                     text = self._string(names, name).decode(errors="replace")
                     found.append(ObjectSymbol(text, info >> 4, info & 15, other & 3, where))
         return tuple(found)
+
+    @property
+    def defined(self) -> Iterator[ObjectSymbol]:
+        """Those of them that it defines."""
+        return (symbol for symbol in self.symbols if symbol.section != SHN_UNDEF)
 
     @property
     def executable_stack(self) -> bool:

@@ -76,6 +76,16 @@ def judge(check: PlaceCheck, on: Material, what: BatchResult) -> dict[str, Findi
     return {f"{a.target.release}/{a.case}": a for a in answers}
 
 
+def judged_unset(
+    check: PlaceCheck, kind: str, lines: Sequence[Mapping[str, Any]], **over: Any
+) -> tuple[Outcome, str]:
+    """Outcome and words of a `UnsetKinds` check about 12.1, whose program of ``kind`` printed ``lines``."""
+    case = f"12.1/{kind}, tunable unset"
+    answer = judge(check, material(), batch(said(f"{check.name}/{case}", *lines, **over)))[case]
+    assert isinstance(answer, Finding)
+    return answer.outcome, answer.seen
+
+
 def outcome(answer: Finding | NotJudged) -> Outcome:
     assert isinstance(answer, Finding), answer
     return answer.outcome

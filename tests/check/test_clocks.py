@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.clocks import CONTROL, FUNCTIONS, Clocks
-from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import NotJudged, Outcome
 from tests.check import probe_kit
 
 Line = dict[str, Any]
@@ -27,11 +27,7 @@ def lines(over: dict[str, Line] | None = None, *, vdso: bool = True) -> list[Lin
 
 
 def judged(said: list[Line], kind: str = "dynamic", **over: Any) -> tuple[Outcome, str]:
-    case = f"12.1/{kind}, tunable unset"
-    batch = probe_kit.batch(probe_kit.said(f"launch.clocks/{case}", *said, **over))
-    answer = probe_kit.judge(Clocks(), probe_kit.material(), batch)[case]
-    assert isinstance(answer, Finding)
-    return answer.outcome, answer.seen
+    return probe_kit.judged_unset(Clocks(), kind, said, **over)
 
 
 def test_functions_that_ask_the_vdso_are_green() -> None:

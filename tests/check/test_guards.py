@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.check import PlaceCheck
 from pipeline.check.guards import HEARD, LEFT, PLAIN, Environment, Guards
-from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import NotJudged, Outcome
 from tests.check import probe_kit
+from tests.check.probe_kit import judged_unset as judged
 
 Line = dict[str, Any]
 RANDOM = ["064349ee8adc7c77", "b9f7189f740b4ded"]
@@ -22,14 +23,6 @@ def lines(**over: Line) -> list[Line]:
     found["jump buffer"] = {"context": "jump buffer", "bare": 0}
     found["smashed"] = {"context": "smashed", "signal": 6}
     return [line | over.get(name.replace(" ", "_"), {}) for name, line in found.items()]
-
-
-def judged(check: PlaceCheck, kind: str, said: list[Line], **over: Any) -> tuple[Outcome, str]:
-    case = f"12.1/{kind}, tunable unset"
-    batch = probe_kit.batch(probe_kit.said(f"{check.name}/{case}", *said, **over))
-    answer = probe_kit.judge(check, probe_kit.material(), batch)[case]
-    assert isinstance(answer, Finding)
-    return answer.outcome, answer.seen
 
 
 def test_guards_of_the_kernels_bytes_are_green() -> None:

@@ -7,18 +7,14 @@ from typing import Any
 import pytest
 
 from pipeline.check.strings import BEST, FUNCTIONS, LEAST, LESS, TUNABLES, Strings
-from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.outcome import Outcome
 from tests.check import probe_kit
 
 Line = dict[str, Any]
 
 
 def judged(kind: str, said: list[Line], **over: Any) -> tuple[Outcome, str]:
-    case = f"12.1/{kind}, tunable unset"
-    batch = probe_kit.batch(probe_kit.said(f"launch.strings/{case}", *said, **over))
-    answer = probe_kit.judge(Strings(), probe_kit.material(), batch)[case]
-    assert isinstance(answer, Finding)
-    return answer.outcome, answer.seen
+    return probe_kit.judged_unset(Strings(), kind, said, **over)
 
 
 def lines(**over: Line) -> list[Line]:

@@ -10,18 +10,11 @@ import pytest
 from pipeline.check import PlaceCheck
 from pipeline.check.threads import THREADS, USERS, Credentials, Debugger, Threads
 from pipeline.core import paths
-from pipeline.core.outcome import Finding, NotJudged, Outcome
+from pipeline.core.outcome import NotJudged, Outcome
 from tests.check import probe_kit
+from tests.check.probe_kit import judged_unset as judged
 
 Line = dict[str, Any]
-
-
-def judged(check: PlaceCheck, kind: str, said: list[Line], **over: Any) -> tuple[Outcome, str]:
-    case = f"12.1/{kind}, tunable unset"
-    batch = probe_kit.batch(probe_kit.said(f"{check.name}/{case}", *said, **over))
-    answer = probe_kit.judge(check, probe_kit.material(), batch)[case]
-    assert isinstance(answer, Finding)
-    return answer.outcome, answer.seen
 
 
 def all_asked(kind: str, **over: Line) -> list[Line]:

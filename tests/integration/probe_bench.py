@@ -14,13 +14,14 @@ import pytest
 from pipeline.build.workshop import WARNINGS, compiler, programs
 from pipeline.check import Material, PlaceCheck
 from pipeline.check.launch_needs import PRINTS
-from pipeline.check.probing import PROBES
+from pipeline.check.probing import PROBES, ProbeCheck
 from pipeline.core import paths
 from pipeline.core.arch import Arch, host_arch
 from pipeline.core.outcome import Finding, NotJudged
 from pipeline.core.run import run
 from pipeline.place import BatchResult, Job, Place
 from pipeline.place.batch import decode_results
+from pipeline.place.host import HostPlace
 from pipeline.profile import Profile
 from tests.check.probe_kit import material, profile
 
@@ -127,6 +128,12 @@ def observe(place: Place, on: Material, checks: Sequence[PlaceCheck]) -> BatchRe
     roots = {name: b.root for name, b in on.built.items()}
     jobs = [job for check in checks for job in check.jobs(on)]
     return place.run_batch(roots, {PROBES: on.programs}, jobs)
+
+
+def ask(check: ProbeCheck, on: Material) -> dict[str, Finding]:
+    """What a check finds of a bench whose programs this machine itself runs, by case."""
+    found = check.judge(on, "host", observe(HostPlace(on.programs / "runner"), on, [check]))
+    return {a.case: a for a in found if isinstance(a, Finding)}
 
 
 def answers(

@@ -14,7 +14,6 @@ from pipeline.check.order import LaunchOrder
 from pipeline.check.probing import ProbeCheck
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
-from pipeline.place.host import HostPlace
 from tests.integration import probe_bench as kit
 
 pytestmark = pytest.mark.integration
@@ -35,10 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(check: ProbeCheck, root: Path, programs: Path) -> dict[str, Finding]:
     of = kit.host_profile().model_copy(update={"glibc": platform.libc_ver()[1]})
-    on = kit.host_bench(root, programs, of=of)
-    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
-    answers = check.judge(on, "host", batch)
-    return {a.case: a for a in answers if isinstance(a, Finding)}
+    return kit.ask(check, kit.host_bench(root, programs, of=of))
 
 
 @pytest.mark.parametrize("check", [LaunchOrder(), Guards(), Environment()], ids=lambda c: c.name)

@@ -16,7 +16,6 @@ from pipeline.check.threads import Credentials, Debugger, Threads
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
 from pipeline.core.run import run
-from pipeline.place.host import HostPlace
 from tests.integration import probe_bench as kit
 
 pytestmark = pytest.mark.integration
@@ -40,10 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(check: ProbeCheck, root: Path, programs: Path) -> dict[str, Finding]:
-    on = kit.host_bench(root, programs)
-    batch = kit.observe(HostPlace(programs / "runner"), on, [check])
-    answers = check.judge(on, "host", batch)
-    return {a.case: a for a in answers if isinstance(a, Finding)}
+    return kit.ask(check, kit.host_bench(root, programs))
 
 
 def red(found: dict[str, Finding]) -> dict[str, str]:
