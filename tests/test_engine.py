@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core import paths
 from pipeline.core.errors import CommandFailed, ExitCode, NoSpace
 from pipeline.core.run import run
 from pipeline.host import engine as engines
@@ -94,6 +95,54 @@ def test_the_way_that_ran_last_time_is_tried_first_and_really(fakes: Fakes) -> N
     fakes.add("podman", runc=sad)  # what ran once need not run today
     assert engines.probe("image", "podman") == Engine(*WAYS[0])
     assert ["runc" in line for line in fakes.calls("run")[4:]] == [True, False]
+
+
+def test_what_ran_since_the_machine_started_is_not_tried_again_unless_something_changed(
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.add("podman", runc="exit 0", run="echo 'cgroups in hybrid mode' >&2; exit 126")
+    assert engines.found("image", "podman") == Engine(*WAYS[2])
+    assert len(fakes.calls("run")) == 3
+    assert engines.found("image", "podman") == Engine(*WAYS[2])
+    assert len(fakes.calls("run")) == 3
+    engines.found("another-image", "podman")
+    assert len(fakes.calls("run")) == 4
+    settings = tmp_path / "containers.conf"
+    settings.write_text("[engine]\n")
+    monkeypatch.setenv("CONTAINERS_CONF", str(settings))
+    engines.found("another-image", "podman")
+    assert len(fakes.calls("run")) == 5
+    fakes.add("podman", runc="exit 0", run="echo 'cgroups in hybrid mode' >&2; exit 125")  # another podman
+    engines.found("another-image", "podman")
+    assert len(fakes.calls("run")) == 6
+    engines.forget("podman")
+    engines.found("another-image", "podman")
+    assert len(fakes.calls("run")) == 9
+
+
+def test_a_way_that_does_not_run_any_more_is_looked_for_anew(fakes: Fakes, tmp_path: Path) -> None:
+    """A program's own end is no reason: of the engine's it is known that nothing ran."""
+    broken = tmp_path / "broken"
+    fakes.add("podman", broken="exit 3", run=f"if [ -e {broken} ]; then exit 125; fi")
+    found = engines.found("image", "podman")
+    with pytest.raises(CommandFailed):
+        found.run("image", ["broken"])
+    engines.found("image", "podman")
+    assert len(fakes.calls("run")) == 2
+    broken.touch()
+    with pytest.raises(CommandFailed):
+        found.run("image", ["true"])
+    with pytest.raises(NoEngine):
+        engines.found("image", "podman")
+
+
+@pytest.mark.parametrize("record", ["", "Engine()", "[]", '{"way": 1}'])
+def test_a_record_that_cannot_be_read_is_none(fakes: Fakes, record: str) -> None:
+    fakes.add("podman")
+    engines.probe("image", "podman")
+    (paths.state() / "engine-podman").write_text(record)
+    assert engines.found("image", "podman") == Engine(*WAYS[0])
+    assert len(fakes.calls("run")) == 2
 
 
 def test_if_nothing_runs_each_ways_own_words_are_told(fakes: Fakes) -> None:

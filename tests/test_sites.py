@@ -13,10 +13,11 @@ import pytest
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import UsageError
 from pipeline.core.records import ImageRecord
+from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.host.image import BuildImage
 from pipeline.profile import Kernel, Profile, load
-from pipeline.verify.observe import engine_policy, host_identity
+from pipeline.verify.observe import host_identity
 from pipeline.verify.sites import Sites
 
 FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
@@ -67,16 +68,16 @@ def test_a_containers_observation_is_bound_to_engine_and_policy(
 ) -> None:
     """A filter that lets through what another refused is another place."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    before = engine_policy()
+    before = engines.policy()
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers" / "seccomp.json").write_text('{"defaultAction": "SCMP_ACT_ERRNO"}')
-    added = engine_policy()
+    added = engines.policy()
     assert set(added) - set(before) == {str(tmp_path / "containers" / "seccomp.json")}
     (tmp_path / "containers" / "seccomp.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
-    assert engine_policy() != added
+    assert engines.policy() != added
     monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "own.conf"))
     (tmp_path / "own.conf").write_text("[containers]\n")
-    assert str(tmp_path / "own.conf") in engine_policy()
+    assert str(tmp_path / "own.conf") in engines.policy()
 
 
 def test_the_engine_is_part_of_a_containers_identity(profile: Profile, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pipeline.cli import ending
 from pipeline.cli.options import BESIDE, Choice, choice_options
 from pipeline.core.errors import ExitCode, UsageError
 from pipeline.core.progress import say
+from pipeline.host import engine as engines
 from pipeline.host import hosttools, image
 
 
@@ -40,6 +41,8 @@ def command(dev: bool, no_image: bool, check: bool, choice: Choice) -> int:
         hosttools.install(lacking)
     if not no_image and choice.build.place == "container":
         profile, _ = choice.profile()
+        for engine in engines.importers():
+            engines.forget(engine.program)  # whoever asks for a set-up wants to know whether it works now
         made = image.ensure(profile, reference=choice.build.image)
         say(f"build image: {made.name} ({made.engine})")
     return ExitCode.PASS

@@ -2,12 +2,14 @@
 
 Machines differ: podman's default runtime may refuse the machine's cgroups, its default limits may be above
 what the machine allows. So each way of calling an engine is tried with a real container, in the order of
-`WAYS`, until one runs; what failed is shown if none does. The way that ran last time is tried first, for a
-try is dear where every container is a copy of its image (an ordinary user without an overlay file system).
+`WAYS`, until one runs; what failed is shown if none does. A try is dear where every container is a copy of
+its image (an ordinary user without an overlay file system): the way that ran last time is tried first, and
+what ran since the machine started, with nothing changed that decides it, is not tried again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import paths, store
 from pipeline.core.errors import CommandFailed, NoSpace, PipelineError, ToolMissing
@@ -33,6 +36,10 @@ WAYS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("podman", ("--runtime", "crun", "--cgroup-manager", "cgroupfs"), LIMITS),
     ("docker", (), ()),
 )
+
+#: How podman and docker end if not even the program of a container began (podman-run(1)). A program may end
+#: so, too: then the next run tries once more.
+ENGINES_OWN = (125, 126, 127)
 
 
 class NoEngine(ToolMissing):
@@ -112,7 +119,9 @@ class Engine:
         )  # fmt: skip
         try:
             return run(line, timeout=timeout, log=log, on_line=on_line, remedy=remedy)
-        except BaseException:
+        except BaseException as e:
+            if isinstance(e, CommandFailed) and e.returncode in ENGINES_OWN:
+                forget(self.program)
             run([self.program, *self.options, "rm", "--force", name], success_codes=None, timeout=60)
             raise
 
@@ -198,16 +207,43 @@ def importers() -> Iterator[Engine]:
             yield engine
 
 
+def policy() -> dict[str, str]:
+    """Files that decide which system calls a container may make (containers.conf(5)), by sha256."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    directories = (Path("/usr/share/containers"), Path("/etc/containers"), home / "containers")
+    files = [d / name for d in directories for name in ("seccomp.json", "containers.conf")]
+    if named := os.environ.get("CONTAINERS_CONF"):
+        files.append(Path(named))
+    return {str(file): store.file_sha256(file) for file in files if file.is_file()}
+
+
+def found(image: str, program: str) -> Engine:
+    """The way of ``program`` that ran ``image`` since the machine started, or `probe`.
+
+    It is tried again if anything that decides it changed, and after `forget`. Raises as `probe`.
+    """
+    before = _known(program)
+    if before.get("circumstances") == _circumstances(image, program):
+        for engine in candidates():
+            if engine.program == program and repr(engine) == before.get("way"):
+                return engine
+    return probe(image, program)
+
+
+def forget(program: str) -> None:
+    """Have the ways of ``program`` tried anew when it is used next."""
+    _record(program).unlink(missing_ok=True)
+
+
 def probe(image: str, program: str) -> Engine:
-    """The first way of ``program`` that really runs ``true`` in ``image``.
+    """The first way of ``program`` that really runs ``true`` in ``image``, now.
 
     Raises `NoEngine` with what each way said.
     """
     said = []
-    known = paths.state() / f"engine-{program}"
-    before = known.read_text() if known.is_file() else ""
+    before = _known(program)
     ways = [engine for engine in candidates() if engine.program == program]
-    for engine in sorted(ways, key=lambda way: repr(way) != before):
+    for engine in sorted(ways, key=lambda way: repr(way) != before.get("way")):
         try:
             engine.run(image, ["true"], timeout=120)
         except NoSpace:
@@ -215,11 +251,40 @@ def probe(image: str, program: str) -> Engine:
         except PipelineError as e:
             said.append(f"  {engine}{' with lower limits' if engine.limits else ''}: {last_word(e)}")
             continue
-        if repr(engine) != before:
+        now = {"way": repr(engine), "circumstances": _circumstances(image, program)}
+        if now != before:
             with suppress(OSError):  # it only saves time
-                store.write_atomically(known, repr(engine))
+                store.write_atomically(_record(program), json.dumps(now))
         return engine
     raise no_engine("no way of running a container works here:\n" + "\n".join(said))
+
+
+def _record(program: str) -> Path:
+    return paths.state() / f"engine-{program}"
+
+
+def _known(program: str) -> dict[str, Any]:
+    """What is on record of a program; nothing if that cannot be read."""
+    try:
+        known = json.loads(_record(program).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _circumstances(image: str, program: str) -> dict[str, Any]:
+    """What decides whether a container runs: the machine since its start, the user, the program, settings."""
+    boot, cgroup = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/cgroup")
+    file = shutil.which(program)
+    status = Path(file).stat() if file else None
+    return {
+        "boot": boot.read_text().strip() if boot.is_file() else "",
+        "user": os.geteuid(),
+        "cgroup": cgroup.read_text() if cgroup.is_file() else "",
+        "program": [file, status.st_mtime_ns, status.st_size] if status else [],
+        "policy": policy(),
+        "image": image,
+    }
 
 
 def last_word(error: PipelineError) -> str:

@@ -196,7 +196,7 @@ def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
             found = importer.image_id(tag)
             if found is None:
                 raise CommandFailed(f"{importer.program} built {tag} but does not know it")
-        runner = engines.probe(tag, importer.program)
+        runner = engines.found(tag, importer.program)
     tools = _tools(runner, tag, found, recipe.machine)
     base = reference or profile.image.reference
     if base and "@" not in base and (digest := importer.digest(f"{tag}-base", base)):

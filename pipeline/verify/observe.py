@@ -69,16 +69,6 @@ def host_identity() -> dict[str, Any]:
     }
 
 
-def engine_policy() -> dict[str, str]:
-    """Files that decide which system calls a container may make (containers.conf(5)), by sha256."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    directories = (Path("/usr/share/containers"), Path("/etc/containers"), home / "containers")
-    files = [d / name for d in directories for name in ("seccomp.json", "containers.conf")]
-    if named := os.environ.get("CONTAINERS_CONF"):
-        files.append(Path(named))
-    return {str(file): store.file_sha256(file) for file in files if file.is_file()}
-
-
 def _status(*names: str) -> list[str]:
     """Lines of ``/proc/self/status``: whether a filter lies over us, and how many."""
     file = Path("/proc/self/status")

@@ -11,6 +11,7 @@ from pipeline.core.arch import Arch, host_arch
 from pipeline.core.errors import UsageError
 from pipeline.core.progress import warn
 from pipeline.core.run import first_line
+from pipeline.host import engine as engines
 from pipeline.host.image import BuildImage
 from pipeline.place import kernel as images
 from pipeline.place.container import ContainerPlace
@@ -20,7 +21,7 @@ from pipeline.place.qemu_user import QemuUserPlace
 from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
 from pipeline.profile import Profile
-from pipeline.verify.observe import Site, engine_policy, host_identity
+from pipeline.verify.observe import Site, host_identity
 
 KNOWN = "container, host, vm, qemu-user, ssh:USER@HOST"
 
@@ -103,7 +104,7 @@ class Sites:
                 "image": self.image.record.id,
                 "engine": [self.image.engine.program, *self.image.engine.options, *self.image.engine.limits],
                 "engine_version": first_line((self.image.engine.program, "--version")),
-                "policy": engine_policy(),
+                "policy": engines.policy(),
             }
             return [Site(ContainerPlace(self.image), identity)]
         if name == "qemu-user":
