@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import clean
 from pipeline.core import store
 from pipeline.core.errors import ExitCode, NoSpace
 
@@ -253,6 +254,10 @@ def test_what_verdicts_rest_on_is_made_anew_if_it_was_changed(
     assert not after.reused
     assert store.content_sha256(after.path) == before
     assert "was changed since it was made" in " ".join(capfd.readouterr().err.split())
+
+
+def test_clean_drops_whatever_is_kept() -> None:
+    assert set(clean.CHEAP) >= store.SEALED
 
 
 def test_a_result_of_an_older_version_is_sealed_when_it_is_first_used() -> None:

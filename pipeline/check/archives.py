@@ -7,9 +7,10 @@ somebody uses that one.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import elf
@@ -17,7 +18,7 @@ from pipeline.build import headers
 from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import Fact
 from pipeline.check.packages import EachPackaging, judged
-from pipeline.core import ar
+from pipeline.core import ar, store
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.elf.relocatable import SHN_UNDEF, WEAK, Relocatable
@@ -39,19 +40,40 @@ _COMPILER = re.compile(
 )
 
 
+#: Raised when `_object` reads more of an object, or otherwise.
+READER = 1
+KIND, OBJECTS = "archives", "objects.json"
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What a linker sees of an object: ELF's number of its machine, the names that it defines strongly and
+    weakly, and those that another must define."""
+
+    machine: int
+    executable_stack: bool
+    strong: Sequence[str]
+    weak: Sequence[str]
+    needs: Sequence[str]
+
+    @property
+    def defined(self) -> Iterator[str]:
+        yield from self.strong
+        yield from self.weak
+
+
 @dataclass(frozen=True)
 class _Archive:
     """An archive: its name, its index, and its objects by member (of an archive two may have one name)."""
 
     name: str
     index: frozenset[str]
-    members: Sequence[tuple[str, Relocatable]]
+    members: Sequence[tuple[str, _Object]]
 
-    def defined(self) -> Iterator[tuple[str, str, bool]]:
-        """Symbol, member, and whether the definition is weak."""
-        for member, content in self.members:
-            for symbol in content.defined:
-                yield symbol.name, member, symbol.binding == WEAK
+    @property
+    def defined(self) -> Iterator[str]:
+        """The symbols that its members define, one for each definition."""
+        return (name for _, content in self.members for name in content.defined)
 
 
 class Archives(EachPackaging):
@@ -93,32 +115,58 @@ class Archives(EachPackaging):
         )
 
 
-def _read(root: Path) -> tuple[list[_Archive], dict[str, Relocatable]]:
-    """The archives of a release, and its start files by name. Raises `MalformedInput`."""
-    archives, starts = [], {}
+def _read(root: Path) -> tuple[list[_Archive], dict[str, _Object]]:
+    """The archives of a release, and its start files by name. Raises `MalformedInput`.
+
+    There are thousands of objects, so what a linker sees of them is kept.
+    """
     base = inside(root, DIRECTORY)
-    for entry in sorted(base.iterdir()) if base.is_dir() else []:
-        name = f"{DIRECTORY}/{entry.name}"
-        file = inside(root, name)  # it may be a link
-        if entry.suffix not in (".a", ".o") or not file.is_file():
-            continue
-        data = file.read_bytes()
-        if data.startswith(ar.MAGIC):
-            content = [(m, Relocatable(d, f"{name}({m})")) for m, d in headers.members(data, name)]
-            archives.append(_Archive(name, ar.index(io.BytesIO(data), name), content))
-        elif data.startswith(b"\x7fELF"):  # libmcheck.a is one object
-            starts[name] = Relocatable(data, name)
-    return archives, starts
+    names = [f"{DIRECTORY}/{e.name}" for e in sorted(base.iterdir())] if base.is_dir() else []
+    there = {name: inside(root, name) for name in names if name.endswith((".a", ".o"))}  # some are links
+    files = {name: file for name, file in there.items() if file.is_file()}
+    inputs = {"files": {name: store.file_sha256(file) for name, file in files.items()}, "reader": READER}
+
+    def make(into: Path) -> None:
+        archives, starts = [], {}
+        for name, file in files.items():
+            data = file.read_bytes()
+            if data.startswith(ar.MAGIC):
+                objects = [(m, asdict(_object(d, f"{name}({m})"))) for m, d in headers.members(data, name)]
+                archives.append((name, sorted(ar.index(io.BytesIO(data), name)), objects))
+            elif data.startswith(b"\x7fELF"):  # libmcheck.a is one object
+                starts[name] = asdict(_object(data, name))
+        (into / OBJECTS).write_text(json.dumps([archives, starts]) + "\n")
+
+    kept = store.produce(KIND, inputs, make)
+    archives, starts = json.loads((kept.path / OBJECTS).read_text())
+    return (
+        [
+            _Archive(name, frozenset(index), [(member, _Object(**fields)) for member, fields in objects])
+            for name, index, objects in archives
+        ],
+        {name: _Object(**fields) for name, fields in starts.items()},
+    )
+
+
+def _object(data: bytes, where: str) -> _Object:
+    read = Relocatable(data, where)
+    defined = list(read.defined)
+    return _Object(
+        machine=read.machine,
+        executable_stack=read.executable_stack,
+        strong=[s.name for s in defined if s.binding != WEAK],
+        weak=[s.name for s in defined if s.binding == WEAK],
+        needs=[s.name for s in read.symbols if s.section == SHN_UNDEF and s.binding != WEAK],
+    )
 
 
 def _of_one(archive: _Archive, machine: int) -> Iterator[str]:
     """What is wrong with one archive by itself."""
     strong: dict[str, list[str]] = {}
-    names = set()
-    for name, member, weak in archive.defined():
-        names.add(name)
-        if not weak:
+    for member, content in archive.members:
+        for name in content.strong:
             strong.setdefault(name, []).append(member)
+    names = set(archive.defined)
     yield from (f"{name} is defined, and not in the index" for name in sorted(names - archive.index))
     yield from (f"{name} is in the index, and no member defines it" for name in sorted(archive.index - names))
     yield from (
@@ -130,24 +178,21 @@ def _of_one(archive: _Archive, machine: int) -> Iterator[str]:
         yield from (f"{member} {fault}" for fault in _marks(content, machine))
 
 
-def _marks(content: Relocatable, machine: int) -> Iterator[str]:
+def _marks(content: _Object, machine: int) -> Iterator[str]:
     if content.machine != machine:
         yield f"is for ELF machine {content.machine}, not {machine}"
     if content.executable_stack:
         yield "makes the stack executable"
 
 
-def _unmet(archives: Sequence[_Archive], starts: Iterable[Relocatable]) -> Iterator[str]:
+def _unmet(archives: Sequence[_Archive], starts: Iterable[_Object]) -> Iterator[str]:
     """Names that a member must have and that neither the release nor the compiler defines."""
-    known = {name for archive in archives for name, _, _ in archive.defined()}
-    known |= {s.name for start in starts for s in start.defined}
+    known = {name for archive in archives for name in archive.defined}
+    known |= {name for start in starts for name in start.defined}
     for archive in archives:
         for member, content in archive.members:
-            for symbol in content.symbols:
-                name = symbol.name
-                if symbol.section != SHN_UNDEF or symbol.binding == WEAK or name in known:
-                    continue
-                if not _LINKER.fullmatch(name) and not _COMPILER.fullmatch(name):
+            for name in content.needs:
+                if name not in known and not _LINKER.fullmatch(name) and not _COMPILER.fullmatch(name):
                     yield f"{archive.name}({member}) needs {name}, which no archive defines"
 
 
@@ -165,7 +210,7 @@ def _not_weak(material: Material, release: str, archives: Sequence[_Archive]) ->
     }
     for archive in archives:
         if archive.name == LIBC_A:
-            strong = {name for name, _, weak in archive.defined() if not weak}
+            strong = {name for _, content in archive.members for name in content.strong}
             found = sorted(shared & strong)
             yield from (f"{LIBC_A}: {name} is weak in {LIBC} and not here" for name in found)
 

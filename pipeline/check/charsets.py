@@ -8,6 +8,7 @@ comes of it. What must come is in the charmaps that localedef reads, which are t
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zlib
 from collections import Counter
@@ -19,12 +20,17 @@ from pathlib import Path
 
 from pipeline.check import Material
 from pipeline.check.probing import PROBES, Answers, Case, ProbeCheck, Unanswered, Verdict, verdict
+from pipeline.core import store
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.rpm.payload import inside
 
+#: Raised when `_read` finds more in charmaps, or otherwise.
+READER = 1
 CHARMAPS, GCONV = "usr/share/i18n/charmaps", "usr/lib64/gconv"
+#: Where what charmaps say is kept, and the file.
+KIND, SETS = "charsets", "charsets.json"
 #: Of a set of more than 256 codes so many are asked about.
 SAMPLE = 400
 #: Tables that say something else than modules, in upstream's 2.34 and 2.36 alike: accents that alone are no
@@ -55,10 +61,8 @@ class Charset:
         return f"{self.name}={','.join(code.hex() for code in self.codes)}"
 
 
-@cache
-def charset(packed: bytes, name: str) -> Charset:
-    """The set of one charmap, called ``name`` if it does not say. Raises `MalformedInput`."""
-    text = _unpacked(packed, name)
+def charset(text: str, name: str) -> Charset:
+    """The set called ``name`` of the text of a charmap."""
     lines = _LINE.findall(text)
     written = sorted({line[3].lower() for line in lines})
     some = set(written[:: max(1, len(written) // SAMPLE)])  # to take all apart takes seconds
@@ -80,20 +84,15 @@ def charset(packed: bytes, name: str) -> Charset:
     single = all(len(code) == 1 for code in found)
     asked = [bytes([n]) for n in range(256)] if single else sorted(found)
     right = {code: frozenset(_right(meant.get(code, []), one_way.get(code, []), codes_of)) for code in asked}
-    return Charset(_named(packed, name), right if found else {})
+    return Charset(name, right if found else {})
 
 
-def _unpacked(packed: bytes, name: str) -> str:
+def unpacked(file: Path) -> str:
+    """The text of a charmap. Raises `MalformedInput`."""
     try:
-        return gzip.decompress(packed).decode("latin-1")
+        return gzip.decompress(file.read_bytes()).decode("latin-1")
     except (OSError, EOFError, zlib.error) as e:
-        raise MalformedInput(f"charmap {name}: {e}", hint="build the release again") from None
-
-
-@cache
-def _named(packed: bytes, name: str) -> str:
-    said = _NAME.search(_unpacked(packed, name))
-    return (said[1] if said else name).upper()
+        raise MalformedInput(f"charmap {file.stem}: {e}", hint="build the release again") from None
 
 
 def _right(meant: Sequence[str], one_way: Sequence[str], codes_of: Mapping[str, int]) -> Iterator[str]:
@@ -106,18 +105,52 @@ def _right(meant: Sequence[str], one_way: Sequence[str], codes_of: Mapping[str, 
         yield NONE
 
 
-def charsets(root: Path) -> list[Charset]:
-    """The sets of a release that have a charmap, and a module in gconv's list. Raises `MalformedInput`."""
-    directory, modules = inside(root, CHARMAPS), set[str]()
+def charsets(root: Path) -> tuple[Charset, ...]:
+    """The sets of a release that have a charmap, and a module in gconv's list. Raises `MalformedInput`.
+
+    Charmaps take seconds to read and are the same in most releases, so what they say is kept.
+    """
+    maps = sorted(inside(root, CHARMAPS).glob("*.gz"))
     more = sorted(inside(root, f"{GCONV}/gconv-modules.d").glob("*.conf"))
-    for file in (inside(root, f"{GCONV}/gconv-modules"), *more):
-        for line in file.read_text(errors="replace").splitlines() if file.is_file() else []:
+    modules = [file for file in (inside(root, f"{GCONV}/gconv-modules"), *more) if file.is_file()]
+    inputs = {
+        "maps": {file.stem: store.file_sha256(file) for file in maps},
+        "modules": [store.file_sha256(file) for file in modules],
+        "reader": READER,
+    }
+
+    def make(into: Path) -> None:
+        found = [
+            (one.name, {code.hex(): sorted(right) for code, right in one.codes.items()})
+            for one in _read(maps, modules)
+        ]
+        (into / SETS).write_text(json.dumps(found) + "\n")
+
+    return _of(store.produce(KIND, inputs, make).path)
+
+
+def _read(maps: Sequence[Path], modules: Sequence[Path]) -> Iterator[Charset]:
+    known = set[str]()
+    for file in modules:
+        for line in file.read_text(errors="replace").splitlines():
             words = line.split()
             if len(words) > 2 and words[0] in ("alias", "module"):
-                modules.add(words[1].rstrip("/").upper())
-    maps = [(file.read_bytes(), file.stem) for file in sorted(directory.glob("*.gz"))]
-    found = [charset(*one) for one in maps if _named(*one) in modules - OTHERS]
-    return [one for one in found if one.codes]
+                known.add(words[1].rstrip("/").upper())
+    for file in maps:
+        text = unpacked(file)
+        said = _NAME.search(text)
+        name = (said[1] if said else file.stem).upper()
+        if name in known - OTHERS and (one := charset(text, name)).codes:
+            yield one
+
+
+@cache
+def _of(kept: Path) -> tuple[Charset, ...]:
+    found: list[tuple[str, dict[str, list[str]]]] = json.loads((kept / SETS).read_text())
+    return tuple(
+        Charset(name, {bytes.fromhex(code): frozenset(right) for code, right in codes.items()})
+        for name, codes in found
+    )
 
 
 class Charsets(ProbeCheck):

@@ -37,7 +37,7 @@ SEALED = frozenset(
     {
         "sysroot", "debroot", "probes", "probes-against", "observation", "probe-rpm", "image-tools",
         "rpm-transactions", "rpm-payload", "rpm-marks", "rpm-installation", "rebuild", "devel",
-        "devel-headers", "present", "packed",
+        "devel-headers", "present", "packed", "charsets", "archives", "drawing",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.
@@ -62,16 +62,22 @@ def file_sha256(path: Path) -> str:
     A file is read again only if its size or times changed since this process read it. Raises OSError.
     """
     with path.open("rb") as f:
-        status = os.fstat(f.fileno())
-        changed = max(status.st_mtime_ns, status.st_ctime_ns)
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        found = _read_before.get(key)
+        key = identity(f.fileno())
+        found = _read_before.get(key) if key else None
         if found is None:
-            settled = stat.S_ISREG(status.st_mode) and time.time_ns() - changed > SETTLED_NS
             found = hashlib.file_digest(f, "sha256").hexdigest()
-            if settled:
+            if key:
                 _read_before[key] = found
     return found
+
+
+def identity(descriptor: int) -> tuple[int, ...]:
+    """What tells whether an open file was read before by this process; nothing if that cannot be told."""
+    status = os.fstat(descriptor)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if not stat.S_ISREG(status.st_mode) or time.time_ns() - changed <= SETTLED_NS:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:

@@ -57,6 +57,6 @@ def write_all(evidence: Evidence, outdir: Path, *, summary: bool = True) -> Repo
 
 
 def _write(evidence: Evidence, name: str, path: Path) -> None:
-    """Write one rendering. Its module is loaded here: matplotlib takes long, and is the page's alone."""
+    """Write one rendering. Its module is loaded here, in a lane: what it needs takes long."""
     render = import_module(f"pipeline.report.{name}").render
     store.write_atomically(path, render(evidence))

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.core.outcome import Finding
-from pipeline.report import abi, figures, kernels, plot, view
+from pipeline.report import abi, drawing, figures, kernels, view
 from pipeline.report.policy import Drawings, policy
 from pipeline.report.terminal import printable
 from pipeline.signoff.records import Evidence
@@ -145,7 +145,7 @@ def _plots(evidence: Evidence, drawings: Drawings) -> list[Plot]:
     made = []
     for i, group in enumerate(figures.speeds(evidence), 1):
         # drawn by matplotlib, which escapes the texts it is given
-        svg = Markup(drawings.without_styles(plot.speed_svg(group, f"plot{i}")))
+        svg = Markup(drawings.without_styles(drawing.speed_svg(group, f"plot{i}")))
         made.append(Plot(f"plot{i}", group, svg))
     return made
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from pipeline.core import store
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.rpm import payload as rpmpayload
 from pipeline.rpm import scripts
@@ -223,12 +224,22 @@ def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, RpmHeader
 
 
 def read(path: Path) -> Rpm:
-    """The metadata of a package, its digests not checked (see `verify`).
+    """The metadata of a package, its digests not checked (see `verify`); read once while it is unchanged.
 
     Raises `MalformedInput` (no RPM, cut off, nonsense in the headers) or `EvidenceError` (not readable).
     """
     with _opened(path) as file:
-        return _parse(file, path, str(path))[0]
+        key = store.identity(file.fileno())
+        found = _read_before.get((path, key)) if key else None
+        if found is None:
+            found = _parse(file, path, str(path))[0]
+            if key:
+                _read_before[path, key] = found
+    return found
+
+
+#: Packages that this process read before, by path and what tells the file from its successor.
+_read_before: dict[tuple[Path, tuple[int, ...]], Rpm] = {}
 
 
 def fields(path: Path) -> dict[int, tuple[int, int, bytes]]:

@@ -111,6 +111,15 @@ def test_objects_of_another_machine(tmp_path: Path) -> None:
     assert "usr/lib64/libc.a: one.o is for ELF machine" in said.seen
 
 
+def test_what_is_kept_of_archives_is_of_these_very_ones(tmp_path: Path) -> None:
+    on = material(release(tmp_path, MEMBERS))
+    assert ask(on).outcome is PASS
+    assert ask(on).outcome is PASS
+    file = tmp_path / "usr" / "lib64" / "libc.a"
+    file.write_bytes(file.read_bytes().replace(b"\0_two\0", b"\0_too\0", 1))
+    assert ask(on).outcome is FAIL
+
+
 def test_archives_that_are_links_are_read(tmp_path: Path) -> None:
     lib = release(tmp_path, MEMBERS | {"one": "void one (void) { lost (); }"}) / "usr" / "lib64"
     (lib / "libc.a").rename(tmp_path / "usr" / "libc.a")

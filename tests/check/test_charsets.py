@@ -77,13 +77,24 @@ def test_of_a_large_set_a_part_is_asked_about() -> None:
     lines = "".join(
         f"<U{0x4E00 + n:04X}>     /x{0xA0 + n // 90:02x}/x{0x40 + n % 90:02x}    X\n" for n in range(8000)
     )
-    found = charset(packed("L", lines), "L")
+    found = charset(lines, "L")
     assert SAMPLE <= len(found.codes) < SAMPLE + 30
 
 
-def test_a_charmap_that_cannot_be_read_is_malformed() -> None:
+def test_a_charmap_that_cannot_be_read_is_malformed(root: Path) -> None:
+    (root / CHARMAPS / "X.gz").write_bytes(b"not packed")
     with pytest.raises(MalformedInput, match="charmap X"):
-        charset(b"not packed", "X")
+        charsets(root)
+
+
+def test_what_is_kept_of_charmaps_is_of_these_very_ones(root: Path) -> None:
+    before = charsets(root)
+    assert charsets(root) is before
+    (root / CHARMAPS / "SMALL.gz").write_bytes(packed("SMALL", SMALL.replace("<U20AC>", "<U20AB>")))
+    changed = {one.name: one for one in charsets(root)}["SMALL"]
+    assert changed.codes[b"\xa4"] == {"20ab"}
+    (root / GCONV / "gconv-modules").write_text("module\tSMALL//\tINTERNAL\tSMALL\t1\n")
+    assert [one.name for one in charsets(root)] == ["SMALL"]
 
 
 def test_right_answers_are_green(root: Path) -> None:

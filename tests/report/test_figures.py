@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.core.outcome import Outcome, Target
-from pipeline.report import figures, html, markdown, plot, terminal
+from pipeline.report import drawing, figures, html, markdown, plot, terminal
 from pipeline.signoff.records import Evidence
 from tests.report.factory import draft
 from tests.report.test_renderings import Page
@@ -39,6 +40,27 @@ def test_emulated_times_never_appear_as_nanoseconds(green: Evidence) -> None:
     for text in (page, markdown.render(green), terminal.render(green)):
         words = set(re.split(r"[ \n|()]+", text))
         assert not words & {m for m in medians if len(m) > 3}
+
+
+def test_what_was_drawn_is_not_drawn_again_and_other_times_are(
+    green: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, other, *_ = figures.speeds(green)
+    first = drawing.speed_svg(group, "p")
+    assert first == plot.speed_svg(group, "p")
+    monkeypatch.setattr(plot, "speed_svg", lambda _, ident: f"drawn as {ident}")
+    assert drawing.speed_svg(group, "p") == first
+    assert drawing.speed_svg(group, "q") == "drawn as q"
+    assert drawing.speed_svg(other, "p") == "drawn as p"
+
+
+def test_a_report_is_drawn_where_nothing_can_be_kept(
+    green: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PIPELINE_STATE", str(tmp_path / "file" / "state"))
+    group, *_ = figures.speeds(green)
+    assert drawing.speed_svg(group, "p") == plot.speed_svg(group, "p")
 
 
 def on_arm(target: Target) -> Target:
