@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Baseline
@@ -67,6 +67,10 @@ class Material:
     _committed: dict[str, Baseline | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads files itself."""
+        return {**self.__dict__, "_listings": {}, "_files": {}, "_committed": {}}
 
     def files(self, release: str) -> dict[str, ElfFile]:
         """Every ELF file of a built release by path, opened once for all checks; raises `MalformedInput`."""

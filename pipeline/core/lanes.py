@@ -1,7 +1,8 @@
 """Lanes of work: what does not depend on each other runs side by side, each piece in a process of its own.
 
 A build of glibc keeps two processors busy only while it compiles; it configures, links, installs and packs
-on one. A lane brings back what its piece returned, or its error; what is large goes through the store.
+on one. A lane brings back what its piece returned, or its error, and which files it read, so that nobody
+reads them again; what is large goes through the store.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypeVar
 
-from pipeline.core import progress
+from pipeline.core import progress, store
 from pipeline.core.errors import PipelineError, WorldError, of_system_call
 
 POLL_SECONDS = 0.2
@@ -110,7 +111,8 @@ def _start(number: int, work: Callable[[], object], shown: bool) -> Lane:
 
 
 def _work(work: Callable[[], object], answer: Connection, words: Connection | None) -> None:
-    """In the new process: do the work, send its error, or None and what it returned."""
+    """In the new process: do the work, send its error, or None and what it returned, and what it learned."""
+    before = store.learned()
     progress.only_lines(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the piece started ends with it
@@ -127,13 +129,14 @@ def _work(work: Callable[[], object], answer: Connection, words: Connection | No
     except KeyboardInterrupt:
         sys.stderr.flush()
         os._exit(130)
-    answer.send((error, returned))
+    answer.send((error, returned, store.learned(before)))
 
 
 def _finish(lane: Lane) -> Any:
     """What the lane's piece returned; raises its error. One that ended without a word is an error."""
     try:
-        error, returned = lane.answer.recv()
+        error, returned, learned = lane.answer.recv()
+        store.learn(learned)
         spoke = True
     except EOFError:
         error, returned, spoke = None, None, False

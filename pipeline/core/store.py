@@ -145,6 +145,27 @@ def _whole(result: Path, kind: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a process learned of files: sha256 of those it read, and results that are as they were made."""
+
+    files: Mapping[tuple[int, ...], str]
+    results: frozenset[Path]
+
+
+def learned(before: Learned | None = None) -> Learned:
+    """What this process learned, ``before`` left out."""
+    known = before or Learned({}, frozenset())
+    files = {key: found for key, found in _read_before.items() if key not in known.files}
+    return Learned(files, frozenset(_looked_at) - known.results)
+
+
+def learn(of_another: Learned) -> None:
+    """Take over what a process learned that began as a copy of this one."""
+    _read_before.update(of_another.files)
+    _looked_at.update(of_another.results)
+
+
 def looked_at(result: Path) -> bool:
     """Whether this process has compared a result with its seal, and found it as it was made."""
     return result in _looked_at

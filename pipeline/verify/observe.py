@@ -92,11 +92,16 @@ def inputs_of(site: Site, material: Material, jobs: Sequence[Job]) -> dict[str, 
 def observe(site: Site, material: Material, jobs: Sequence[Job], *, fresh: bool = False) -> Observation:
     """Run the jobs at the site, or take what an earlier run of the very same saw there."""
     inputs = inputs_of(site, material, jobs)
-    if inputs is not None and not fresh and (found := _kept(inputs)):
+    if not fresh and (found := _kept(inputs)):
         return found
     roots = {name: b.root for name, b in material.built.items()}
     batch = site.place.run_batch(roots, {"/probes": material.programs}, jobs)
     return Observation(batch, timestamp(), inputs)
+
+
+def known(site: Site, material: Material, jobs: Sequence[Job]) -> Observation | None:
+    """What an earlier run of the very same saw at the site, None if there is none."""
+    return _kept(inputs_of(site, material, jobs))
 
 
 def observe_all(
@@ -122,9 +127,9 @@ def _tried(site: Site, material: Material, jobs: Sequence[Job], fresh: bool) -> 
         return Observation(BatchResult(facts=None, results={}, trouble=words_of(e)), timestamp(), None)
 
 
-def _kept(inputs: Mapping[str, Any]) -> Observation | None:
+def _kept(inputs: Mapping[str, Any] | None) -> Observation | None:
     """What an earlier run kept; None if there is none or it was damaged since: then it is asked again."""
-    found = store.peek("observation", inputs)
+    found = store.peek("observation", inputs) if inputs is not None else None
     if found is None:
         return None
     file, log = found.path / BATCH, found.path / LOG

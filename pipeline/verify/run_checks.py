@@ -22,11 +22,12 @@ from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.progress import say, step
 from pipeline.core.records import Built, FileRecord, file_record
 from pipeline.core.run import first_line
+from pipeline.place import Job
 from pipeline.profile import Profile
 from pipeline.signoff import evidence
 from pipeline.signoff.records import Environment, Evidence, PlaceRecord
 from pipeline.signoff.waiver import Waiver
-from pipeline.verify.observe import Observation, Site, keep, observe_all
+from pipeline.verify.observe import Observation, Site, keep, known, observe_all
 
 #: Programs of the host that have a part in what is seen, and how they tell their version.
 TOOLS = {
@@ -53,6 +54,22 @@ class Notes:
         """Whether a question about ``target`` is to be asked."""
         return self.only is None or (target.judged, target.arch) in self.only
 
+    def add(self, others: Notes) -> None:
+        """Take over what was noted elsewhere."""
+        self.questions += others.questions
+        self.findings += others.findings
+        self.declined += others.declined
+        self.places += others.places
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was noted of one architecture while nothing ran, and whether something has to run."""
+
+    material: Material
+    notes: Notes
+    unseen: bool
+
 
 def verify(
     profile: Profile,
@@ -71,6 +88,8 @@ def verify(
 ) -> Evidence:
     """Run every check and return the evidence.
 
+    What needs no program to run is done for all architectures side by side; places have the machine alone.
+
     ``built`` maps architecture -> release -> what was built; ``programs`` compiles the probes of an
     architecture and ``sites`` says where its programs are watched. ``fresh``: watch again what was watched.
     ``narrow``: ask only the questions about ``targets`` and of the steps that end in one of them, so that the
@@ -80,25 +99,27 @@ def verify(
     """
     about = frozenset((t.release, t.arch) for t in targets) if narrow else None
     notes = Notes(about)
-    materials = []
-    for name, releases in built.items():
-        machine = arch(name)
-        compiled = programs(machine)
-        materials.append(
-            Material(
-                profile=profile, arch=machine, built=dict(releases), programs=compiled,
-                faults=workshop.faults(compiled),
-                asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
-            )
-        )  # fmt: skip
     read = [c for c in static if not only or c.name in only]
     asked = [c for c in watched if not only or c.name in only]
-    pieces = [Piece(partial(read_all, read, material, about)) for material in materials]
+
+    def first_look(name: str) -> Looked:
+        machine, releases = arch(name), built[name]
+        compiled = programs(machine)
+        material = Material(
+            profile=profile, arch=machine, built=dict(releases), programs=compiled,
+            faults=workshop.faults(compiled),
+            asked=frozenset(t.release for t in targets if t.arch == name) if narrow else None,
+        )  # fmt: skip
+        noted = read_all(read, material, about)
+        again = not asked or (not fresh and watch_again(sites(machine, compiled), material, asked, noted))
+        return Looked(material, noted, unseen=not again)
+
+    pieces = [Piece(partial(first_look, name)) for name in built]
     lanes = min(len(pieces), len(os.sched_getaffinity(0)))
-    for material, noted in zip(materials, side_by_side(pieces, lanes=lanes), strict=True):
-        notes.questions += noted.questions
-        notes.findings += noted.findings
-        if asked:
+    for looked in side_by_side(pieces, lanes=lanes):
+        notes.add(looked.notes)
+        if looked.unseen:
+            material = looked.material
             watch(sites(material.arch, material.programs), material, asked, notes, fresh=fresh)
     return evidence.gather(
         checks=[check.declared for check in (*static, *watched)],
@@ -162,6 +183,16 @@ def unanswered(question: Question, error: PipelineError | OSError) -> Finding:
     )
 
 
+def jobs_of(checks: Sequence[PlaceCheck], material: Material, notes: Notes) -> list[Job]:
+    """What has to run so that all checks can answer."""
+    return [
+        job
+        for check in checks
+        for job in check.jobs(material)
+        if notes.about(material.target(job.root)) and material.not_compiled(*job.argv) is None
+    ]
+
+
 def watch(
     sites: Sequence[Site],
     material: Material,
@@ -171,14 +202,23 @@ def watch(
     fresh: bool = False,
 ) -> None:
     """All checks that watch programs, in one batch a place."""
-    jobs = [
-        job
-        for check in checks
-        for job in check.jobs(material)
-        if notes.about(material.target(job.root)) and material.not_compiled(*job.argv) is None
-    ]
+    jobs = jobs_of(checks, material, notes)
     for site, seen in zip(sites, observe_all(sites, material, jobs, fresh=fresh), strict=True):
         judge(site, seen, material, checks, notes)
+
+
+def watch_again(
+    sites: Sequence[Site], material: Material, checks: Sequence[PlaceCheck], notes: Notes
+) -> bool:
+    """As `watch`, of what earlier runs kept; nothing runs. False, with nothing noted, unless all is there."""
+    jobs = jobs_of(checks, material, notes)
+    kept = [known(site, material, jobs) for site in sites]
+    seen = [one for one in kept if one is not None]
+    if len(seen) < len(kept):
+        return False
+    for site, observation in zip(sites, seen, strict=True):
+        judge(site, observation, material, checks, notes)
+    return True
 
 
 def judge(

@@ -60,6 +60,13 @@ class Sites:
                 )
         if {"host", "container"} <= set(self.places):
             raise _exclusive()
+        for machine in machines:
+            chosen = self._chosen(machine)
+            if left_out := [p for p in self.places if p not in chosen]:
+                warn(
+                    f"{', '.join(left_out)} cannot run {machine.name} programs here; "
+                    f"they are watched at: {', '.join(chosen)}"
+                )
         booting = [m for m in machines if "vm" in self._chosen(m)]
         for machine in booting:
             self._wanted_kernels(machine)
@@ -71,14 +78,8 @@ class Sites:
 
     def for_arch(self, machine: Arch, programs: Path) -> list[Site]:
         """The places for ``machine``; raises `UsageError` for an unknown place or one that cannot serve."""
-        chosen = self._chosen(machine)
-        if left_out := [p for p in self.places if p not in chosen]:
-            warn(
-                f"{', '.join(left_out)} cannot run {machine.name} programs here; "
-                f"they are watched at: {', '.join(chosen)}"
-            )
         sites: list[Site] = []
-        for name in dict.fromkeys(chosen):
+        for name in dict.fromkeys(self._chosen(machine)):
             sites += self._sites(name, machine, programs)
         return sites
 
