@@ -81,7 +81,7 @@ RELEASES = {"el9": ("9.0", "9.1"), "bookworm": ("12.0", "12.1")}
 #: what programs are linked with, besides the libraries themselves
 DEVELOP = (
     "libc.a", "libc_nonshared.a", "libpthread.a", "libdl.a", "librt.a", "libutil.a", "libanl.a",
-    "libresolv.a", "crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o",
+    "libresolv.a", "crt1.o", "Scrt1.o", "rcrt1.o", "gcrt1.o", "grcrt1.o", "crti.o", "crtn.o",
 )  # fmt: skip
 PATCH = "0001-more.patch"
 
@@ -143,7 +143,7 @@ def tree(directory: Path) -> Path:
 
 #: The host's libraries are stripped, and their debug files are elsewhere; the tree's programs only look like
 #: programs: these are not asked.
-STRIPPED = {"rpm.debuginfo", "launch.programs"}
+STRIPPED = {"rpm.debuginfo", "launch.programs", "launch.loading"}
 #: Of a host's glibc 2.41 or later these checks, which know the releases that are made here, say that it is
 #: none of them: the area has a place and a size of its own, and the library names its version. There they are
 #: not asked.

@@ -31,6 +31,8 @@ PRINTS: Sequence[dict[str, Any]] = (
      "aio": 0},
     {"order": "pcmfe"},
 )  # fmt: skip
+#: How often `probes/devel/profiled.c` calls its function.
+CALLS = 1234
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,38 @@ class Linking(_EachKind):
         return verdict(self.asks(case), "all in order", faults)
 
 
+class Profiled(_EachKind):
+    """A program compiled with ``-pg``: its start files are linked into nothing else."""
+
+    declared = Declaration(
+        name="devel.profiling",
+        question="Do programs made for profiling (`-pg`) with a release's own files leave a whole profile?",
+    )
+    source = "profiled"
+
+    def refused(self, facts: PlaceFacts) -> str:
+        if facts.emulation == "user":
+            return "under user-mode QEMU there is no directory that a program may write to"
+        return super().refused(facts)
+
+    def cases(self, material: Material) -> Sequence[Case]:
+        releases = [material.profile.get(r) for r in material.built]
+        return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in KINDS]
+
+    def asks(self, case: Case) -> str:  # noqa: ARG002
+        return f"gmon.out counts {CALLS} calls of a function, and covers the text to its end"
+
+    def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
+        lines = self.said(material, case, answers)
+        if len(lines) != 1:
+            raise Unanswered(Outcome.ERROR, f"{len(lines)} answers to one question")
+        wanted = {
+            "status": 0, "magic": "gmon", "version": 1, "calls": CALLS, "covered": True, "ends": True
+        }  # fmt: skip
+        faults = [f"{k} is {lines[0].get(k)!r}, not {v!r}" for k, v in wanted.items() if lines[0].get(k) != v]
+        return verdict(self.asks(case), f"{CALLS} calls, the text covered", faults)
+
+
 class AsUser(Linking):
     """The same programs started by a user who owns nothing: what only root may read or search shows here."""
 
@@ -154,4 +188,4 @@ class AsUser(Linking):
         return super().refused(facts)
 
 
-CHECKS: tuple[PlaceCheck, ...] = (CriticalSection(), Linking(), AsUser())
+CHECKS: tuple[PlaceCheck, ...] = (CriticalSection(), Linking(), Profiled(), AsUser())

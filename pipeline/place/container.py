@@ -6,6 +6,7 @@ exactly as in a virtual machine. The kernel is the host's.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pipeline.place.batch import decode_results, encode_jobs, longest
 
 #: A container's own start and end, beyond the time the runner may take.
 SLACK_SECONDS = 60.0
+#: Directories that a program elsewhere can lay a writable one over (`pipeline/probes/writable.h`).
+WRITABLE = ("etc", "tmp")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class ContainerPlace:
             (work / "jobs").write_bytes(encode_jobs(jobs))
             results = work / "results"
             results.touch()
+            writable = {"/batch": work}
+            for name, root in roots.items():
+                writable |= _own(work / "own" / name, root, f"/roots/{name}")
             try:
                 self.image.engine.run(
                     self.image.name,
@@ -63,7 +69,7 @@ class ContainerPlace:
                         "--roots",
                         "/roots",
                     ],
-                    mounts={"/batch": work},
+                    mounts=writable,
                     read_only=mounts,
                     log=log,
                     timeout=longest(jobs) + SLACK_SECONDS,
@@ -72,3 +78,14 @@ class ContainerPlace:
                 trouble = e.message.splitlines()[0]
             data = results.read_bytes()
         return decode_results(data, place=self.name, log=log, trouble=trouble)
+
+
+def _own(own: Path, root: Path, there: str) -> dict[str, Path]:
+    """Copies of a root's directories (`WRITABLE`) that programs may write to, by where they are mounted."""
+    copies = {}
+    for name in WRITABLE:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, own / name, symlinks=True)
+            (own / name).chmod(0o1777 if name == "tmp" else 0o755)
+            copies[f"{there}/{name}"] = own / name
+    return copies

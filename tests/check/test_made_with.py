@@ -1,12 +1,12 @@
-"""launch.user, devel.link: how a program ended says whether the release or the place is at fault."""
+"""launch.user, devel.link, devel.profiling: is the release or the place at fault for how a program ended?"""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.check.made_with import AsUser, Linking
+from pipeline.check.made_with import CALLS, AsUser, Linking, Profiled
 from pipeline.check.probing import CANNOT
-from pipeline.core.outcome import Outcome
+from pipeline.core.outcome import Finding, Outcome
 from tests.check.probe_kit import batch, judge, material, outcome, said
 
 
@@ -20,7 +20,27 @@ from tests.check.probe_kit import batch, judge, material, outcome, said
         ({"timed_out": True, "status": None}, Outcome.MISSING),
     ],
 )
-@pytest.mark.parametrize("check", [AsUser(), Linking()])
-def test_how_it_ended(check: Linking, over: dict[str, object], wanted: Outcome) -> None:
+@pytest.mark.parametrize("check", [AsUser(), Linking(), Profiled()])
+def test_how_it_ended(check: Linking | Profiled, over: dict[str, object], wanted: Outcome) -> None:
     answers = judge(check, material(), batch(said(f"{check.name}/12.1/pie", **over)))
     assert outcome(answers["12.1/pie"]) is wanted
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({}, ""),
+        ({"calls": 0}, f"calls is 0, not {CALLS}"),
+        ({"covered": False}, "covered is False"),
+        ({"ends": False}, "ends is False"),
+        ({"status": 256}, "status is 256"),
+        ({"magic": "", "version": None}, "magic is ''"),
+    ],
+)
+def test_what_a_profile_must_have(over: dict[str, object], words: str) -> None:
+    line = {"status": 0, "magic": "gmon", "version": 1, "calls": CALLS, "covered": True, "ends": True}
+    answers = judge(Profiled(), material(), batch(said("devel.profiling/12.1/pie", line | over)))
+    answer = answers["12.1/pie"]
+    assert outcome(answer) is (Outcome.FAIL if words else Outcome.PASS)
+    assert isinstance(answer, Finding)
+    assert words in answer.seen

@@ -1,4 +1,4 @@
-"""launch.order, launch.guards and launch.environment for real: this machine's C library is green."""
+"""launch.order and its like for real: this machine's C library is green, and what is wrong is not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.build.workshop import programs as listed
 from pipeline.check.guards import Environment, Guards
+from pipeline.check.loading import Loading
 from pipeline.check.order import LaunchOrder
 from pipeline.check.probing import ProbeCheck
 from pipeline.core.arch import host_arch
@@ -18,7 +19,7 @@ from tests.integration import probe_bench as kit
 
 pytestmark = pytest.mark.integration
 
-PREFIXES = ("order-", "guards", "environment", "runner", "rseq-tracer")
+PREFIXES = ("order-", "loading", "guards", "environment", "runner", "rseq-tracer")
 NAMES = tuple(p.name for p in listed() if p.name.startswith(PREFIXES))
 
 
@@ -29,7 +30,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kit.make_release_root(host_arch(), tmp_path_factory.mktemp("root"))
+    made = kit.make_release_root(host_arch(), tmp_path_factory.mktemp("root"))
+    ldconfig = made / "usr" / "sbin" / "ldconfig"
+    ldconfig.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2("/sbin/ldconfig", ldconfig)
+    (made / "etc").mkdir(exist_ok=True)
+    return made
 
 
 def ask(check: ProbeCheck, root: Path, programs: Path) -> dict[str, Finding]:
@@ -37,7 +43,7 @@ def ask(check: ProbeCheck, root: Path, programs: Path) -> dict[str, Finding]:
     return kit.ask(check, kit.host_bench(root, programs, of=of))
 
 
-@pytest.mark.parametrize("check", [LaunchOrder(), Guards(), Environment()], ids=lambda c: c.name)
+@pytest.mark.parametrize("check", [LaunchOrder(), Loading(), Guards(), Environment()], ids=lambda c: c.name)
 def test_this_machines_glibc_is_green(check: ProbeCheck, root: Path, programs: Path) -> None:
     found = ask(check, root, programs)
     assert {case: f.seen for case, f in found.items() if f.outcome is not Outcome.PASS} == {}
@@ -55,6 +61,15 @@ def test_a_library_that_needs_no_other_is_constructed_too_early(
         case for case in found if case.startswith("dynamic")
     }
     assert "+left did not happen" in found["dynamic, tunable unset"].seen
+
+
+def test_a_program_that_looks_elsewhere_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
+    program = next(p for p in listed() if p.name == "loading-runpath")
+    flags = [flag.replace("/etc/runpath", "/etc/elsewhere") for flag in program.flags]
+    made = kit.compile_one(host_arch(), kit.paths.PROBES / program.source, tmp_path / "wrong", *flags)
+    found = ask(Loading(), root, kit.replaced(programs, program.name, made, tmp_path / "programs"))
+    assert [f.outcome for f in found.values()] == [Outcome.FAIL]
+    assert all("runpath: found as /etc/cached" in f.seen for f in found.values()), found
 
 
 def test_an_auditor_that_is_not_there_is_not_heard(root: Path, programs: Path, tmp_path: Path) -> None:

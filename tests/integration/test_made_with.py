@@ -12,7 +12,7 @@ import pytest
 from pipeline.build import workshop
 from pipeline.build.workplace import host_kernel_headers
 from pipeline.check import PlaceCheck
-from pipeline.check.made_with import KINDS, AsUser, CriticalSection, Linking
+from pipeline.check.made_with import KINDS, AsUser, CriticalSection, Linking, Profiled
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.outcome import Finding, Outcome
@@ -73,6 +73,16 @@ def test_right_headers_and_start_files(root: Path, tmp_path: Path) -> None:
     assert {f.outcome for f in found.values()} == {PASS}, {f.seen for f in found.values()}
     found = ask(Linking(), root, compiled(tmp_path / "b", "link"))
     assert {case: f.outcome for case, f in found.items()} == dict.fromkeys(KINDS, PASS)
+
+
+def test_a_profile_that_is_whole_and_one_that_lacks_a_call(root: Path, tmp_path: Path) -> None:
+    found = ask(Profiled(), root, compiled(tmp_path / "a", "profiled"))
+    assert {case: f.outcome for case, f in found.items()} == dict.fromkeys(KINDS, PASS), found
+    (tmp_path / "writable.h").write_text((paths.PROBES / "writable.h").read_text())
+    text = changed("profiled", "n < CALLS", "n + 1 < CALLS")
+    found = ask(Profiled(), root, compiled(tmp_path / "b", "profiled", text, kinds=("pie",)))
+    assert found["pie"].outcome is FAIL
+    assert "calls is 1233, not 1234" in found["pie"].seen
 
 
 @pytest.mark.parametrize(
