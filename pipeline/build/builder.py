@@ -17,7 +17,7 @@ from pipeline.build.course import Course
 from pipeline.build.distgit import DistGit
 from pipeline.build.options import NO_PATCH, Options
 from pipeline.build.rpmbuild import Ingredients
-from pipeline.build.stored import MANIFEST, WARNINGS, built, log_of, read_manifest
+from pipeline.build.stored import WARNINGS, built, log_of, read_manifest, write_manifest
 from pipeline.build.workplace import Workplace
 from pipeline.build.workplaces import Workplaces
 from pipeline.core import paths, store
@@ -312,7 +312,7 @@ class Builder:
         # compiler says nothing of objects that were kept
         if not manifest.tree:
             (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
-        (into / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        write_manifest(into, manifest)
         seen = Conditions.seen(top)
         store.remove_tree(top)
         store.remove_tree(into / "source")

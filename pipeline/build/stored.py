@@ -13,12 +13,24 @@ from pipeline.rpm.sysroot import extract
 
 #: in the directory of a stored build: its record
 MANIFEST = "manifest.json"
+#: its sha256 as it was written: that a record can be read says nothing of who wrote it
+MANIFEST_SEAL = "manifest.sha256"
 #: what the compiler warned of in the build: a sorted list of ``FILE: WORDS``
 WARNINGS = "warnings.json"
 
 
+def write_manifest(directory: Path, manifest: BuildManifest) -> None:
+    """Write the record of a build into the directory that is going to be stored."""
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (directory / MANIFEST_SEAL).write_text(file_sha256(directory / MANIFEST) + "\n")
+
+
 def read_manifest(directory: Path) -> BuildManifest:
-    """The record of a stored build; its key is the directory's name. Raises `EvidenceError`."""
+    """The record of a stored build; its key is the directory's name.
+
+    Raises `EvidenceError` if it cannot be read, or was changed since it was written. (One of an older version
+    is sealed when it is first read.)
+    """
     try:
         manifest = BuildManifest.model_validate_json((directory / MANIFEST).read_text())
     except (OSError, ValueError) as e:
@@ -26,6 +38,14 @@ def read_manifest(directory: Path) -> BuildManifest:
             f"{directory / MANIFEST} cannot be read: {reason(e)}",
             hint=f"remove {directory} and run `nox -s build` again",
         ) from None
+    seal, found = directory / MANIFEST_SEAL, file_sha256(directory / MANIFEST)
+    if not seal.is_file():
+        seal.write_text(found + "\n")
+    elif seal.read_text().strip() != found:
+        raise EvidenceError(
+            f"{directory / MANIFEST} was changed since the build wrote it",
+            hint=f"remove {directory} and run `nox -s build` again",
+        )
     return manifest.model_copy(update={"key": directory.name})
 
 

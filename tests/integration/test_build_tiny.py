@@ -19,7 +19,7 @@ from pipeline.abi.listing import listings
 from pipeline.build import rpmbuild
 from pipeline.build.every import build_all
 from pipeline.build.options import Options
-from pipeline.build.stored import MANIFEST
+from pipeline.build.stored import MANIFEST, MANIFEST_SEAL
 from pipeline.core import paths
 from pipeline.core.arch import ARCHES, host_arch
 from pipeline.core.errors import CommandFailed, EvidenceError, ExitCode, UsageError
@@ -77,7 +77,7 @@ def test_two_releases_from_source_to_root(tiny: Tiny, state: Path, capfd: pytest
     # the second release finds what the first compiled, and nothing of the work is left
     assert sum(n for k, n in new.manifest.ccache.items() if k.endswith("hit")) > 0
     entry = builder.make(tiny.target("1.0"))
-    kept = ["RPMS", "inputs.json", "manifest.json", "warnings.json"]
+    kept = ["RPMS", "inputs.json", "manifest.json", "manifest.sha256", "warnings.json"]
     assert sorted(p.name for p in entry.path.iterdir()) == kept
     assert half_written(state) == []
 
@@ -302,6 +302,22 @@ def test_a_damaged_record_is_noticed(tiny: Tiny) -> None:
     entry = tiny.builder().make(tiny.target("1.1"))
     (entry.path / MANIFEST).write_text('{"target"')
     with pytest.raises(EvidenceError, match=r"manifest\.json cannot be read"):
+        tiny.builder().build(tiny.target("1.1"))
+
+
+def test_a_record_that_was_changed_by_hand_is_noticed(tiny: Tiny) -> None:
+    entry = tiny.builder().make(tiny.target("1.1"))
+    record, written = entry.path / MANIFEST, (entry.path / MANIFEST).read_text()
+    changed = written.replace('"hermetic": false', '"hermetic": true')
+    assert changed != written
+    record.write_text(changed)
+    with pytest.raises(EvidenceError, match=r"manifest\.json was changed since the build wrote it"):
+        tiny.builder().build(tiny.target("1.1"))
+    record.write_text(written)
+    (entry.path / MANIFEST_SEAL).unlink()  # builds of older versions have none
+    assert not tiny.builder().build(tiny.target("1.1")).manifest.hermetic
+    record.write_text(changed)
+    with pytest.raises(EvidenceError, match="was changed"):
         tiny.builder().build(tiny.target("1.1"))
 
 
