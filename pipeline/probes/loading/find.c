@@ -10,7 +10,7 @@
 #include <string.h>
 
 static size_t used;
-static volatile size_t calls; /* the compiler knows what strdup does, but not of this malloc */
+static volatile size_t calls; /* the compiler knows what strndup does, but not of this malloc */
 
 void *
 malloc (size_t size)
@@ -55,7 +55,7 @@ main (void)
   if (library && dlinfo (library, RTLD_DI_LINKMAP, &map) != 0)
     return 1;
   calls = 0;
-  char *text = strdup ("text");
+  char *text = strndup ("text", 4);
   int by_us = text && calls == 1;
   printf ("{\"found\":\"%s\",\"whose\":\"%s\",\"malloc\":%d}\n", map ? map->l_name : "", whose ? whose () : "", by_us);
   fflush (stdout);
