@@ -120,6 +120,32 @@ int __wrap_clock_gettime (clockid_t id, struct timespec *to)
 """
 
 
+#: clock_gettime as on a machine so slow that the kernel writes the clock while it is read, again and again.
+AGAIN = """
+#include <time.h>
+int __wrap_clock_gettime (clockid_t id, struct timespec *to);
+int __real_clock_gettime (clockid_t id, struct timespec *to);
+int __wrap_clock_gettime (clockid_t id, struct timespec *to)
+{
+  for (int n = 0; n < 20000; n++)
+    __real_clock_gettime (id, to);
+  return 0;
+}
+"""
+
+
+def test_a_clock_that_is_read_again_and_again_is_not_counted_for_ever(
+    root: Path, programs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "extra.c").write_text(AGAIN)
+    made = kit.compile_one(
+        host_arch(), kit.paths.PROBES / "clock_once.c", tmp_path / "slow", str(tmp_path / "extra.c"),
+        "-Wl,--wrap=clock_gettime",
+    )  # fmt: skip
+    on = kit.host_bench(root, kit.replaced(programs, "clock-once", made, tmp_path / "programs"))
+    assert red(kit.ask(Clocks(), on)) == {}
+
+
 def test_a_clock_read_by_a_system_call_is_red(root: Path, programs: Path, tmp_path: Path) -> None:
     assert "clock_gettime" in FUNCTIONS
     (tmp_path / "extra.c").write_text(BY_SYSTEM_CALL)
