@@ -14,7 +14,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.build import estimate
-from pipeline.build.estimate import Work
 from pipeline.build.rpmbuild import EXECUTING, RESUMED
 from pipeline.core import paths, store
 from pipeline.core.outcome import Frozen, Target
@@ -46,8 +45,7 @@ class Course:
         self._step = step
         self._file = paths.state() / "course" / f"{target.profile}-{target.arch}.json"
         self._known = _known(self._file)
-        cached = paths.ccache(target.profile, target.arch).is_dir()
-        work = Work.KEPT_OBJECTS if kept else Work.CCACHE if cached else Work.NOTHING
+        work = estimate.begins_with(target, kept=kept)
         self._ends = time.monotonic() + estimate.seconds(len(os.sched_getaffinity(0)), work.value)
         self._resumed = False
         self._phase = "beginning"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
+from pipeline.core import paths
 from pipeline.core.outcome import Target
 
 
@@ -24,6 +25,15 @@ class Work(Enum):
 def seconds(processors: int, work: float) -> float:
     """What so many processor-minutes take; make finds no more than eight things to do side by side."""
     return work * 60 / min(max(processors, 1), 8)
+
+
+def begins_with(target: Target, *, kept: bool, after: bool = False) -> Work:
+    """What a build of ``target`` begins with: objects of another build (``kept``), or what one of the same
+    architecture has left in the compiler cache, or will (``after``)."""
+    if kept:
+        return Work.KEPT_OBJECTS
+    cached = after or paths.ccache(target.profile, target.arch).is_dir()
+    return Work.CCACHE if cached else Work.NOTHING
 
 
 def plan(wanted: Sequence[Target], missing: Mapping[Target, Work], processors: int) -> str:

@@ -21,11 +21,9 @@ def work(builder: Builder, missing: Sequence[Target]) -> dict[Target, Work]:
     found: dict[Target, Work] = {}
     begun: set[str] = set()
     for target in missing:
-        kept = builder.kept(target)
-        if kept or (kept is not None and target.arch in begun):
-            found[target] = Work.KEPT_OBJECTS
-        else:
-            found[target] = Work.CCACHE if target.arch in begun else Work.NOTHING
+        kept, after = builder.kept(target), target.arch in begun
+        objects = bool(kept) or (kept is not None and after)
+        found[target] = estimate.begins_with(target, kept=objects, after=after)
         begun.add(target.arch)
     return found
 
