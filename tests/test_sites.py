@@ -16,6 +16,7 @@ from pipeline.core.records import ImageRecord
 from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.host.image import BuildImage
+from pipeline.place import machine
 from pipeline.profile import Kernel, Profile, load
 from pipeline.verify.observe import host_identity
 from pipeline.verify.sites import Sites
@@ -78,6 +79,24 @@ def test_a_containers_observation_is_bound_to_engine_and_policy(
     monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "own.conf"))
     (tmp_path / "own.conf").write_text("[containers]\n")
     assert str(tmp_path / "own.conf") in engines.policy()
+
+
+def test_the_machine_is_part_of_a_virtual_machines_identity(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another layout of processors and nodes shows other faults."""
+    image = tmp_path / "Image"
+    image.write_bytes(b"\0" * 0x38 + b"ARM\x64" + b"\0" * 64)
+
+    def identity() -> Mapping[str, Any]:
+        (site,) = Sites(profile, ("vm",), (str(image),)).for_arch(ARCHES["aarch64"], tmp_path)
+        assert site.identity is not None
+        return site.identity
+
+    before = identity()
+    assert identity() == before
+    monkeypatch.setattr(machine, "_nodes", lambda *_: [])
+    assert identity() != before
 
 
 def test_the_engine_is_part_of_a_containers_identity(profile: Profile, tmp_path: Path) -> None:

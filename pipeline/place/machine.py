@@ -184,11 +184,12 @@ def command(
 
 def _nodes(memory_mib: int, cpus: int) -> list[str]:
     """Two NUMA nodes with half of the processors and of the memory each: with one node alone, every answer of
-    getcpu(2) about the node would be 0, and so no wrong one would show."""
+    getcpu(2) about the node would be 0, and so no wrong one would show. The first processors are of the
+    second node: were processor 1 of node 1, who takes one number for the other would be right."""
     if cpus < 2:
         return []
     half, words = cpus // 2, []
-    for node, its_cpus in enumerate((f"0-{half - 1}", f"{half}-{cpus - 1}")):
+    for node, its_cpus in enumerate((f"{half}-{cpus - 1}", f"0-{half - 1}")):
         words += ["-object", f"memory-backend-ram,id=node{node},size={memory_mib // 2}M"]
         words += ["-numa", f"node,nodeid={node},cpus={its_cpus},memdev=node{node}"]
     return words

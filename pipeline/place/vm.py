@@ -59,6 +59,19 @@ class VmPlace:
     def name(self) -> str:
         return f"vm:{self.kernel.label}"
 
+    def argv(self, files: machine.MachineFiles, acceleration: machine.Acceleration) -> list[str]:
+        """QEMU's command line."""
+        line = machine.command(
+            self.arch,
+            files,
+            acceleration,
+            memory_mib=self.memory_mib,
+            cpus=self.cpus,
+            options=self.extra_cmdline,
+            page_kib=self._page_kib(),
+        )
+        return [*line, *self.qemu_options]
+
     def run_batch(
         self, roots: Mapping[str, Path], overlay: Mapping[str, Path], jobs: Sequence[Job]
     ) -> BatchResult:
@@ -121,16 +134,8 @@ class VmPlace:
         step: progress.Running,
     ) -> str:
         """Start QEMU and wait for its end; returns what went wrong, or ""."""
-        argv = machine.command(
-            self.arch,
-            files,
-            acceleration,
-            memory_mib=self.memory_mib,
-            cpus=self.cpus,
-            options=self.extra_cmdline,
-            page_kib=self._page_kib(),
-        )
-        with errors.open("wb") as stderr, running([*argv, *self.qemu_options], stderr=stderr) as qemu:
+        argv = self.argv(files, acceleration)
+        with errors.open("wb") as stderr, running(argv, stderr=stderr) as qemu:
             watch = Watch(
                 jobs=jobs,
                 results=files.results,

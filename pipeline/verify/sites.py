@@ -16,7 +16,7 @@ from pipeline.host.image import BuildImage
 from pipeline.place import kernel as images
 from pipeline.place.container import ContainerPlace
 from pipeline.place.host import HostPlace
-from pipeline.place.machine import choose
+from pipeline.place.machine import MachineFiles, choose
 from pipeline.place.qemu_user import QemuUserPlace
 from pipeline.place.ssh import SshPlace
 from pipeline.place.vm import VmPlace
@@ -117,14 +117,17 @@ class Sites:
         return [Site(SshPlace(name.removeprefix("ssh:")))]
 
     def _vm(self, machine: Arch, kernel: images.KernelImage, name: str) -> Site:
-        qemu = (f"qemu-system-{machine.qemu}", "--version")
+        place, acceleration = VmPlace(machine, kernel), choose(machine, "auto")
+        files = MachineFiles(*(Path("/", name) for name in ("kernel", "initrd", "console", "results")))
+        qemu, *arguments = place.argv(files, acceleration)
         identity = {
             **host_identity(),
             "kernel_image": kernel.sha256,
-            "qemu": first_line(qemu),
-            "accelerator": choose(machine, "auto").kind,
+            "qemu": first_line((qemu, "--version")),
+            "machine": arguments,
+            "accelerator": acceleration.kind,
         }
-        return Site(VmPlace(machine, kernel), identity, kernel.image, name)
+        return Site(place, identity, kernel.image, name)
 
     def _kernels(self, machine: Arch) -> list[tuple[images.KernelImage, str]]:
         """The kernels to boot, each with the profile's name for it ("": it is the user's own)."""

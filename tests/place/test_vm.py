@@ -227,7 +227,7 @@ def test_command_lines(tmp_path: Path) -> None:
     assert f"file,id=console,path={tmp_path}/a,,b" in tcg
     assert "-no-reboot" in tcg
     assert [w for n, w in itertools.pairwise(tcg) if n == "-numa"] == [
-        "node,nodeid=0,cpus=0-0,memdev=node0", "node,nodeid=1,cpus=1-1,memdev=node1",
+        "node,nodeid=0,cpus=1-1,memdev=node0", "node,nodeid=1,cpus=0-0,memdev=node1",
     ]  # fmt: skip
     assert "memory-backend-ram,id=node0,size=256M" in tcg
     kvm = machine.command(
