@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -260,15 +261,31 @@ def test_clean_drops_whatever_is_kept() -> None:
     assert set(clean.CHEAP) >= store.SEALED
 
 
-def test_a_result_of_an_older_version_is_sealed_when_it_is_first_used() -> None:
-    def make(into: Path) -> None:
-        (into / "f").write_text("x")
+@pytest.mark.parametrize("kind", ["build", "kernel", "observation", "sysroot"])
+def test_a_result_of_other_inputs_is_not_taken_whatever_its_name(kind: str) -> None:
+    """What was seen of a good release, copied to where a bad one's would lie, was not seen of that."""
 
-    entry = store.produce("sysroot", INPUTS, make)
-    (entry.path / store.SEAL).unlink()
+    def make(into: Path) -> None:
+        (into / "f").write_text("all green")
+
+    good = store.produce(kind, INPUTS, make)
+    bad = {**INPUTS, "roots": "of another release"}
+    shutil.copytree(good.path, good.path.parent / store.key_of(kind, bad))
+    assert store.peek(kind, bad) is None
+    assert store.peek(kind, INPUTS) is not None
+
+
+@pytest.mark.parametrize("record", ["", "null", "[1]", "{"])
+def test_a_result_whose_inputs_cannot_be_read_is_not_whole(record: str) -> None:
+    entry = store.produce("build", INPUTS, lambda into: (into / "f").touch())
     store._looked_at.clear()
-    assert store.peek("sysroot", INPUTS) is not None
-    (entry.path / "f").write_text("y")
+    (entry.path / store.INPUTS).write_text(record)
+    assert store.peek("build", INPUTS) is None
+
+
+def test_without_its_seal_nothing_is_known_of_a_result() -> None:
+    entry = store.produce("sysroot", INPUTS, lambda into: (into / "f").touch())
+    (entry.path / store.SEAL).unlink()
     store._looked_at.clear()
     assert store.peek("sysroot", INPUTS) is None
 

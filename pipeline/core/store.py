@@ -134,12 +134,17 @@ def _seal(result: Path) -> None:
 
 
 def _whole(result: Path, kind: str) -> bool:
-    """Whether a result is as it was made. One that an older version made is sealed when it is first used."""
-    if kind not in SEALED or result in _looked_at:
+    """Whether a result is as it was made, and made of what its name says: not another's copy.
+
+    Raises OSError, or ValueError for a record that cannot be read.
+    """
+    if result in _looked_at:
         return True
-    if not (result / SEAL).is_file():
-        _seal(result)
-    elif (result / SEAL).read_text().strip() != content_sha256(result):
+    if key_of(kind, json.loads((result / INPUTS).read_text())) != result.name:
+        return False
+    if kind not in SEALED:
+        return True
+    if (result / SEAL).read_text().strip() != content_sha256(result):
         return False
     _looked_at.add(result)
     return True
@@ -198,7 +203,7 @@ def peek(kind: str, inputs: Mapping[str, Any]) -> Stored | None:
         return None
     try:
         whole = _whole(final, kind)
-    except OSError:  # what cannot be read is not what was made
+    except (OSError, ValueError, TypeError):  # what cannot be read is not what was made
         whole = False
     if not whole:
         warn(f"{final} was changed since it was made, so it is not used; it is made anew")
