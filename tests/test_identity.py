@@ -14,7 +14,7 @@ import pytest
 from pipeline import __version__
 from pipeline.core import identity as identities
 from pipeline.core import paths
-from pipeline.core.identity import Identity, identity
+from pipeline.core.identity import Identity, identity, identity_to_the_end
 
 
 @pytest.fixture
@@ -50,6 +50,46 @@ def test_what_judges_and_was_changed_is_named(checkout: Path, name: str) -> None
     assert found.changed == (name,)
     assert name in found.doubt
     assert found.text.endswith(".changed")
+
+
+def _git(checkout: Path, *args: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", str(checkout), *who, *args], check=True)
+
+
+def test_what_git_is_told_to_ignore_judges_all_the_same(checkout: Path) -> None:
+    """A profile of one's own that an exclude file hides would be one that comes with the pipeline."""
+    (checkout / ".git/info/exclude").write_text("mine.toml\n__pycache__/\n")
+    (checkout / "pipeline/profiles/mine.toml").write_text("whatever I like\n")
+    (checkout / "pipeline/__pycache__").mkdir()
+    (checkout / "pipeline/__pycache__/x.pyc").touch()
+    assert identity().changed == ("pipeline/profiles/mine.toml",)
+
+
+@pytest.mark.parametrize("how", ["--assume-unchanged", "--skip-worktree"])
+def test_what_git_is_told_not_to_look_at_is_not_taken_for_unchanged(checkout: Path, how: str) -> None:
+    name = "pipeline/profiles/el9.toml"
+    _git(checkout, "update-index", how, name)
+    (checkout / name).write_text("edited in place\n")
+    assert identity().changed == (name,)
+
+
+def test_what_changes_during_a_run_is_a_change(checkout: Path) -> None:
+    """What ran was read in between: it is neither the commit at the start nor the one at the end."""
+    name = "pipeline/profiles/el9.toml"
+    before = identity()
+    assert identity_to_the_end() == before
+    (checkout / name).write_text("edited in place\n")
+    assert identity_to_the_end().changed == (name,)
+    _git(checkout, "commit", "-q", "-a", "-m", "two")
+    ended = identity_to_the_end()
+    assert ended.commit == before.commit
+    assert "the checkout, which is now" in ended.doubt
+    identity.cache_clear()
+    (checkout / name).write_text("edited before the run, and taken back in it\n")
+    assert identity().changed == (name,)
+    _git(checkout, "checkout", "-q", name)
+    assert identity_to_the_end().changed == (name,)
 
 
 def test_a_removed_file_is_a_change(checkout: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.cli.options import Choice, choice_options, distgit_option, lookasi
 from pipeline.core import outputs, paths
 from pipeline.core.arch import Arch, arch, host_arch
 from pipeline.core.errors import UsageError
+from pipeline.core.identity import identity
 from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.profile import targets
@@ -68,6 +69,7 @@ def command(
     choice: Choice,
 ) -> int:
     """Run every check on the chosen targets and write the sign-off report. Builds what is not built yet."""
+    identity()  # who judges is who began
     waivers = waiver.load(waivers_file) if waivers_file else ()  # before what takes long
     if rebuild and choice.build.place == "host":
         raise UsageError(

@@ -49,7 +49,22 @@ class Identity(Frozen):
 
 @cache
 def identity() -> Identity:
-    """Of the pipeline that runs. Never raises: what cannot be found out is unknown."""
+    """Of the pipeline that runs, as it was when it was first asked. Never raises: the rest is unknown."""
+    return _now()
+
+
+def identity_to_the_end() -> Identity:
+    """`identity`, with what has changed since: what ran is neither what was there then nor what is now."""
+    before, after = identity(), _now()
+    if before == after:
+        return before
+    changed = {*before.changed, *after.changed}
+    if before.commit != after.commit:
+        changed.add(f"the checkout, which is now {after.commit[:12] or 'unknown'}")
+    return before.model_copy(update={"changed": tuple(sorted(changed))})
+
+
+def _now() -> Identity:
     return _from_stamp() if STAMP.is_file() else _from_git()
 
 
@@ -60,11 +75,16 @@ def _from_git() -> Identity:
     try:
         commit = run([*git, "rev-parse", "HEAD"]).text.strip()
         options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
-        status = run([*git, "status", *options, "--", *JUDGING])
+        # what an exclude file hides is there all the same: a profile of one's own, a baseline
+        status = run([*git, "status", *options, "--ignored=traditional", "--", *JUDGING])
+        # and git does not look at what it was told to take for unchanged: `h`, `s` and `S` of ls-files
+        untold = run([*git, "ls-files", "-v", "-z", "--", *JUDGING])
     except PipelineError:
         return Identity(version=__version__)
-    changed = sorted(entry[3:] for entry in status.text.split("\0") if entry)
-    return Identity(version=__version__, commit=commit, changed=tuple(changed))
+    changed = {entry[3:] for entry in status.text.split("\0") if entry}
+    changed = {name for name in changed if "__pycache__" not in name}
+    changed |= {entry[2:] for entry in untold.text.split("\0") if entry[:1].islower() or entry[:1] == "S"}
+    return Identity(version=__version__, commit=commit, changed=tuple(sorted(changed)))
 
 
 def _from_stamp() -> Identity:

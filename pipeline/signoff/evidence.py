@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pipeline.core.declaration import Declaration, by_name
 from pipeline.core.errors import EvidenceError
-from pipeline.core.identity import Identity, identity
+from pipeline.core.identity import Identity, identity_to_the_end
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import BuildManifest, FileRecord, timestamp
 from pipeline.profile import Profile
@@ -55,7 +55,7 @@ def gather(
     return sealed(
         created=when,
         command=command,
-        pipeline=pipeline or identity(),
+        pipeline=pipeline or identity_to_the_end(),
         checks=declared,
         baselines=baselines,
         profile=profile if isinstance(profile, ProfileRecord) else ProfileRecord.of(profile),
