@@ -11,7 +11,8 @@ from pipeline.core.outcome import Outcome
 from pipeline.core.records import BuildManifest
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence
-from tests.report.factory import Draft, draft, release_grade, with_builds
+from pipeline.signoff.waiver import Waiver
+from tests.report.factory import CREATED, Draft, draft, release_grade, with_builds
 
 
 @pytest.fixture
@@ -48,6 +49,34 @@ def test_merge_keeps_what_is_missing() -> None:
     lame = _part("aarch64")
     lame.findings.pop()
     assert merge([_part("x86_64").evidence(), lame.evidence()]).verdict is Outcome.MISSING
+
+
+@pytest.mark.parametrize("troubled", [0, 1])
+def test_a_place_that_went_wrong_for_one_runner_went_wrong(troubled: int) -> None:
+    """The other's record of the same place, where all was well, must not stand for both."""
+    parts = [draft(("x86_64",)), draft(("x86_64",))]
+    for made, release in zip(parts, ("12.0", "12.1"), strict=True):
+        for name in ("findings", "questions", "not_judged"):
+            kept = [x for x in getattr(made, name) if x.target.judged == release]
+            setattr(made, name, kept)
+    lame = parts[troubled]
+    lame.places[0] = lame.places[0].model_copy(update={"trouble": "it died"})
+    merged = merge([made.evidence() for made in parts])
+    assert merged.verdict is Outcome.MISSING
+    assert "it died" in {f.seen for f in merged.findings if f.check == "evidence.places"}
+    assert any("it died" in reason for reason in merged.grade_reasons)
+
+
+def test_a_waiver_that_expired_before_the_last_part_is_not_taken_over() -> None:
+    one, other = _part("x86_64"), _part("aarch64").evidence()
+    red = one.spoil("abi.delta", release="12.0 -> 12.1", arch="x86_64")
+    waiver = {"check": red.check, "target": str(red.target), "seen": red.seen, "reason": "r", "who": "w"}
+    one.waivers = [Waiver.model_validate({**waiver, "expires": CREATED[:10]})]
+    waived = one.evidence()
+    assert merge([waived, other]).verdict is Outcome.WAIVED
+    later = other.model_copy(update={"created": "2026-03-15T00:00:00Z"})
+    with pytest.raises(EvidenceError, match=r"held until 2026-03-14, and the newest part is of 2026-03-15"):
+        merge([waived, later])
 
 
 def _conflict(change: Callable[[Draft], object]) -> tuple[Evidence, Evidence]:

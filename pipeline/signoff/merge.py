@@ -39,7 +39,9 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         _same(f"record of profile {first.profile.name}", _digest(first), _digest(other))
     builds = _join("build", (b for p in parts for b in p.builds), lambda b: str(b.target), _build_essence)
     _one_source(builds)
-    places = _join("place", (x for p in parts for x in p.places), _place_name, _place_essence)
+    # a place that went wrong for one runner went wrong, though it worked for another
+    every_place = sorted((x for p in parts for x in p.places), key=lambda place: not place.trouble)
+    places = _join("place", every_place, _place_name, _place_essence)
     # findings about the evidence itself are drawn anew below
     findings = _join(
         "finding",
@@ -55,10 +57,19 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
     )
     questions = list(dict.fromkeys(q for p in parts for q in p.questions))
     kept, declined = complete(questions, findings, declined, places, checks=first.declared)
+    created = max(p.created for p in parts)
+    waivers = _waivers(parts)
+    for waiver in waivers:
+        if waiver.status == "applied" and waiver.expires < created[:10]:
+            raise EvidenceError(
+                f"the waiver of {waiver.check} {waiver.target} held until {waiver.expires}, and the newest "
+                f"part is of {created[:10]}",
+                hint="judge again what it covered, then merge",
+            )
     order = [(a, r) for a in first.profile.arches for r in first.profile.releases]
     targets = sorted({t for p in parts for t in p.targets}, key=lambda t: order.index((t.arch, t.release)))
     return sealed(
-        created=max(p.created for p in parts),
+        created=created,
         command="; ".join(dict.fromkeys(p.command for p in parts)),
         profile=first.profile,
         targets=targets,
@@ -68,7 +79,7 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         questions=questions,
         findings=kept,
         not_judged=declined,
-        waivers=_waivers(parts),
+        waivers=waivers,
         pipeline=first.pipeline,
         checks=first.checks,
         baselines=_join("baseline", (x for p in parts for x in p.baselines), lambda x: x.file, str),
