@@ -229,6 +229,21 @@ def test_one_of_two_kernels_is_not_release_grade() -> None:
     assert got.grade_reasons == ("not watched on every kernel for aarch64: next of the profile",)
 
 
+def test_a_kernel_that_one_release_was_not_watched_on_is_named() -> None:
+    """Runners that boot different kernels for different releases do not make up for one another."""
+    made = release_grade()
+    for name in ("findings", "questions", "not_judged"):
+        kept = [
+            x
+            for x in getattr(made, name)
+            if (x.target.release, x.target.arch, x.place) != ("12.0", "aarch64", "vm:cloud")
+        ]
+        setattr(made, name, kept)
+    got = made.evidence()
+    assert got.verdict is Outcome.PASS
+    assert got.grade_reasons == ("not watched on every kernel for aarch64: next of the profile (12.0)",)
+
+
 @pytest.mark.parametrize("check", sorted(d.name for d in registry.declarations() if d.release_grade))
 def test_a_check_not_asked_of_one_release_is_not_release_grade(check: str) -> None:
     """Counted release by release: that the other releases were asked makes up for nothing."""

@@ -30,7 +30,7 @@ def grade_reasons(evidence: Evidence) -> tuple[str, ...]:
     if evidence.pipeline.doubt:
         reasons.append(evidence.pipeline.doubt)
     reasons += not_covered(evidence)
-    reasons += _kernels(profile, evidence.places)
+    reasons += _kernels(profile, evidence.places, findings)
     reasons += _origin(evidence.builds)
     reasons += _cut(profile, evidence.builds)
     reasons += _baselines(profile, findings, evidence.baselines)
@@ -86,14 +86,31 @@ def not_covered(evidence: Evidence, *, on_request: bool = True) -> list[str]:
     return reasons
 
 
-def _kernels(profile: ProfileRecord, places: Sequence[PlaceRecord]) -> list[str]:
-    """Kernels that the profile names and that did not boot, where an architecture is watched in machines."""
+def _kernels(profile: ProfileRecord, places: Sequence[PlaceRecord], findings: Sequence[Finding]) -> list[str]:
+    """Kernels that the profile names and that did not boot, where an architecture is watched in machines.
+
+    Of each release: several runners may have taken different kernels for different ones.
+    """
     reasons = []
     for arch in profile.arches:
-        booted = {p.kernel_name for p in places if p.arch == arch and p.kernel_image and p.came_up}
-        lacking = [k for k in profile.kernels.get(arch, ()) if k not in booted]
-        if lacking and any(p.arch == arch and p.kernel_image for p in places):
-            reasons.append(f"not watched on every kernel for {arch}: {', '.join(lacking)} of the profile")
+        machines = {
+            (p.place, p.kernel): p.kernel_name
+            for p in places
+            if p.arch == arch and p.kernel_image and p.came_up
+        }
+        if not any(p.arch == arch and p.kernel_image for p in places):
+            continue
+        watched = [f for f in findings if f.place and f.target.arch == arch]
+        on = {(f.target.judged, machines.get((f.place, f.kernel))) for f in watched}
+        judged = [r for r in profile.releases if any(release == r for release, _ in on)]
+        lacking: dict[str, list[str]] = {}
+        for kernel in profile.kernels.get(arch, ()):
+            without = [r for r in judged if (r, kernel) not in on]
+            if without or not judged:
+                lacking.setdefault("" if without == judged else f" ({', '.join(without)})", []).append(kernel)
+        for whom, kernels in lacking.items():
+            names = ", ".join(kernels)
+            reasons.append(f"not watched on every kernel for {arch}: {names} of the profile{whom}")
     return reasons
 
 
