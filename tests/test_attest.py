@@ -259,6 +259,19 @@ def test_statements_of_another_sign_off_are_found(signed: Signed) -> None:
     assert (problem.kind, problem.file) == ("changed", "evidence.json")
 
 
+def test_a_provenance_of_another_sign_off_is_found(signed: Signed, tmp_path: Path) -> None:
+    """Both are signed and about the same RPM, and one of them says that it was made in another way."""
+    builds = [b.model_copy(update={"hermetic": False}) for b in signed.evidence.builds]
+    other = signed.evidence.model_copy(update={"builds": tuple(builds)})
+    attest.write(other, tmp_path / "other", signed.key)
+    made = (tmp_path / "other" / signed.bundle.name).read_bytes().split(b"\n")[0]
+    judged = signed.bundle.read_bytes().split(b"\n")[1]
+    signed.bundle.write_bytes(b"\n".join([made, judged, b""]))
+    (problem,) = signed.verify()
+    assert (problem.kind, problem.file) == ("changed", signed.bundle.name)
+    assert "not what the evidence says" in problem.text
+
+
 def test_statements_say_what_was_made_from_what(signed: Signed) -> None:
     build = signed.evidence.builds[1]
     made = statements.provenance(signed.evidence, build, build.rpms[0])

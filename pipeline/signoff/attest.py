@@ -22,7 +22,7 @@ from pipeline.core import store
 from pipeline.core.errors import ExitCode, MalformedInput
 from pipeline.core.records import BuildManifest, FileRecord
 from pipeline.signoff.document import FILE, read
-from pipeline.signoff.envelope import PrivateKey, PublicKey, canonical, opened, sign
+from pipeline.signoff.envelope import Json, PrivateKey, PublicKey, canonical, opened, sign
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.statements import PROVENANCE, TEST_RESULT, provenance, test_result
 
@@ -93,6 +93,7 @@ def verify(evidence_file: Path, attestations: Path, rpms: Path, key: PublicKey) 
     """
     problems: list[Problem] = []
     signed: dict[str, tuple[str, str]] = {}
+    statements: dict[str, tuple[Json, Json]] = {}
     evidence_digests: dict[str, str] = {}
     files = sorted(attestations.glob(f"*{SUFFIX}"))
     if not files:
@@ -100,19 +101,19 @@ def verify(evidence_file: Path, attestations: Path, rpms: Path, key: PublicKey) 
         problems.append(Problem(str(attestations), "missing", text))
     for file in files:
         try:
-            name, sha256, digest = _bundle(file, key)
+            name, sha256, digest, statements[file.name] = _bundle(file, key)
         except WRONG as e:
             problems.append(Problem(file.name, "changed", str(e) or "not an attestation"))
             continue
         signed[file.name] = (name, sha256)
         evidence_digests[file.name] = digest
-    problems += _check_evidence(evidence_file, evidence_digests, signed, {f.name for f in files})
+    problems += _check_evidence(evidence_file, evidence_digests, statements, {f.name for f in files})
     problems += _check_rpms(rpms, signed, complete=len(signed) == len(files) and bool(files))
     return problems
 
 
-def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str]:
-    """(RPM's name, its sha256, sha256 of the evidence) as signed; raises ValueError."""
+def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str, tuple[Json, Json]]:
+    """(RPM's name, its sha256, sha256 of the evidence, both statements) as signed; raises ValueError."""
     raw = file.read_bytes()
     lines = raw.split(b"\n")
     if len(lines) != 3 or lines[2]:
@@ -130,11 +131,11 @@ def _bundle(file: Path, key: PublicKey) -> tuple[str, str, str]:
     digests = [c["digest"]["sha256"] for c in judged["predicate"]["configuration"] if c["name"] == FILE]
     if len(digests) != 1:
         raise ValueError(f"its test result does not name one {FILE}")
-    return name, str(subject["digest"]["sha256"]), str(digests[0])
+    return name, str(subject["digest"]["sha256"]), str(digests[0]), (made, judged)
 
 
 def _check_evidence(
-    file: Path, digests: Mapping[str, str], signed: Mapping[str, tuple[str, str]], bundles: set[str]
+    file: Path, digests: Mapping[str, str], statements: Mapping[str, tuple[Json, Json]], bundles: set[str]
 ) -> list[Problem]:
     if not file.is_file():
         return [Problem(str(file), "missing", "there is no such file")]
@@ -157,12 +158,16 @@ def _check_evidence(
     except MalformedInput as e:
         return [Problem(file.name, "changed", e.message)]
     problems = []
-    for _, rpm, stem in _stems(evidence):
+    for build, rpm, stem in _stems(evidence):
         bundle = stem + SUFFIX
         if bundle not in bundles:
             problems.append(Problem(bundle, "missing", f"{rpm.file} was judged but has no attestation"))
-        elif bundle in signed and signed[bundle] != (rpm.file, rpm.sha256):
-            problems.append(Problem(bundle, "changed", "it and the evidence differ on the RPM's sha256"))
+        elif bundle in statements:
+            # each may be signed and yet be of another sign-off of the same RPM, made in another way
+            says = (provenance(evidence, build, rpm), test_result(evidence, build, rpm))
+            if canonical(statements[bundle]) != canonical(says):
+                text = "its statements are not what the evidence says of the RPM and its build"
+                problems.append(Problem(bundle, "changed", text))
     return problems
 
 
