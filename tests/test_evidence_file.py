@@ -21,7 +21,7 @@ from pipeline.signoff import evidence as ev
 from pipeline.signoff.document import SCHEMA_FILE, read, write
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence, PlaceRecord
-from tests.report.factory import CLEAN, Draft, draft
+from tests.report.factory import CLEAN, Draft, draft, of_this_pipeline
 
 
 @pytest.fixture
@@ -145,6 +145,54 @@ def test_another_version_profile_or_series_is_not_held_against_ours(
     made.pipeline = CLEAN
     evidence = _claiming(made, **claims)
     assert read(write(evidence, tmp_path)) == evidence
+
+
+def _drop_check(data: dict[str, Any]) -> None:
+    for kind in ("questions", "findings", "not_judged"):
+        data[kind] = [one for one in data[kind] if one["check"] != "abi.delta"]
+    data["checks"] = [one for one in data["checks"] if one["name"] != "abi.delta"]
+
+
+def _need_nothing(data: dict[str, Any]) -> None:
+    for check in data["checks"]:
+        check["needs"] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_drop_check, "its table of checks is not this pipeline's"),
+        (_need_nothing, "its table of checks is not this pipeline's"),
+        (lambda d: d["profile"].update(sha256="0" * 64), "its profile bookworm is none that comes with it"),
+        (lambda d: d["profile"].update(series={}), "its profile bookworm is none that comes with it"),
+        (lambda d: d["baselines"][0].update(sha256="0" * 64), r"the baseline \S+/12.0/x86_64 is not what"),
+    ],
+)
+def test_what_this_very_pipeline_made_says_what_it_says(
+    made: Draft, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    """A check dropped with its questions and answers is missed by no sum; nor is a profile's limit."""
+    made = of_this_pipeline(made)
+    path = tmp_path / "evidence.json"
+    assert read(_tampered(made, path, lambda _: None))
+    with pytest.raises(MalformedInput, match=message):
+        read(_tampered(made, path, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["builds"].append(d["builds"][0]), "records the build of bookworm/12.0/x86_64 twice"),
+        (lambda d: d["places"].append(d["places"][0]), "records place host .* twice"),
+        (lambda d: d["baselines"].append(d["baselines"][0]), "records the baseline .* twice"),
+        (lambda d: d["builds"][0].update(rpms=[]), "no record of the build of a release that it judges"),
+    ],
+)
+def test_records_that_say_nothing_or_two_things_are_refused(
+    made: Draft, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with pytest.raises(MalformedInput, match=message):
+        read(_tampered(made, tmp_path / "evidence.json", change))
 
 
 def test_parts_with_other_words_about_one_profile_are_not_merged(made: Draft) -> None:

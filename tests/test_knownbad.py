@@ -20,7 +20,7 @@ from pipeline.knownbad.elfedit import EDITS, ElfEdit
 from pipeline.knownbad.entry import REFUSED, Change, Edit, Entry, Record
 from pipeline.knownbad.judge import Seen, answered, expected_here, judge_record, red, unanswered
 from pipeline.profile import load
-from tests.report.factory import draft
+from tests.report.factory import draft, of_this_pipeline
 
 LOADER = Path(host_arch().interp)
 
@@ -222,7 +222,7 @@ def test_an_entry_is_for_the_profiles_and_arches_it_names() -> None:
 
 @pytest.mark.parametrize("one", [e for e in entry.load() if e.record], ids=lambda e: e.name)
 def test_evidence_of_each_entry_is_refused_and_no_other(one: Entry) -> None:
-    assert judge_record(one, draft().evidence().to_json()).holds
+    assert judge_record(one, of_this_pipeline(draft()).evidence().to_json()).holds
 
 
 def test_evidence_that_was_changed_is_refused_and_a_harmless_change_is_not() -> None:

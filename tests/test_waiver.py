@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import MalformedInput, UsageError
 from pipeline.core.outcome import Outcome
 from pipeline.signoff import waiver
+from pipeline.signoff.document import read, write
 from tests.report.factory import Draft, draft
 
 SEEN = "+ libc.so.6 GLIBC_2.35 epoll_pwait2 F"
@@ -44,6 +45,21 @@ def test_waives_exactly_one_cause(red: Draft) -> None:
     assert waived.waiver == "FAIL waived by R. Engineer until 2026-12-31: known, tracked as #12"
     assert got.waivers[0].status == "applied"
     assert "1 finding is waived" in got.grade_reasons
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"expires": "2026-03-13"}, {"check": "abi.baseline"}, {"seen": "another"}, {"status": "unused"}],
+)
+def test_a_record_that_covers_nothing_waives_nothing(
+    red: Draft, tmp_path: Path, change: dict[str, str]
+) -> None:
+    """Evidence of 14 March: a record of another finding, or one that held until the day before."""
+    got = _with(red).evidence()
+    assert read(write(got, tmp_path)) == got
+    forged = got.model_copy(update={"waivers": (got.waivers[0].model_copy(update=change),)})
+    with pytest.raises(MalformedInput, match=r"no waiver it records covers it|do not answer the questions"):
+        read(write(forged, tmp_path))
 
 
 def test_by_the_beginning_of_the_cause(red: Draft) -> None:

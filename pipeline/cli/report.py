@@ -10,10 +10,11 @@ import click
 
 from pipeline.cli import ending
 from pipeline.core import paths, store
-from pipeline.core.errors import ExitCode, UsageError
+from pipeline.core.errors import EvidenceError, ExitCode, UsageError
+from pipeline.core.identity import identity
 from pipeline.core.progress import console, say, warn
 from pipeline.core.records import timestamp
-from pipeline.report import write_all
+from pipeline.report import withdraw, write_all
 from pipeline.signoff import document
 from pipeline.signoff.merge import merge
 from pipeline.signoff.records import Evidence
@@ -81,7 +82,12 @@ def command(
         assert rpms is not None
         return _verify(evidence_file or out / document.FILE, attestations, rpms, public_key)
     parts = files if merging else (evidence_file or out / document.FILE,)
-    evidence = merge([document.read(part) for part in parts])
+    try:
+        evidence = merge([document.read(part) for part in parts])
+    except EvidenceError:  # a page of an earlier sign-off must not be taken for what this was to be
+        withdraw(out, keep=parts)
+        raise
+    _of_another(evidence)
     if attesting and rpms is not None:
         _at_hand(evidence, rpms)
     key = _private(sign_key) if sign_key else None
@@ -101,6 +107,15 @@ def command(
         warn(f"no runner's evidence is complete: {what}")
     # what fails outranks what is not known
     return ExitCode.MISSING if unjudged and evidence.verdict.green else evidence.verdict.exit_code
+
+
+def _of_another(evidence: Evidence) -> None:
+    """Say that another pipeline judged: its checks, profile and baselines can be compared with nothing."""
+    if evidence.pipeline != identity():
+        warn(
+            f"judged by pipeline {evidence.tool}, and this is {identity().text}: which checks, profile and "
+            "baselines that one had is not known here"
+        )
 
 
 def _unjudged(evidence: Evidence) -> list[str]:
@@ -194,5 +209,6 @@ def _verify(evidence_file: Path, attestations: Path, rpms: Path, public_key: Pat
         f"verdict {evidence.verdict.name}, "
         + ("release grade" if evidence.release_grade else "not release grade")
     )
+    _of_another(evidence)
     # what is signed may be a FAIL: that it is unchanged does not make it green
     return evidence.verdict.exit_code

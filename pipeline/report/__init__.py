@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import astuple, dataclass
 from functools import partial
 from importlib import import_module
@@ -34,10 +35,15 @@ class Reports:
         return cls(outdir / FILE, outdir / "junit.xml", outdir / "report.md", outdir / "report.html")
 
 
-def withdraw(outdir: Path) -> None:
-    """Take an earlier sign-off out of ``outdir``, so that none stands there if the new one fails."""
+def withdraw(outdir: Path, *, keep: Collection[Path] = ()) -> None:
+    """Take an earlier sign-off out of ``outdir``, so that none stands there if the new one fails.
+
+    ``keep``: files that the new one is made of.
+    """
+    kept = {path.resolve() for path in keep}
     for file in astuple(Reports.below(outdir)):
-        file.unlink(missing_ok=True)
+        if file.resolve() not in kept:
+            file.unlink(missing_ok=True)
 
 
 def write_all(evidence: Evidence, outdir: Path, *, summary: bool = True) -> Reports:

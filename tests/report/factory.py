@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline import profile as profiles
+from pipeline.abi import baseline
 from pipeline.check import TUNABLE_STATES, registry, tunable_case, tunable_facet
 from pipeline.check.static import KINDS
+from pipeline.core import paths
 from pipeline.core.arch import arch
 from pipeline.core.declaration import by_name
-from pipeline.core.identity import Identity
+from pipeline.core.identity import Identity, identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
 from pipeline.core.records import BuildManifest, FileRecord, ImageRecord, SourceRecord
 from pipeline.profile import Profile, for_arch
@@ -387,6 +389,12 @@ def release_grade() -> Draft:
     made.profile = made.profile.model_copy(update={"stand_in": "", "title": "RHEL 9 glibc 2.34"})
     made.claims = {"shipped": True}
     return made
+
+
+def of_this_pipeline(made: Draft) -> Draft:
+    """The draft as if this very checkout had judged, with its baselines."""
+    directories = [paths.BASELINES.parent / record.file for record in made.baselines]
+    return replace(made, pipeline=identity(), baselines=[baseline.record(d) for d in directories])
 
 
 def with_builds(made: Draft, change: Callable[[BuildManifest], BuildManifest]) -> Draft:

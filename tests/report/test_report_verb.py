@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pipeline.cli.report import command
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.signoff.document import read, write
-from tests.report.factory import draft
+from tests.report.factory import draft, of_this_pipeline
 
 
 def run(*args: str | Path) -> tuple[int, str]:
@@ -49,6 +49,30 @@ def test_report_merges_runners(tmp_path: Path) -> None:
     clash = write(other.evidence(), tmp_path / "clash")
     with pytest.raises(EvidenceError, match="two runners"):
         run("--merge", files[0], clash, "--out", tmp_path / "out2")
+
+
+def test_what_cannot_be_merged_leaves_no_older_page(tmp_path: Path) -> None:
+    """A green page of the day before beside an exit code of today; the parts themselves stay."""
+    out = tmp_path / "out"
+    green = write(draft(("x86_64",)).evidence(), out)
+    assert run("--out", out)[0] == 0
+    other = draft(("x86_64",))
+    other.spoil("abi.delta")
+    clash = write(other.evidence(), tmp_path / "clash")
+    with pytest.raises(EvidenceError, match="two runners"):
+        run("--merge", green, clash, "--out", out)
+    assert [p.name for p in out.iterdir()] == ["evidence.json"]
+    run("--out", out)
+    with pytest.raises(EvidenceError, match="two runners"):
+        run("--merge", write(read(green), tmp_path / "elsewhere"), clash, "--out", out)
+    assert list(out.iterdir()) == []
+
+
+def test_that_another_pipeline_judged_is_said(tmp_path: Path) -> None:
+    for made, said in ((draft(("x86_64",)), True), (of_this_pipeline(draft(("x86_64",))), False)):
+        kept = write(made.evidence(), tmp_path / "kept")
+        _, output = run("--evidence", kept, "--out", tmp_path / "out")
+        assert ("judged by pipeline" in output) is said
 
 
 @pytest.mark.parametrize(
