@@ -188,6 +188,15 @@ def test_an_rpm_nobody_judged_is_named(signed: Signed) -> None:
     assert (problem.kind, problem.file) == ("changed", "glibc-evil-1-1.x86_64.rpm")
 
 
+def test_an_rpm_behind_a_link_is_not_overlooked(signed: Signed, tmp_path: Path) -> None:
+    """A directory is searched without following links: what lies behind one would ship unseen."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "evil.rpm").write_bytes(b"never judged")
+    (signed.rpms / "more").symlink_to(tmp_path / "elsewhere")
+    (problem,) = signed.verify()
+    assert (problem.kind, Path(problem.file).name) == ("changed", "more")
+
+
 def test_another_key_is_not_accepted(signed: Signed) -> None:
     other = ed25519.Ed25519PrivateKey.generate().public_key()
     problems = attest.verify(signed.evidence_file, signed.attestations, signed.rpms, other)
