@@ -16,7 +16,7 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 
 from pipeline import elf
 from pipeline.core.arch import host_arch
-from pipeline.elf import layout
+from pipeline.elf import agreement, layout
 from pipeline.elf.hardening import traits
 from pipeline.elf.image import DT_GNU_HASH, DT_HASH
 from pipeline.elf.lookup import Lookup
@@ -163,7 +163,7 @@ def test_marks_and_notes(both: tuple[elf.Elf, ELFFile]) -> None:
 
 def test_segments_and_sections_agree(both: tuple[elf.Elf, ELFFile]) -> None:
     ours, other = both
-    assert layout.faults(ours, ours.symbol_count) == []
+    assert layout.faults(ours, ours.symbol_count) == agreement.faults(ours) == []
     assert [(s.addr, s.offset, s.size) for s in layout.sections(ours)] == [
         (s["sh_addr"], s["sh_offset"], s["sh_size"]) for s in other.iter_sections()
     ]

@@ -1,7 +1,9 @@
 """Does ld.so find what the listing lists? It goes by hash tables and versions, and walks no symbol table.
 
 A symbol that the table has and the hash has not, a version node with a wrong hash, a dynamic section that the
-loader finds elsewhere than other tools: each leaves every listing as it was, and programs do not start.
+loader finds elsewhere than other tools: each leaves every listing as it was, and programs do not start. Nor
+does a listing tell of segments and tags that say less than the sections, or of a function that no unwinder
+finds its way out of.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pipeline.check.abi_facts import EachRelease, Fact, built_files, shown
 from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
-from pipeline.elf import Symbol, layout, versions
+from pipeline.elf import Symbol, agreement, layout, unwind, versions
 from pipeline.elf.image import DT_GNU_HASH, DT_VERDEFNUM, DT_VERNEEDNUM
 from pipeline.elf.lookup import Lookup, elf_hash
 from pipeline.elf.versions import BASE, LOCAL, UNVERSIONED
@@ -33,7 +35,10 @@ class LoaderLookup(EachRelease):
             *measured(Unit.COUNT, "files", "lookups"),
             *measured(Unit.SYMBOLS, "symbols"),
         ),
-        question="Does the loader find each listed symbol by its name and version, and no other?",
+        question=(
+            "Does the loader find each listed symbol by its name and version, and no other, do segments and "
+            "tags say what sections say, and does an unwinder find each function's frame?"
+        ),
     )
     about = "files that can be read"
 
@@ -46,7 +51,8 @@ class LoaderLookup(EachRelease):
         return Fact(
             Outcome.FAIL if wrong else Outcome.PASS,
             "each symbol is found by its name and version through each hash table, as ld.so looks it up, and "
-            "the tables hold nothing else; versions have the right hashes; the linker reads the same tables",
+            "the tables hold nothing else; versions have the right hashes; the linker reads the same tables; "
+            "sections, segments and tags agree; an unwinder finds each function's frame",
             shown(wrong) or f"{counts['symbols']} symbols found in {len(files)} files, and nothing else",
             measures={"files": len(files), "symbols": counts["symbols"], "lookups": counts["lookups"]},
         )
@@ -57,6 +63,8 @@ def file_faults(file: ElfFile, counts: Counter[str]) -> Iterator[str]:
     for ask in (
         lambda: version_faults(file.lookup),
         lambda: layout.faults(file.binary, file.binary.symbol_count),
+        lambda: agreement.faults(file.binary),
+        lambda: unwind.faults(file.binary),
         lambda: symbol_faults(file.lookup, counts),
     ):
         try:

@@ -22,10 +22,11 @@ TYPES = {"NOTYPE": 0, "OBJECT": 1, "FUNC": 2, "TLS": 6, "IFUNC": 10}
 BINDINGS = {"LOCAL": 0, "GLOBAL": 1, "WEAK": 2}
 VISIBILITIES = {"DEFAULT": 0, "INTERNAL": 1, "HIDDEN": 2, "PROTECTED": 3}
 SEGMENTS = {"NULL": 0, "LOAD": 1, "DYNAMIC": 2, "NOTE": 4, "GNU_PROPERTY": 0x6474E553,
-            "GNU_STACK": 0x6474E551, "GNU_RELRO": 0x6474E552}  # fmt: skip
-TAGS = {"NULL": 0, "NEEDED": 1, "HASH": 4, "SONAME": 14, "RPATH": 15, "SYMBOLIC": 16, "DEBUG": 21,
-        "TEXTREL": 22, "BIND_NOW": 24, "RUNPATH": 29, "FLAGS": 30, "GNU_HASH": 0x6FFFFEF5,
-        "FLAGS_1": 0x6FFFFFFB, "VERSYM": 0x6FFFFFF0, "AUXILIARY": 0x7FFFFFFD}  # fmt: skip
+            "GNU_EH_FRAME": 0x6474E550, "GNU_STACK": 0x6474E551, "GNU_RELRO": 0x6474E552}  # fmt: skip
+TAGS = {"NULL": 0, "NEEDED": 1, "PLTRELSZ": 2, "HASH": 4, "SONAME": 14, "RPATH": 15, "SYMBOLIC": 16,
+        "DEBUG": 21, "TEXTREL": 22, "BIND_NOW": 24, "INIT_ARRAYSZ": 27, "RUNPATH": 29, "FLAGS": 30,
+        "GNU_HASH": 0x6FFFFEF5, "FLAGS_1": 0x6FFFFFFB, "VERSYM": 0x6FFFFFF0,
+        "AUXILIARY": 0x7FFFFFFD}  # fmt: skip
 SECTIONS = {"NULL": 0, "PROGBITS": 1, "SYMTAB": 2}
 #: bytes of a symbol, a dynamic entry, a program header, a version definition and one of its names
 SYM, DYN, PHDR, VERDEF = 24, 16, 56, 20
@@ -217,9 +218,9 @@ class ElfEdit:
                 return at, value
         raise self._wrong(f"DT_{tag}")
 
-    def dynamic_value(self, tag: str, *, clear: int = 0, set: int = 0) -> None:
+    def dynamic_value(self, tag: str, *, clear: int = 0, set: int = 0, add: int = 0) -> None:
         at, value = self._dynamic(tag)
-        self._pack("Q", at + 8, value & ~clear | set)
+        self._pack("Q", at + 8, (value & ~clear | set) + add)
 
     def dynamic_tag(self, tag: str, to: str) -> None:
         """Turn an entry into one of another kind."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 
 from pipeline import elf
 from pipeline.check import abi, abi_lookup
-from pipeline.elf.image import DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMENT, DT_VERDEFNUM, PT_DYNAMIC, PT_LOAD
+from pipeline.elf import agreement, unwind
+from pipeline.elf.image import (
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_PLTRELSZ,
+    DT_STRTAB,
+    DT_SYMENT,
+    DT_VERDEFNUM,
+    PT_DYNAMIC,
+    PT_LOAD,
+)
 from tests import elf_edit as edits
 from tests.check.release_kit import AFTER, BEFORE, UPDATE, Stage, make_stage
 from tests.elf_edit import Edit
@@ -59,6 +70,26 @@ def _moved_table(data: bytearray, binary: elf.Elf) -> None:
             data[at + 24 : at + 32] = (section.offset + 8).to_bytes(8, "little")
 
 
+def _frame_elsewhere(data: bytearray, binary: elf.Elf) -> None:
+    """The second entry of the table that is searched is for another address."""
+    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    data[table.offset + 20] ^= 1
+
+
+def _frames_of_no_code(data: bytearray, binary: elf.Elf) -> None:
+    """Each frame that the table names begins where it should, and is for no byte."""
+    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    (count,) = struct.unpack_from("<I", data, table.offset + 8)
+    for n in range(count):
+        (where,) = struct.unpack_from("<i", data, table.offset + 12 + 8 * n + 4)
+        struct.pack_into("<I", data, table.offset + where + 12, 0)
+
+
+def _frames_of_another_form(data: bytearray, binary: elf.Elf) -> None:
+    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    data[table.offset] = 2
+
+
 @pytest.mark.parametrize(
     ("path", "change", "says"),
     [
@@ -74,6 +105,15 @@ def _moved_table(data: bytearray, binary: elf.Elf) -> None:
         (LOADER_PATH, edits.no_sections, "no section headers"),
         (LOADER_PATH, _moved_table, "the string table is at"),
         (LOADER_PATH, edits.tag_becomes(DT_SYMENT, DT_STRTAB, 0x40), "more than once"),
+        (LIBC_PATH, edits.tag_value(DT_PLTRELSZ, 0), "relocations at "),
+        (LIBC_PATH, edits.segment(PT_LOAD, flags=6), "the segment at 0x0 is writable, its sections are no"),
+        (LIBC_PATH, edits.segment(PT_LOAD, flags=5), "the segment at 0x0 is executable, its sections are no"),
+        (LIBC_PATH, edits.segment(PT_LOAD, nth=1, flags=4), "is not executable, its sections are so"),
+        (LIBC_PATH, edits.segment(agreement.PT_NOTE, offset=0x40), "notes at "),
+        (LIBC_PATH, edits.segment(unwind.PT_GNU_EH_FRAME, type=0), "it has no table of frames"),
+        (LIBC_PATH, _frame_elsewhere, "entry 1 of the table of frames is for"),
+        (LIBC_PATH, _frames_of_no_code, "no frame is for printf@GLIBC_2.2.5"),
+        (LIBC_PATH, _frames_of_another_form, "its table of frames is of the form 02"),
         (LIBC_PATH, edits.verneed_hash("GLIBC_2.2.5"), "vna_hash of GLIBC_2.2.5 of"),
         (LIBC_PATH, _hash_without_symbol, "printf@@GLIBC_2.2.5: not found in the hash table (DT_HASH)"),
     ],
@@ -135,3 +175,10 @@ def test_old_hash_tables_are_looked_up_too(stage: Stage) -> None:
     assert isinstance(old, Dso)
     stage.release(AFTER, old)
     assert stage.red(abi_lookup.CHECKS) == {}
+
+
+def test_functions_without_frames_are_red(stage: Stage) -> None:
+    """As a compiler makes them that was told to."""
+    libc = LIBC.but(flags=(*LIBC.flags, "-fno-asynchronous-unwind-tables"))
+    stage.release(AFTER, LOADER_RSEQ, libc)
+    assert "it has no table of frames" in stage.red(abi_lookup.CHECKS)["abi.lookup", AFTER].seen
