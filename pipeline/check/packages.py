@@ -264,7 +264,7 @@ class _Committed(EachPackaging):
         found = inventory.of(rpms)
         faults = inventory.difference(committed.packages, found, files=self.files)
         facts = sum(fact.startswith("/") is self.files for lines in found.values() for fact in lines)
-        what = "files" if self.files else "relations and scriptlets"
+        what = "files" if self.files else "relations, scriptlets and labels"
         answer = judged(
             f"{what} of {len(committed.packages)} packages as committed (from {committed.origin})",
             f"{facts} {what}, no difference", faults, {"packages": len(found), "facts": facts},
@@ -290,7 +290,10 @@ class Metadata(_Committed):
     declared = Declaration(
         name="rpm.metadata",
         measures=measured(Unit.COUNT, "facts", "packages"),
-        question="Are relations to other packages, scriptlets and triggers as committed?",
+        question=(
+            "Are relations to other packages, scriptlets, triggers and what a package says of itself "
+            "(licence, vendor, change log) as committed?"
+        ),
         when=COMMITTED,
     )
     files = False

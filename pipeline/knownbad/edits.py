@@ -17,7 +17,7 @@ from pipeline.knownbad.elfedit import EDITS as ELF_EDITS
 from pipeline.knownbad.elfedit import ElfEdit
 from pipeline.knownbad.entry import Edit
 from pipeline.knownbad.rpmfile import CAPABILITIES, COLORS, FLAGS, GROUPS, LANGUAGES, USERS, RpmFile
-from pipeline.knownbad.rpmheader import INT32
+from pipeline.knownbad.rpmheader import INT32, STRING
 from pipeline.rpm import package
 
 #: what an entry writes for ld.so, whose path differs by architecture
@@ -113,6 +113,9 @@ RPM_EDITS: dict[str, Callable[..., None]] = {
     "file-capabilities": lambda rpm, file, capabilities: rpm.optional(CAPABILITIES, file, capabilities),
     "number-tag": lambda rpm, file, tag, value: rpm.header.set(tag, [value], INT32),  # noqa: ARG005
     "release": lambda rpm, file, to: rpm.release(to),  # noqa: ARG005
+    "text-tag": lambda rpm, file, tag, value: rpm.header.set(  # noqa: ARG005
+        tag, [value], rpm.header.values.get(tag, (STRING,))[0]
+    ),
     "file-link": lambda rpm, file, to: rpm.link(file, to),
     "file-remove": lambda rpm, file: rpm.remove(file),
     "file-add": _add,

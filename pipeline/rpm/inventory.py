@@ -8,6 +8,7 @@ line less.
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ RPMLIB = frozenset(
     )
 )  # fmt: skip
 EVERYTHING = 0xFFFFFFFF
+#: Characters of a label that is not shown as it is.
+LONG = 250
 
 Facts = Mapping[str, frozenset[str]]
 _REMEDY = "make it again with `nox -s baseline`, or restore it from git"
@@ -68,11 +71,19 @@ def _facts(rpm: Rpm) -> set[str]:
     facts |= {f"script {own.hide(own.script(s).text)}" for s in rpm.scripts}
     facts |= {own.hide(_file(f)) for f in rpm.files}
     facts |= {f"prefix {p}" for p in rpm.prefixes}
+    facts |= {f"label {name} {_short(own.hide(text))}" for name, text in rpm.labels}
     if rpm.arch == "noarch":
         facts.add("noarch")
     if rpm.epoch is not None:
         facts.add(f"epoch {rpm.epoch}")
     return facts - {""}
+
+
+def _short(text: str) -> str:
+    """A text of one line as it is, a digest of a longer one."""
+    if len(text) < LONG and "\n" not in text:
+        return text
+    return f"sha256 {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
 def _relations(rpm: Rpm) -> dict[str, tuple[Dependency, ...]]:

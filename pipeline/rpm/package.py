@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pipeline.core import store
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
+from pipeline.rpm import labels, scripts
 from pipeline.rpm import payload as rpmpayload
-from pipeline.rpm import scripts
 from pipeline.rpm.header import REMEDY, Dependency, RpmHeader, exactly, read_header
 from pipeline.rpm.payload import Listed, PayloadMember
 from pipeline.rpm.scripts import Script
@@ -94,7 +94,8 @@ class FileEntry:
 @dataclass(frozen=True)
 class Rpm:
     """A package's metadata. ``epoch`` is None where the package has none; ``source_rpm`` "" in a source
-    package. ``relations`` are those beside Provides, Requires and Obsoletes (`RELATIONS`).
+    package. ``relations`` are those beside Provides, Requires and Obsoletes (`RELATIONS`), ``labels``
+    name and text of what it says of itself (`pipeline.rpm.labels`).
     ``payload_digest_alt`` is of the payload before compression ("" if not stated), ``file_hash`` the
     algorithm of the files' digests. ``payload_offset`` and ``size`` (of the whole file as the package states
     it) are in bytes. ``made``: when (seconds since 1970) and on which host."""
@@ -112,6 +113,7 @@ class Rpm:
     relations: Mapping[str, tuple[Dependency, ...]]
     scripts: tuple[Script, ...]
     prefixes: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
     files: tuple[FileEntry, ...]
     compressor: str
     header_sha256: str
@@ -208,6 +210,7 @@ def _parse(file: BufferedReader, path: Path, where: str) -> tuple[Rpm, RpmHeader
         relations={kind: found for kind, tags in RELATIONS.items() if (found := main.dependencies(tags))},
         scripts=scripts.read(main),
         prefixes=main.strings(PREFIXES),
+        labels=labels.read(main, signature),
         files=_files(main),
         # rpm leaves the tag out for gzip in very old packages only; "identity" and "none" mean none
         compressor=main.string(PAYLOADCOMPRESSOR, "gzip"),

@@ -257,6 +257,11 @@ def test_metadata_that_is_not_as_committed(tmp_path: Path, glibc: dict[str, Any]
     commit(release(tmp_path / "good"))
     made = release(tmp_path / "bad", glibc)
     finding = ask(Metadata(), made)
+        ({"tags": {1014: "Proprietary"}}, "+ glibc: label license Proprietary"),
+        ({"tags": {1011: "Somebody"}}, "+ glibc: label vendor Somebody"),
+        ({"tags": {1080: (1,), 1081: ["me - 2.36-12.0"], 1082: ["- x"]}}, "+ glibc: label changelog sha256 "),
+        ({"tags": {5030: ["policy"]}}, "+ glibc: label tag-5030 8 1 "),
+        ({"signature": {274: ["", "", "03", ""]}}, "+ glibc: label ima-signatures of 1 files of 4"),
     assert finding.outcome is FAIL
     assert words in finding.seen
     assert ask(FileLists(), made).outcome is PASS
