@@ -21,6 +21,9 @@ from pipeline.rpm.sysroot import is_wanted
 
 #: Where debuggers look for debug files and for sources.
 DIRECTORIES = ("/usr/lib/debug", "/usr/src/debug")
+#: How files of debug information are called, and where links to them and what several share are. A debugger
+#: runs scripts that lie beside them (GDB manual, "Auto-loading Extensions"): NAME-gdb.py and its like.
+_ENDS, _ASIDE = ".debug", re.compile(r"/usr/lib/debug/(.*/)?\.(build-id|dwz)/.*")
 #: Packages of their own kind, which they may name: with an architecture, or without.
 _THEIRS = re.compile(r"\S+-(debuginfo|debugsource|debuginfo-common)(\(\S+\))?")
 
@@ -55,6 +58,8 @@ def _faults(rpm: Rpm, named: Collection[str]) -> Iterator[str]:
     for entry in rpm.files:
         if not entry.path.startswith(tuple(f"{d}/" for d in DIRECTORIES)) and entry.path not in DIRECTORIES:
             yield f"{entry.path}: not a debug file"
+        elif _beside(entry):
+            yield f"{entry.path}: not a debug file, where debuggers look for scripts"
         elif _odd(entry):
             yield f"{entry.path}: mode {entry.mode:o}, {entry.owner}:{entry.group} {entry.capabilities}"
     for kind, found in {"requires": rpm.requires, "obsoletes": rpm.obsoletes, **rpm.relations}.items():
@@ -66,13 +71,22 @@ def _of_its_kind(dependency: Dependency) -> bool:
     return _THEIRS.fullmatch(dependency.name) is not None
 
 
+def _beside(entry: FileEntry) -> bool:
+    """Whether a file or link lies among debug files and is called otherwise."""
+    mine = entry.path.startswith(DIRECTORIES[0]) and not stat.S_ISDIR(entry.mode)
+    named = entry.path.endswith(_ENDS) or _ASIDE.fullmatch(entry.path)
+    return mine and not named
+
+
 def _odd(entry: FileEntry) -> bool:
-    """Whether a debugger has no use for a file with these rights."""
+    """Whether a debugger has no use for a file with these rights: all may read it, not all may write."""
     plain = stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode)
     special = stat.S_ISREG(entry.mode) and entry.mode & (stat.S_ISUID | stat.S_ISGID)
+    readable = 0o555 if stat.S_ISDIR(entry.mode) else 0o444
+    usual = stat.S_ISLNK(entry.mode) or (entry.mode & readable == readable and not entry.mode & 0o002)
     # of a package without these columns nothing is known
     foreign = (entry.owner or "root", entry.group or "root") != ("root", "root")
-    return not plain or bool(special) or foreign or bool(entry.capabilities)
+    return not plain or bool(special) or not usual or foreign or bool(entry.capabilities)
 
 
 CHECKS: tuple[StaticCheck, ...] = (DebugPackages(),)

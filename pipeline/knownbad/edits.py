@@ -106,16 +106,17 @@ def _member_binding(rpm: RpmFile, file: str, member: str, symbol: str, to: str) 
 RPM_EDITS: dict[str, Callable[..., None]] = {
     "text": _text,
     "payload": _late,
+    "digests-md5": lambda rpm, file: rpm.md5(),  # noqa: ARG005
     "file-flags": _file_flags,
     "file-owner": _owner,
     "file-mode": lambda rpm, file, mode: rpm.mode(file, int(mode, 8)),
     "file-color": lambda rpm, file, color: rpm.column(COLORS, file, color),
     "file-capabilities": lambda rpm, file, capabilities: rpm.optional(CAPABILITIES, file, capabilities),
     "number-tag": lambda rpm, file, tag, value: rpm.header.set(tag, [value], INT32),  # noqa: ARG005
-    "release": lambda rpm, file, to: rpm.release(to),  # noqa: ARG005
     "text-tag": lambda rpm, file, tag, value: rpm.header.set(  # noqa: ARG005
         tag, [value], rpm.header.values.get(tag, (STRING,))[0]
     ),
+    "release": lambda rpm, file, to: rpm.release(to),  # noqa: ARG005
     "file-link": lambda rpm, file, to: rpm.link(file, to),
     "file-remove": lambda rpm, file: rpm.remove(file),
     "file-add": _add,

@@ -21,7 +21,7 @@ from pipeline.rpm.package import LEAD, PAYLOADCOMPRESSOR, PAYLOADDIGEST
 from pipeline.rpm.payload import HEAD, MAGIC, TRAILER, decompressed
 
 SIG_SIZE, SIG_MD5, SIG_SHA1, SIG_SHA256, SIG_PAYLOADSIZE, SIG_RESERVED = 1000, 1004, 269, 273, 1007, 1008
-TOTAL, PAYLOADDIGESTALT = 1009, 5097
+TOTAL, DIGESTALGO, PAYLOADDIGESTALT = 1009, 5011, 5097
 SIZES, MODES, DIGESTS, LINKS, FLAGS, USERS, GROUPS = 1028, 1030, 1035, 1036, 1037, 1039, 1040
 DIRINDEXES, BASENAMES, DIRNAMES, INODES = 1116, 1117, 1118, 1096
 COLORS, LANGUAGES, CAPABILITIES, VERSION, RELEASE = 1140, 1097, 5010, 1001, 1002
@@ -117,6 +117,13 @@ class RpmFile:
             self.header.keep_type(TOTAL, [total[0] + len(data) - len(member.data)])
         self.column(SIZES, path, len(data))
         self.column(DIGESTS, path, hashlib.sha256(data).hexdigest())
+
+    def md5(self) -> None:
+        """Digests of files as rpm made them before it had others (OpenPGP's number 1)."""
+        made = {m.path: hashlib.md5(m.data, usedforsecurity=False).hexdigest() for m in self.members}
+        cells = zip(self.paths, self.header.cells(DIGESTS), strict=True)
+        self.header.put(DIGESTS, [made[path].encode() if old else old for path, old in cells])
+        self.header.keep_type(DIGESTALGO, [1])
 
     def mode(self, path: str, mode: int) -> None:
         """Change a file's permission bits."""

@@ -130,6 +130,13 @@ def test_a_header_that_is_not_true(tmp_path: Path, tags: dict[int, object], word
     assert words in finding.seen
 
 
+def test_digests_that_fips_does_not_take(tmp_path: Path) -> None:
+    weak = [hashlib.md5(i.data).hexdigest() if i.mode & REG == REG else "" for i in GLIBC]
+    finding = ask(Payload(), release(tmp_path / "r", {"tags": {5011: 1, 1035: weak}}))
+    assert finding.outcome is FAIL
+    assert "the digests of its files are md5, which a machine in FIPS mode does not take" in finding.seen
+
+
 def test_a_header_with_another_digest_than_its_own(tmp_path: Path) -> None:
     finding = ask(Payload(), release(tmp_path / "r", {"signature": {273: "0" * 64}}))
     assert finding.outcome is FAIL
@@ -250,6 +257,11 @@ def relation(tags: tuple[int, int, int], name: str, flags: int, version: str = "
                    5070: (0,), 5084: (1000,)}}, "script filetriggerin on /usr/lib priority 1000"),
         ({"tags": {1098: ["/opt"]}}, "+ glibc: prefix /opt"),
         ({"tags": {1003: 2}}, "+ glibc: epoch 2"),
+        ({"tags": {1014: "Proprietary"}}, "+ glibc: label license Proprietary"),
+        ({"tags": {1011: "Somebody"}}, "+ glibc: label vendor Somebody"),
+        ({"tags": {1080: (1,), 1081: ["me - 2.36-12.0"], 1082: ["- x"]}}, "+ glibc: label changelog sha256 "),
+        ({"tags": {5030: ["policy"]}}, "+ glibc: label tag-5030 8 1 "),
+        ({"signature": {274: ["", "", "03", ""]}}, "+ glibc: label ima-signatures of 1 files of 4"),
         ({"tags": {1047: ["glibc"], 1112: (8,), 1113: ["2.36-12.1"]}}, "+ glibc: provides glibc = 2.36-12.1"),
     ],
 )  # fmt: skip
@@ -257,11 +269,6 @@ def test_metadata_that_is_not_as_committed(tmp_path: Path, glibc: dict[str, Any]
     commit(release(tmp_path / "good"))
     made = release(tmp_path / "bad", glibc)
     finding = ask(Metadata(), made)
-        ({"tags": {1014: "Proprietary"}}, "+ glibc: label license Proprietary"),
-        ({"tags": {1011: "Somebody"}}, "+ glibc: label vendor Somebody"),
-        ({"tags": {1080: (1,), 1081: ["me - 2.36-12.0"], 1082: ["- x"]}}, "+ glibc: label changelog sha256 "),
-        ({"tags": {5030: ["policy"]}}, "+ glibc: label tag-5030 8 1 "),
-        ({"signature": {274: ["", "", "03", ""]}}, "+ glibc: label ima-signatures of 1 files of 4"),
     assert finding.outcome is FAIL
     assert words in finding.seen
     assert ask(FileLists(), made).outcome is PASS
