@@ -19,12 +19,14 @@ from pipeline.core.declaration import Declaration, Unit, measured
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import BuildManifest
 from pipeline.core.store import file_sha256
-from pipeline.rpm import package
+from pipeline.rpm import inventory, package
 from pipeline.rpm.package import Rpm
 
 SPEC, RELEASE_INC, PATCHES_INC = "glibc.spec", "release.inc", "patches.inc"
 #: Kinds of sources of which the record has the digest of the archive; of the others it has that of a tree.
 ARCHIVES = ("apt", "tarball", "distgit")
+#: Labels that rpmbuild writes alike into every package of a build, its source package too.
+SHARED = ("vendor", "packager", "distribution", "modularitylabel", "vcs", "changelog")
 _PATCH = re.compile(r"^Patch\d+: (\S+)$", re.MULTILINE)
 _TOPDIR = re.compile(r"^%global glibc_topdir (\S+)$", re.MULTILINE)
 
@@ -61,6 +63,11 @@ class Origin(EachPackaging):
             for rpm in rpms
             if rpm.source_rpm != f"{source.nvra}.rpm"
         ]
+        main = [rpm for rpm in rpms if rpm.name == "glibc" and rpm.arch == material.arch.name]
+        says = [label for rpm in main for label in _labels(rpm, "license", "summary", "url")]
+        said = _labels(source, "license", "summary", "url")
+        faults += [f"{record.file}: it says {x!r}, and glibc not" for x in said if x not in says]
+        faults += [f"{record.file}: glibc says {x!r}, and it not" for x in says if x not in said]
         faults += [f"{record.file}: {fault}" for fault in payload_faults(source.path)]
         faults += [f"{record.file}: {fault}" for fault in _faults(material, manifest, source)]
         seen = f"of one build; {record.file} holds {len(source.files)} files, as recorded"
@@ -68,18 +75,22 @@ class Origin(EachPackaging):
 
 
 def _of_several(rpms: Sequence[Rpm]) -> list[str]:
-    """Packages of one architecture that were not made in one run of rpmbuild."""
+    """Packages of one architecture that were not made in one run of rpmbuild, or say that they were not."""
     faults = []
     for arch in sorted({rpm.arch for rpm in rpms}):
         builds: dict[str, list[str]] = {}
         for rpm in rpms:
             if rpm.arch == arch:
-                builds.setdefault(f"{rpm.source_rpm}, {rpm.made}", []).append(rpm.name)
+                builds.setdefault(", ".join([rpm.source_rpm, rpm.made, *_labels(rpm)]), []).append(rpm.name)
         if len(builds) > 1:
             faults += [
                 f"{arch}: {', '.join(sorted(names))} of {how}" for how, names in sorted(builds.items())
             ]
     return faults
+
+
+def _labels(rpm: Rpm, *more: str) -> list[str]:
+    return [f"{name} {inventory.short(text)}" for name, text in rpm.labels if name in (*SHARED, *more)]
 
 
 def _faults(material: Material, manifest: BuildManifest, source: Rpm) -> Iterator[str]:

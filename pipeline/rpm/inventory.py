@@ -71,7 +71,7 @@ def _facts(rpm: Rpm) -> set[str]:
     facts |= {f"script {own.hide(own.script(s).text)}" for s in rpm.scripts}
     facts |= {own.hide(_file(f)) for f in rpm.files}
     facts |= {f"prefix {p}" for p in rpm.prefixes}
-    facts |= {f"label {name} {_short(own.hide(text))}" for name, text in rpm.labels}
+    facts |= {f"label {name} {short(own.hide(text))}" for name, text in rpm.labels}
     if rpm.arch == "noarch":
         facts.add("noarch")
     if rpm.epoch is not None:
@@ -79,7 +79,7 @@ def _facts(rpm: Rpm) -> set[str]:
     return facts - {""}
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A text of one line as it is, a digest of a longer one."""
     if len(text) < LONG and "\n" not in text:
         return text

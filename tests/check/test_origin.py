@@ -154,6 +154,19 @@ def test_a_package_of_another_build_is_red(
         assert words in said.seen
 
 
+def test_a_package_that_names_another_vendor_is_red(tmp_path: Path) -> None:
+    tags = {1006: 7, 1007: "builder", 1044: "glibc-2.36-12.0.src.rpm", 1011: "Somebody"}
+    said = ask(tmp_path, sources(), common={"tags": tags})
+    assert said.outcome is FAIL
+    assert "glibc-common of glibc-2.36-12.0.src.rpm, 7 at builder, vendor Somebody" in said.seen
+
+
+def test_a_source_package_under_another_licence_is_red(tmp_path: Path) -> None:
+    said = ask(tmp_path, sources(), tags={1014: "Proprietary"})
+    assert said.outcome is FAIL
+    assert "it says 'license Proprietary', and glibc not" in said.seen
+
+
 def test_packages_without_an_architecture_may_be_built_elsewhere(tmp_path: Path) -> None:
     common = {"arch": "noarch", "tags": {1006: 9, 1007: "other", 1044: "glibc-2.36-12.0.src.rpm"}}
     assert ask(tmp_path, sources(), common=common).outcome is PASS
