@@ -97,6 +97,25 @@ def _aliases(file: ElfFile) -> tuple[str, ...]:
     return tuple(sorted(" ".join(sorted(same)) for same in names.values() if len(same) > 1))
 
 
+def versions_of_code(files: Mapping[str, ElfFile]) -> dict[tuple[str, str], frozenset[frozenset[str]]]:
+    """DSO and name of each function that has several versions -> those versions, by which are one code.
+
+    An old version that means the code of a newer one breaks programs that were linked with it, and no listing
+    shows it.
+    """
+    found: dict[tuple[str, str], dict[int, set[str]]] = {}
+    for file in files.values():
+        for symbol in file.binary.defined if file.binary.is_shared_object else ():
+            if symbol.type in (elf.STT_FUNC, elf.STT_GNU_IFUNC) and symbol.version != PRIVATE:
+                same = found.setdefault((file.name, symbol.name), {})
+                same.setdefault(symbol.value, set()).add(symbol.version)
+    return {
+        key: frozenset(map(frozenset, same.values()))
+        for key, same in found.items()
+        if sum(map(len, same.values())) > 1
+    }
+
+
 def tunables_of(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
     """The block of the loader's tunables; none if its table is of a form that is not known."""
     loaders = {a.loader for a in ARCHES.values()}

@@ -87,6 +87,19 @@ class ElfEdit:
         _, at, entry = self._symbol(symbol)
         self._pack("Q", at + 8, entry["st_value"] + add)
 
+    def version_code(self, symbol: str, version: str, other: str) -> None:
+        """One version of a symbol means the code of another one."""
+        numbers = {self._node(v)[1]: v for v in (version, other)}
+        table, versions = self._section(".dynsym"), self._section(".gnu.version")
+        at = {}
+        for number, found in enumerate(table.iter_symbols()):
+            (index,) = struct.unpack_from("<H", self.data, versions["sh_offset"] + 2 * number)
+            if found.name == symbol and index & 0x7FFF in numbers:
+                at[numbers[index & 0x7FFF]] = table["sh_offset"] + SYM * number + 8
+        if len(at) != 2:
+            raise self._wrong(f"{symbol} of {version} and of {other}")
+        self.data[at[version] : at[version] + 8] = self.data[at[other] : at[other] + 8]
+
     def symbol_rename(self, symbol: str, to: str) -> None:
         """Give a symbol another name of the same length; the hash tables do not follow."""
         if len(to) != len(symbol):

@@ -396,3 +396,37 @@ def test_a_second_copy_in_another_dso_is_red(stage: Stage) -> None:
     finding = stage.ask("abi.rseq-layout", AFTER)
     assert finding.outcome == Outcome.FAIL
     assert "must not be public there: libc.so.6: GLIBC_2.35 __rseq_offset D 0x8" in finding.seen
+
+
+def test_an_old_version_that_means_the_code_of_the_new_one_is_red(stage: Stage) -> None:
+    """No listing shows it: names, versions and sizes stay."""
+    code = LIBC.source + (
+        "int old_call (void) { return 1; }\nint new_call (void) { return 2; }\n"
+        'extern int same (void) __attribute__ ((alias ("new_call")));\n'
+        '__asm__ (".symver new_call, call@@GLIBC_2.34");\n'
+    )
+    nodes = {"GLIBC_2.2.5": ("printf", "stdout", "call"), "GLIBC_2.34": ("environ", "call")}
+    two, one = (
+        LIBC.but(nodes=nodes, source=f'{code}__asm__ (".symver {name}, call@GLIBC_2.2.5");\n')
+        for name in ("old_call", "same")
+    )
+    for release, libc in ((BEFORE, two), (UPDATE, two), (AFTER, two)):
+        stage.release(release, LOADER if release == BEFORE else LOADER_RSEQ, libc)
+    stage.commit(BEFORE, UPDATE, AFTER)
+    delta = CHECKS["abi.delta"]
+
+    def ours() -> None:
+        for name, built in stage.built.items():
+            own = built.manifest.model_copy(update={"mode": "native"})
+            stage.built[name] = built.model_copy(update={"manifest": own})
+
+    ours()
+    assert {f.outcome for f in delta.run(stage.material)} == {Outcome.PASS}
+    stage.release(AFTER, LOADER_RSEQ, one)
+    assert {f.outcome for f in delta.run(stage.material)} == {Outcome.PASS}  # another maker's series
+    ours()
+    red = [f for f in delta.run(stage.material) if f.outcome is Outcome.FAIL]
+    assert red
+    words = "the versions of call are the code GLIBC_2.2.5=GLIBC_2.34, not GLIBC_2.2.5 and GLIBC_2.34"
+    assert all(f.target.release.endswith(AFTER) and words in f.seen for f in red)
+    assert {f.outcome for f in CHECKS["abi.baseline"].run(stage.material)} == {Outcome.PASS}
