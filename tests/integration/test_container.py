@@ -128,7 +128,7 @@ def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: 
     roots = {}
     for name in ("1.0", "1.1"):
         roots[name] = tmp_path / name
-        for directory in ("probes", "proc", "dev", "sys", "tmp", "etc"):
+        for directory in ("probes", "proc", "dev", "sys", "tmp", "etc", "usr"):
             (roots[name] / directory).mkdir(parents=True)
     jobs = [
         Job("see", "1.0", ("/probes/witness",), {"ONLY": "this"}),
