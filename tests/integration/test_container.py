@@ -132,7 +132,8 @@ def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: 
             (roots[name] / directory).mkdir(parents=True)
     jobs = [
         Job("see", "1.0", ("/probes/witness",), {"ONLY": "this"}),
-        Job("write", "1.1", ("/probes/witness", "write", "/etc/new")),
+        Job("write", "1.1", ("/probes/witness", "write", "/usr/new")),
+        Job("own", "1.1", ("/probes/witness", "write", "/etc/new")),
         Job("missing", "1.1", ("/probes/none",)),
         Job("slow", "1.0", ("/probes/witness", "sleep"), timeout=1),
     ]
@@ -144,7 +145,8 @@ def test_the_container_place_runs_jobs_in_each_root(bare_image: Bare, tmp_path: 
     seen = batch.results["see"].stdout.decode()
     assert lines(seen, "env") == ["ONLY=this"]
     assert lines(seen, "interface") == ["lo"]
-    assert batch.results["write"].stdout == b"write /etc/new: Read-only file system\n"
+    assert batch.results["write"].stdout == b"write /usr/new: Read-only file system\n"
+    assert batch.results["own"].stdout == b"write /etc/new: done\n"  # to a copy
     assert batch.results["missing"].error != ""
     assert batch.results["slow"].timed_out
     assert list((roots["1.1"] / "etc").iterdir()) == []
