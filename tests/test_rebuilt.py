@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.check.rebuilt import CONDITIONS, DIRECTORIES, judged, naming
+from pipeline.check.rebuilt import CONDITIONS, DIRECTORIES, judged, known_naming, naming
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import RebuildDifference, RebuildRecord
 
@@ -45,3 +45,6 @@ def test_a_file_that_names_the_directory_of_its_build_is_found(tmp_path: Path) -
     (tmp_path / "usr" / "inside").write_bytes(b"\x7fELF\0/build/BUILD/glibc-2.34\0")
     (tmp_path / "usr" / "host").write_bytes(b"x /home/a/rpmbuild/BUILD/y")
     assert naming(tmp_path, DIRECTORIES) == ["/usr/host", "/usr/inside"]
+    assert known_naming(tmp_path) == known_naming(tmp_path) == ["/usr/host", "/usr/inside"]
+    (tmp_path / "usr" / "host").unlink()
+    assert known_naming(tmp_path) == ["/usr/inside"]

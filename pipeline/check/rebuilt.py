@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.check import Material, StaticCheck
+from pipeline.core import store
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
 from pipeline.core.records import RebuildRecord
 from pipeline.core.words import several
+from pipeline.rpm.sysroot import root_sha256
 
 #: What a rebuild must have seen otherwise than the first build, or it has shown nothing.
 CONDITIONS = frozenset({"time", "host", "user", "umask", "locale", "time zone", "jobs"})
 
 #: What the directories of builds end in, in a container and on the host (`pipeline.build.rpmbuild`).
 DIRECTORIES = (b"/build/BUILD", b"/rpmbuild/BUILD")
+#: Where it is kept which files name them.
+KIND, FILES = "naming", "files.json"
 
 
 class Rebuilt(StaticCheck):
@@ -76,7 +81,7 @@ class Paths(StaticCheck):
         return [self._finding(material.built[q.target.release].root, q) for q in self.questions(material)]
 
     def _finding(self, root: Path, question: Question) -> Finding:
-        found = naming(root, DIRECTORIES)
+        found = known_naming(root)
         return Finding(
             check=self.name,
             target=question.target,
@@ -85,6 +90,17 @@ class Paths(StaticCheck):
             seen=several(found, 3) or "none",
             evidence=tuple(found),
         )
+
+
+def known_naming(root: Path) -> list[str]:
+    """`naming` of `DIRECTORIES`, looked for once in the same files."""
+
+    def make(into: Path) -> None:
+        (into / FILES).write_text(json.dumps(naming(root, DIRECTORIES)) + "\n")
+
+    inputs = {"root": root_sha256(root), "words": [word.decode() for word in DIRECTORIES]}
+    found: list[str] = json.loads((store.produce(KIND, inputs, make).path / FILES).read_text())
+    return found
 
 
 def naming(root: Path, words: Sequence[bytes]) -> list[str]:

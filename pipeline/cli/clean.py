@@ -30,6 +30,7 @@ CHEAP = (
     "charsets",
     "archives",
     "drawing",
+    "naming",
     "warnings",
     "branch",
     "distgit",
