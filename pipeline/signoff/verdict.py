@@ -106,7 +106,7 @@ def _kernels(profile: ProfileRecord, places: Sequence[PlaceRecord], findings: Se
         lacking: dict[str, list[str]] = {}
         for kernel in profile.kernels.get(arch, ()):
             without = [r for r in judged if (r, kernel) not in on]
-            if without or not judged:
+            if without or (not judged and kernel not in machines.values()):
                 lacking.setdefault("" if without == judged else f" ({', '.join(without)})", []).append(kernel)
         for whom, kernels in lacking.items():
             names = ", ".join(kernels)
