@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.check.made_with import CALLS, AsUser, Linking, Profiled
@@ -44,3 +46,11 @@ def test_what_a_profile_must_have(over: dict[str, object], words: str) -> None:
     assert outcome(answer) is (Outcome.FAIL if words else Outcome.PASS)
     assert isinstance(answer, Finding)
     assert words in answer.seen
+
+
+def test_profiles_of_older_releases_are_not_asked_for() -> None:
+    on = material()
+    older = replace(on, profile=on.profile.model_copy(update={"glibc": "2.34"}))
+    assert Profiled().questions(on, "host")
+    assert not Profiled().questions(older, "host")
+    assert not Profiled().jobs(older)
