@@ -157,7 +157,7 @@ class Profiled(_EachKind):
         return super().refused(facts)
 
     def cases(self, material: Material) -> Sequence[Case]:
-        if tuple(int(n) for n in material.profile.glibc.split(".")[:2]) < self.since:
+        if material.profile.version < self.since:
             return []
         releases = [material.profile.get(r) for r in material.built]
         return [MadeWith(r, None, kind, tuned=False) for r in releases for kind in KINDS]

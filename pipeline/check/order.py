@@ -57,8 +57,7 @@ class LaunchOrder(KindsCheck):
     def verdict(self, material: Material, case: Case, answers: Answers) -> Verdict:
         kind = as_faceted(case).value
         steps = [str(line["step"]).replace(" ", "_") for line in self.lines(material, case, answers)]
-        version = tuple(int(n) for n in material.profile.glibc.split(".")[:2])
-        faults = order_faults(kind, steps, whole=version < REVERSED)
+        faults = order_faults(kind, steps, whole=material.profile.version < REVERSED)
         return verdict(self.asks(case), " ".join(steps), faults, {"steps": len(steps)})
 
 

@@ -10,13 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline.elf import Elf
-from pipeline.elf.image import DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_RELR, DT_RELRSZ, PF_W, PT_LOAD
+from pipeline.elf.image import (
+    DT_JMPREL,
+    DT_PLTRELSZ,
+    DT_RELA,
+    DT_RELASZ,
+    DT_RELR,
+    DT_RELRSZ,
+    PF_W,
+    PF_X,
+    PT_GNU_EH_FRAME,
+    PT_INTERP,
+    PT_LOAD,
+)
 from pipeline.elf.layout import SectionHeader, sections
+from pipeline.elf.notes import PT_GNU_PROPERTY, PT_NOTE
+from pipeline.elf.relocatable import SHF_EXECINSTR
 
-PT_INTERP, PT_NOTE, PT_TLS, PT_GNU_EH_FRAME, PT_GNU_PROPERTY = 3, 4, 7, 0x6474E550, 0x6474E553
-PF_X = 1
+PT_TLS = 7
 SHT_NOTE, SHT_NOBITS = 7, 8
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS = 1, 2, 4, 0x400
+SHF_WRITE, SHF_ALLOC, SHF_TLS = 1, 2, 0x400
 _NAMES = {PT_INTERP: "the interpreter", PT_NOTE: "notes", PT_TLS: "thread-local data",
           PT_GNU_EH_FRAME: "the table of frames", PT_GNU_PROPERTY: "GNU properties"}  # fmt: skip
 #: What ld.so does at the start and the end, by the types of its sections and the tags of its tables.

@@ -16,14 +16,15 @@ from pipeline.elf.image import (
     ET_DYN,
     ET_EXEC,
     PF_W,
+    PF_X,
     PT_DYNAMIC,
     PT_GNU_RELRO,
+    PT_GNU_STACK,
     PT_LOAD,
 )
 from pipeline.elf.layout import PAGE
 from pipeline.elf.notes import EM_AARCH64, bits, describe
 
-PT_GNU_STACK, PF_X = 0x6474E551, 1
 DT_PLTGOT, DT_INIT_ARRAY, DT_FINI_ARRAY, DT_TEXTREL, DT_BIND_NOW, DT_FLAGS = 3, 25, 26, 22, 24, 30
 DT_FLAGS_1 = 0x6FFFFFFB
 DF_TEXTREL, DF_BIND_NOW, DF_1_NOW = 4, 8, 1

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.elf import SHN_UNDEF, STT_FUNC, STT_GNU_IFUNC, Elf
+from pipeline.elf.image import PT_GNU_EH_FRAME
 
-PT_GNU_EH_FRAME = 0x6474E550
 #: The form that ld, gold and lld write: version, and the encodings of pointer, count and table (DW_EH_PE_*).
 _FORM = bytes((1, 0x1B, 0x03, 0x3B))
 _HEAD = struct.Struct("<4siI")

@@ -158,9 +158,14 @@ class Outline(Keys):
         return self
 
     @property
+    def version(self) -> tuple[int, ...]:
+        """Major and minor number of glibc's release."""
+        return tuple(int(n) for n in self.glibc.split(".")[:2])
+
+    @property
     def area_grows(self) -> bool:
         """Whether the rseq area is as large as the kernel announces, and outside of a thread's descriptor."""
-        return tuple(int(n) for n in self.glibc.split(".")) >= AREA_GROWS
+        return self.version >= AREA_GROWS
 
     @property
     def names(self) -> tuple[str, ...]:

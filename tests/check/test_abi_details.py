@@ -13,8 +13,8 @@ from pipeline.abi.files import elf_files
 from pipeline.check import abi, abi_details, abi_lookup, abi_private
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import SourceRecord
-from pipeline.elf.hardening import DF_1_NOW, DT_FLAGS, DT_FLAGS_1, DT_TEXTREL, PT_GNU_STACK
-from pipeline.elf.image import DT_HASH, DT_RPATH, PT_GNU_RELRO, PT_LOAD
+from pipeline.elf.hardening import DF_1_NOW, DT_FLAGS, DT_FLAGS_1, DT_TEXTREL
+from pipeline.elf.image import DT_HASH, DT_RPATH, PT_GNU_RELRO, PT_GNU_STACK, PT_LOAD
 from pipeline.elf.lookup import STB_GNU_UNIQUE
 from pipeline.elf.notes import PT_GNU_PROPERTY, PT_NOTE
 from tests import elf_edit as edits

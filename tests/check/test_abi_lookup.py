@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import elf
 from pipeline.check import abi, abi_lookup
-from pipeline.elf import agreement, unwind
+from pipeline.elf import image, notes
 from pipeline.elf.image import (
     DT_GNU_HASH,
     DT_HASH,
@@ -72,13 +72,13 @@ def _moved_table(data: bytearray, binary: elf.Elf) -> None:
 
 def _frame_elsewhere(data: bytearray, binary: elf.Elf) -> None:
     """The second entry of the table that is searched is for another address."""
-    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    (table,) = (s for s in binary.segments if s.type == image.PT_GNU_EH_FRAME)
     data[table.offset + 20] ^= 1
 
 
 def _frames_of_no_code(data: bytearray, binary: elf.Elf) -> None:
     """Each frame that the table names begins where it should, and is for no byte."""
-    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    (table,) = (s for s in binary.segments if s.type == image.PT_GNU_EH_FRAME)
     (count,) = struct.unpack_from("<I", data, table.offset + 8)
     for n in range(count):
         (where,) = struct.unpack_from("<i", data, table.offset + 12 + 8 * n + 4)
@@ -86,7 +86,7 @@ def _frames_of_no_code(data: bytearray, binary: elf.Elf) -> None:
 
 
 def _frames_of_another_form(data: bytearray, binary: elf.Elf) -> None:
-    (table,) = (s for s in binary.segments if s.type == unwind.PT_GNU_EH_FRAME)
+    (table,) = (s for s in binary.segments if s.type == image.PT_GNU_EH_FRAME)
     data[table.offset] = 2
 
 
@@ -109,8 +109,8 @@ def _frames_of_another_form(data: bytearray, binary: elf.Elf) -> None:
         (LIBC_PATH, edits.segment(PT_LOAD, flags=6), "the segment at 0x0 is writable, its sections are no"),
         (LIBC_PATH, edits.segment(PT_LOAD, flags=5), "the segment at 0x0 is executable, its sections are no"),
         (LIBC_PATH, edits.segment(PT_LOAD, nth=1, flags=4), "is not executable, its sections are so"),
-        (LIBC_PATH, edits.segment(agreement.PT_NOTE, offset=0x40), "notes at "),
-        (LIBC_PATH, edits.segment(unwind.PT_GNU_EH_FRAME, type=0), "it has no table of frames"),
+        (LIBC_PATH, edits.segment(notes.PT_NOTE, offset=0x40), "notes at "),
+        (LIBC_PATH, edits.segment(image.PT_GNU_EH_FRAME, type=0), "it has no table of frames"),
         (LIBC_PATH, _frame_elsewhere, "entry 1 of the table of frames is for"),
         (LIBC_PATH, _frames_of_no_code, "no frame is for printf@GLIBC_2.2.5"),
         (LIBC_PATH, _frames_of_another_form, "its table of frames is of the form 02"),
