@@ -59,6 +59,22 @@ def ends(monkeypatch: pytest.MonkeyPatch, outcome: object, *arguments: str) -> i
     return left.value.code
 
 
+@pytest.mark.parametrize(
+    ("verb", "unused"),
+    [
+        ("setup", {"requests", "jsonschema", "pipeline.build.builder", "pipeline.check"}),
+        ("build", {"requests", "jsonschema", "jinja2", "pipeline.check.registry"}),
+        ("verify", {"requests", "jsonschema", "jinja2", "matplotlib", "cryptography"}),
+    ],
+)
+def test_a_verb_loads_nothing_that_a_rerun_has_no_use_for(verb: str, unused: set[str]) -> None:
+    code = f"import sys, pipeline.cli.{verb}\nprint(sorted({unused!r} & sys.modules.keys()))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
+
+
 @pytest.mark.parametrize("code", list(ExitCode))
 def test_a_verbs_own_exit_code_is_passed_on(monkeypatch: pytest.MonkeyPatch, code: ExitCode) -> None:
     assert ends(monkeypatch, code) == int(code)

@@ -27,8 +27,8 @@ from pipeline.core.errors import (
 )
 from pipeline.core.store import tree_sha256
 from pipeline.profile import Profile, TarballSource
+from pipeline.source import address, vcs
 from pipeline.source import download as downloads
-from pipeline.source import vcs
 from tests.webserver import Page, Web, serve
 
 FILE = "glibc-2.99.tar"
@@ -249,7 +249,7 @@ class TestTarball:
     def test_a_server_that_never_answers_is_not_waited_for(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-            assert downloads.reachable([url], timeout=0.3) == (False, f"{url}: no answer in time")
+            assert address.reachable([url], timeout=0.3) == (False, f"{url}: no answer in time")
 
 
 class TestOverride:
@@ -466,7 +466,19 @@ class TestDirectory:
     ],
 )
 def test_without_password(text: str, shown: str) -> None:
-    assert downloads.without_password(text) == shown
+    assert address.without_password(text) == shown
+
+
+def test_a_name_that_nobody_knows_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    assert address.unresolved("nowhere.invalid")
+    assert not address.unresolved("127.0.0.1")
+    url = "https://nowhere.invalid/glibc-2.99.tar"
+    assert address.reachable([url]) == (False, f"{url}: the name cannot be resolved")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # it is asked for names: this machine knows none
+    assert not address.unresolved("nowhere.invalid")
+    assert address.reachable([url]) == (False, f"{url}: connection refused")
 
 
 def test_split_git_takes_the_last_at_sign() -> None:

@@ -22,8 +22,8 @@ from pipeline.core.run import run
 from pipeline.rpm import package
 from pipeline.rpm import spec as specfile
 from pipeline.source import branch, vcs
+from pipeline.source.address import without_password
 from pipeline.source.branch import Branch
-from pipeline.source.download import without_password
 
 SPEC = "glibc.spec"
 #: What --distgit accepts, for messages.

@@ -31,7 +31,8 @@ from pipeline.core.records import Built, file_record
 from pipeline.core.run import run
 from pipeline.rpm import inventory, package, sysroot
 from pipeline.rpm import texts as rpm_texts
-from pipeline.source.download import download, without_password
+from pipeline.source.address import without_password
+from pipeline.source.download import download
 
 
 @dataclass(frozen=True)

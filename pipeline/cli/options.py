@@ -8,16 +8,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 from click.core import ParameterSource
 
 from pipeline import profile as profiles
 from pipeline import source as sources
-from pipeline.build import checkout, sharedcache
-from pipeline.build.builder import Builder
-from pipeline.build.checkout import Checkout
+from pipeline.build import sharedcache
 from pipeline.build.options import ForeignBuild, Options
 from pipeline.core import paths
 from pipeline.core.errors import UsageError
@@ -26,6 +24,10 @@ from pipeline.core.progress import say
 from pipeline.host import image as images
 from pipeline.profile import MISSION, Outline, Profile
 from pipeline.source import FetchedSource
+
+if TYPE_CHECKING:
+    from pipeline.build.builder import Builder
+    from pipeline.build.checkout import Checkout
 
 EMBEDDED = "bookworm"
 PLACES = ("container", "host", "vm", "qemu-user")
@@ -85,6 +87,8 @@ class Choice:
         Raises what `pipeline.source.fetch` and `pipeline.build.checkout.fetch` raise, `UsageError` for a
         release named twice or not known.
         """
+        from pipeline.build import checkout  # noqa: PLC0415  # `setup` chooses, too, and builds nothing
+        from pipeline.build.builder import Builder  # noqa: PLC0415
 
         def fetched() -> FetchedSource:
             return sources.fetch(profile, self.source or None)

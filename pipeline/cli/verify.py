@@ -27,7 +27,7 @@ from pipeline.core.outcome import Target
 from pipeline.core.progress import say
 from pipeline.profile import targets
 from pipeline.signoff import waiver
-from pipeline.source.download import without_password
+from pipeline.source.address import without_password
 from pipeline.verify.run_checks import verify
 from pipeline.verify.sites import Sites
 

@@ -21,7 +21,8 @@ from pipeline.drift.errors import NothingThere
 from pipeline.drift.sources import DnfSource
 from pipeline.rpm.evr import Evr
 from pipeline.rpm.payload import decompressed
-from pipeline.source.download import download, without_password
+from pipeline.source.address import without_password
+from pipeline.source.download import download
 
 REPOMD = "repodata/repomd.xml"
 #: Bounds in bytes: of what has no stated size, of an unpacked primary, of one package.

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import requests
 from filelock import FileLock
 
 from pipeline import profile as profiles
@@ -31,6 +30,7 @@ from pipeline.host import binfmt
 from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.profile import Profile
+from pipeline.source.address import unresolved
 
 #: What the image's root leaves out: manuals are not needed in a build image.
 DPKG_OPTIONS = (
@@ -170,6 +170,10 @@ def available(profile: Profile) -> tuple[bool, str]:
             if engine.image_id(tag) or engine.image_id(profile.image.reference):
                 return True, f"image {profile.image.reference} is here"
     registry = profile.image.reference.partition("/")[0]
+    if unresolved(registry):
+        return False, f"registry {registry} cannot be reached (its name cannot be resolved)"
+    import requests  # noqa: PLC0415  # it takes a tenth of a second to load
+
     try:
         requests.get(f"https://{registry}/v2/", timeout=ANSWER_SECONDS)
     except requests.RequestException as e:

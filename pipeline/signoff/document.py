@@ -6,9 +6,8 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 from pydantic import ValidationError
 
 from pipeline.core import jsontext, paths, store, tomlfile
@@ -17,6 +16,9 @@ from pipeline.signoff.evidence import regraded
 from pipeline.signoff.recheck import recheck
 from pipeline.signoff.records import Evidence
 from pipeline.signoff.upgrade import completed, upgraded
+
+if TYPE_CHECKING:
+    import jsonschema
 
 SCHEMA_VERSION = 2
 SCHEMA_FILE = paths.PACKAGE / "signoff" / "evidence.schema.json"
@@ -41,6 +43,8 @@ def _bare(value: Any) -> Any:
 
 @cache
 def _version_1() -> jsonschema.Draft202012Validator:
+    import jsonschema  # noqa: PLC0415  # it takes long to load, and this evidence is old
+
     return jsonschema.Draft202012Validator(json.loads(SCHEMA_1_FILE.read_text()))
 
 

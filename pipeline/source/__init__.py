@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from pipeline.core.store import file_sha256
 from pipeline.debian.apt import PrivateApt
 from pipeline.debian.redact import MIRROR
 from pipeline.profile import AptSource, Profile
-from pipeline.source import archive, cache, download, vcs
-from pipeline.source.download import without_password
+from pipeline.source import address, archive, cache, vcs
+from pipeline.source.address import without_password
 
 #: What --source accepts, for messages.
 FORMS = "tarball:FILE-or-URL[#sha256=HEX], git:REPOSITORY@REF, dir:PATH"
@@ -77,7 +77,7 @@ def available(profile: Profile) -> tuple[bool, str]:
     if cache.cached(pin.sha256, pin.file):
         return True, f"{pin.file} is cached"
     if not isinstance(pin, AptSource):
-        return download.reachable(pin.urls, size=pin.size)
+        return address.reachable(pin.urls, size=pin.size)
     try:
         PrivateApt(pin.suite, host_arch().deb).probe()
     except PipelineError as e:
@@ -112,7 +112,7 @@ def _pinned(profile: Profile) -> FetchedSource:
         if kept is None:
             part = paths.state() / "sources" / "partial" / f"{pin.sha256}-{pin.file}"
             try:
-                url = download.download(
+                url = _downloaded(
                     pin.urls, part, title=f"fetch {pin.file}", sha256=pin.sha256, size=pin.size,
                     hint=ways_to_supply(profile),
                 )  # fmt: skip
@@ -183,12 +183,19 @@ def _tarball_url(profile: Profile, url: str, expected: str) -> FetchedSource:
         with cache.alone(expected or "unknown"):
             if not expected:  # what is left of another download could not be distinguished from this one's
                 part.unlink(missing_ok=True)
-            download.download([url], part, title=f"fetch {file}", sha256=expected, hint=hint)
+            _downloaded([url], part, title=f"fetch {file}", sha256=expected, hint=hint)
             sha256 = expected or file_sha256(part)
             kept = cache.admit(part, sha256, file, shown)
         if not expected:
             warn(f"{file} came without a hash to hold it to; write tarball:{shown}#sha256={sha256} to pin it")
     return _overriding(profile, f"tarball:{shown}", kept, kept.parent.name)
+
+
+def _downloaded(urls: Sequence[str], part: Path, **how: Any) -> str:
+    """As `pipeline.source.download.download`, which is loaded for what has to be fetched."""
+    from pipeline.source.download import download  # noqa: PLC0415
+
+    return download(urls, part, **how)
 
 
 def _overriding(profile: Profile, origin: str, file: Path, sha256: str) -> FetchedSource:

@@ -12,7 +12,7 @@ from pipeline.core import store
 from pipeline.core.errors import UsageError
 from pipeline.core.progress import step, warn
 from pipeline.source import vcs
-from pipeline.source.download import without_password
+from pipeline.source.address import without_password
 from pipeline.source.vcs import Commit
 
 #: Commits of history that are fetched before more are asked for; each further request is four times as deep.

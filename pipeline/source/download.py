@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -16,6 +13,7 @@ from pipeline.core.errors import HashMismatch, NoMirror
 from pipeline.core.progress import Running, step, warn
 from pipeline.core.store import file_sha256
 from pipeline.source import cache
+from pipeline.source.address import without_password
 
 #: seconds to connect, and between two bytes
 TIMEOUT = (10.0, 30.0)
@@ -33,12 +31,6 @@ class _TryAgain(Exception):
 
 class _Hopeless(Exception):
     """This mirror does not have it."""
-
-
-def without_password(url: str) -> str:
-    """The address as it may be shown and recorded."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def download(
@@ -179,28 +171,7 @@ def _why(error: requests.RequestException) -> str:
     return type(error).__name__
 
 
-def reachable(urls: Sequence[str], *, size: int = 0, timeout: float = 3.0) -> tuple[bool, str]:
-    """Whether one of ``urls`` answers for the file within ``timeout`` seconds; else what each said."""
-    said: dict[str, str] = {}
-
-    def ask(url: str) -> None:
-        said[url] = _ask(url, size, timeout)
-
-    # daemons: a name server that does not answer must not hold us up, nor the end of the process
-    threads = [Thread(target=ask, args=(url,), daemon=True) for url in urls]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + timeout + 1.0
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    answers = {url: said.get(url, "no answer in time") for url in urls}
-    for url, trouble in answers.items():
-        if not trouble:
-            return True, f"{without_password(url)} answers"
-    return False, "; ".join(f"{without_password(url)}: {trouble}" for url, trouble in answers.items())
-
-
-def _ask(url: str, size: int, timeout: float) -> str:
+def refusal(url: str, size: int, timeout: float) -> str:
     """Why the server does not give the file; empty if it does."""
     try:
         with requests.get(url, headers=HEADERS, stream=True, timeout=(timeout, timeout)) as answer:

@@ -24,8 +24,8 @@ from pipeline.core.progress import step
 from pipeline.core.run import Completed, run
 from pipeline.core.store import digest, file_sha256, tree_sha256
 from pipeline.source import cache
+from pipeline.source.address import without_password
 from pipeline.source.archive import check_tree
-from pipeline.source.download import without_password
 
 #: Never copied and never part of an identity: a tree's history, or a worktree's pointer to it.
 NOT_SOURCE = (".git",)
