@@ -304,6 +304,24 @@ def test_a_tree_that_cannot_be_read_has_no_hash(tmp_path: Path) -> None:
         store.tree_sha256(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("size", [0, 1, store.AT_ONCE, store.AT_ONCE + 1])
+def test_a_files_hash_is_of_all_its_bytes(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    assert store.file_sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_walk_sees_all_there_is_once_and_in_order(tmp_path: Path) -> None:
+    tree = _tree(tmp_path / "tree")
+    seen = [entry.where for entry in store.walk(tree)]
+    assert sorted(seen) == sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*"))
+    assert len(seen) == len(set(seen))
+    kinds = {e.where: (e.link, e.file, e.directory) for e in store.walk(tree)}
+    assert kinds["dirlink"] == (True, False, False)  # and not what it leads to
+    assert kinds["d"] == (False, False, True)
+    assert kinds["d/a"] == (False, True, False)
+
+
 def test_a_file_is_read_again_when_it_may_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +333,7 @@ def test_a_file_is_read_again_when_it_may_have_changed(
         return digest(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr(store, "AT_ONCE", 0)
     file = tmp_path / "file"
     for text in ("one", "two", "one"):  # within one tick of the clock, perhaps, and of one size
         file.write_text(text)

@@ -14,11 +14,11 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -54,30 +54,68 @@ def digest(value: Any) -> str:
 _read_before: dict[tuple[int, ...], str] = {}
 #: A file whose times are nearer than this may be written again without another time (as in git's index).
 SETTLED_NS = 2_000_000_000
+#: Bytes of a file that is read at once; a larger one is read in pieces.
+AT_ONCE = 1 << 20
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: str | os.PathLike[str]) -> str:
     """sha256 of a file's bytes, hexadecimal.
 
     A file is read again only if its size or times changed since this process read it. Raises OSError.
     """
-    with path.open("rb") as f:
-        key = identity(f.fileno())
-        found = _read_before.get(key) if key else None
-        if found is None:
+    if found := _read_before.get(identity(os.stat(path))):  # noqa: PTH116
+        return found
+    with open(path, "rb", buffering=0) as f:  # noqa: PTH123  # for thousands of small files
+        status = os.fstat(f.fileno())
+        if status.st_size <= AT_ONCE:
+            found = hashlib.sha256(f.read()).hexdigest()
+        else:
             found = hashlib.file_digest(f, "sha256").hexdigest()
-            if key:
-                _read_before[key] = found
+        if key := identity(status):
+            _read_before[key] = found
     return found
 
 
-def identity(descriptor: int) -> tuple[int, ...]:
-    """What tells whether an open file was read before by this process; nothing if that cannot be told."""
-    status = os.fstat(descriptor)
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What tells whether a file was read before by this process; nothing if that cannot be told."""
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     if not stat.S_ISREG(status.st_mode) or time.time_ns() - changed <= SETTLED_NS:
         return ()
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Entry(NamedTuple):
+    """Something in a directory: where it is below the top of the walk, how it is opened, what it is."""
+
+    where: str
+    path: str
+    status: os.stat_result
+
+    @property
+    def link(self) -> bool:
+        return stat.S_ISLNK(self.status.st_mode)
+
+    @property
+    def file(self) -> bool:
+        return stat.S_ISREG(self.status.st_mode)
+
+    @property
+    def directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+def walk(top: str | os.PathLike[str], *, ignore: tuple[str, ...] = (), below: str = "") -> Iterator[Entry]:
+    """All that is below ``top``: what a directory has by its names in order, then what its directories have.
+
+    ``ignore``: names that are passed over, with all below them. Raises OSError for what cannot be read.
+    """
+    with os.scandir(top) as found:
+        there = sorted((e for e in found if e.name not in ignore), key=lambda e: e.name)
+    entries = [Entry(below + e.name, e.path, e.stat(follow_symlinks=False)) for e in there]
+    yield from entries
+    for entry in entries:
+        if entry.directory:
+            yield from walk(entry.path, ignore=ignore, below=f"{entry.where}/")
 
 
 def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
@@ -85,22 +123,13 @@ def tree_sha256(root: Path, *, ignore: tuple[str, ...] = (".git",)) -> str:
 
     Empty directories do not count, as git knows none. Raises OSError for what cannot be read.
     """
-
-    def unreadable(error: OSError) -> None:
-        raise error
-
     total = hashlib.sha256()
-    for directory, dirs, files in os.walk(root, onerror=unreadable):
-        dirs[:] = sorted(d for d in dirs if d not in ignore)
-        links = [d for d in dirs if (Path(directory) / d).is_symlink()]
-        for name in sorted([f for f in files if f not in ignore] + links):
-            path = Path(directory) / name
-            where = path.relative_to(root).as_posix()
-            if path.is_symlink():
-                total.update(f"l {where} {path.readlink()}\n".encode())
-            elif path.is_file():
-                mode = "x" if path.stat().st_mode & 0o111 else "-"
-                total.update(f"f{mode} {where} {file_sha256(path)}\n".encode())
+    for entry in walk(root, ignore=ignore):
+        if entry.link:
+            total.update(f"l {entry.where} {os.readlink(entry.path)}\n".encode())  # noqa: PTH115
+        elif entry.file:
+            mode = "x" if entry.status.st_mode & 0o111 else "-"
+            total.update(f"f{mode} {entry.where} {file_sha256(entry.path)}\n".encode())
     return total.hexdigest()
 
 
@@ -110,22 +139,15 @@ def content_sha256(root: Path) -> str:
     Raises OSError for what cannot be read.
     """
     total = hashlib.sha256()
-
-    def add(path: Path) -> None:
-        where, status = path.relative_to(root).as_posix(), path.lstat()
-        what = f"{status.st_mode:o} {where}"
-        if stat.S_ISLNK(status.st_mode):
-            what += f" {path.readlink()}"
-        elif stat.S_ISREG(status.st_mode):
-            what += f" {file_sha256(path)}"
+    for entry in walk(root):
+        if entry.where in (INPUTS, SEAL):
+            continue
+        what = f"{entry.status.st_mode:o} {entry.where}"
+        if entry.link:
+            what += f" {os.readlink(entry.path)}"  # noqa: PTH115
+        elif entry.file:
+            what += f" {file_sha256(entry.path)}"
         total.update(os.fsencode(f"{what}\n"))
-
-    for directory, dirs, files in os.walk(root):
-        dirs.sort()
-        for name in sorted([*files, *dirs]):
-            path = Path(directory, name)
-            if path.parent != root or name not in (INPUTS, SEAL):
-                add(path)
     return total.hexdigest()
 
 

@@ -8,6 +8,7 @@ header, and a compressed cpio archive. Tag and flag numbers are those of rpm's `
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -232,7 +233,7 @@ def read(path: Path) -> Rpm:
     Raises `MalformedInput` (no RPM, cut off, nonsense in the headers) or `EvidenceError` (not readable).
     """
     with _opened(path) as file:
-        key = store.identity(file.fileno())
+        key = store.identity(os.fstat(file.fileno()))
         found = _read_before.get((path, key)) if key else None
         if found is None:
             found = _parse(file, path, str(path))[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
@@ -135,20 +134,16 @@ _of_stored: dict[Path, str] = {}
 
 def _sha256(root: Path) -> str:
     total = hashlib.sha256()
-    for directory, dirs, files in os.walk(root):
-        dirs.sort()
-        here = Path(directory)
-        for name in sorted([*files, *(d for d in dirs if (here / d).is_symlink())]):
-            path = here / name
-            status = path.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                content = str(path.readlink())
-            elif stat.S_ISREG(status.st_mode):
-                content = store.file_sha256(path)
-            else:
-                content = ""
-            line = f"{path.relative_to(root)}\0{status.st_mode:o}\0{content}\n"
-            total.update(line.encode(errors="surrogateescape"))
+    for entry in store.walk(root):
+        if entry.directory:
+            continue
+        content = ""
+        if entry.link:
+            content = os.readlink(entry.path)  # noqa: PTH115
+        elif entry.file:
+            content = store.file_sha256(entry.path)
+        line = f"{entry.where}\0{entry.status.st_mode:o}\0{content}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
