@@ -9,8 +9,8 @@ import pytest
 from pipeline.abi import baseline, traits
 from pipeline.abi.baseline import Baseline, Origin
 from pipeline.abi.delta import delta
-from pipeline.abi.files import elf_files
-from pipeline.abi.listing import Listing, listings
+from pipeline.abi.files import elf_files, listings
+from pipeline.abi.listing import Listing
 from pipeline.core import paths
 from pipeline.core.arch import host_arch
 from pipeline.core.errors import MalformedInput

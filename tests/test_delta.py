@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.abi.delta import Delta, SymbolChange, changes_of, delta, parse_change, parse_changes
-from pipeline.abi.listing import Line, Listing, listings
+from pipeline.abi.files import listings
+from pipeline.abi.listing import Line, Listing
 from tests.elf_fixtures import LD, LOADER_RSEQ, release_root
 
 

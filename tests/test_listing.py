@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import elf
+from pipeline.abi.files import listings
 from pipeline.abi.listing import (
     Line,
     Listing,
     listing_of,
-    listings,
     parse_line,
     render,
     stable_name,

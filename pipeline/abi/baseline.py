@@ -21,8 +21,8 @@ from pydantic import Field
 
 from pipeline import __version__
 from pipeline.abi import traits
-from pipeline.abi.files import elf_files
-from pipeline.abi.listing import Line, Listing, listings, render
+from pipeline.abi.files import elf_files, listings
+from pipeline.abi.listing import Line, Listing, render
 from pipeline.abi.strict import REMEDY, read_bundle, read_listing, read_traits
 from pipeline.abi.traits import Blocks, of_files
 from pipeline.core import paths, tomlfile

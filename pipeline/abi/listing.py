@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 from pipeline import elf
 from pipeline.core.arch import ARCHES
-from pipeline.core.errors import MalformedInput
 from pipeline.elf import Elf
 
 PRIVATE = "GLIBC_PRIVATE"
@@ -181,25 +180,3 @@ def regular_files(root: Path) -> Iterator[tuple[str, str]]:
                         pending.append((f"{path}/", entry.path))
                 elif entry.is_file(follow_symlinks=False):
                     yield path, entry.path
-
-
-def listings(root: Path) -> dict[str, Listing]:
-    """The listings of all DSOs of a release extracted below ``root``, by stable name, sorted.
-
-    A DSO is a regular ELF file of type ET_DYN with dynamic symbols that is no program. Raises
-    `MalformedInput` for a file that begins like ELF and cannot be read, and for two different DSOs of one
-    name; OSError if ``root`` cannot be read.
-    """
-    found: dict[str, Listing] = {}
-    for path, real in regular_files(root):
-        binary = elf.read_if_elf(real)
-        if binary is None or not binary.is_shared_object:
-            continue
-        listing = listing_of(binary, stable_name(path), path)
-        other = found.setdefault(listing.name, listing)
-        if (other.symbols, other.soname, other.arch) != (listing.symbols, listing.soname, listing.arch):
-            raise MalformedInput(
-                f"{root}: {other.path} and {path} are both called {listing.name} and are not the same",
-                hint="a release has one DSO of a name; extract it into an empty directory",
-            )
-    return dict(sorted(found.items()))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.abi.files import ElfFile
-from pipeline.elf.versions import UNVERSIONED
+from pipeline.abi.listing import PRIVATE
+from pipeline.core.arch import ARCHES
+from pipeline.core.errors import MalformedInput
+from pipeline.elf.versions import UNVERSIONED, VER_FLG_WEAK
 
 
 @dataclass
@@ -19,13 +23,11 @@ class Scopes:
     _found: dict[tuple[tuple[str, ...], str, str], bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, files: Mapping[str, ElfFile], loader: str) -> Scopes:
+    def of(cls, files: Mapping[str, ElfFile]) -> Scopes:
         """Libraries are those in library directories; modules below them are found near each other alone."""
-        return cls(
-            files,
-            {f.soname: f for f in files.values() if "/" not in f.name and f.binary.is_shared_object},
-            loader,
-        )
+        libraries = {f.soname: f for f in files.values() if "/" not in f.name and f.binary.is_shared_object}
+        loader = next((a.loader for a in ARCHES.values() if a.loader in libraries), "")
+        return cls(files, libraries, loader)
 
     def provider(self, file: ElfFile, soname: str) -> ElfFile | None:
         """What ld.so loads for ``file`` as ``soname``; None if it is not of this release."""
@@ -81,3 +83,47 @@ def unresolved(file: ElfFile, scopes: Scopes) -> list[str]:
             and not scopes.resolves(loaded, file, symbol.name, UNVERSIONED)
         }
     )
+
+
+class Needs(NamedTuple):
+    """What a file needs: ``outside``, what is loaded with it and is not of the release; what it does not get;
+    how many versioned symbols it imports, and how many of them are private."""
+
+    name: str
+    outside: Sequence[str]
+    faults: Sequence[str] = ()
+    imports: int = 0
+    private: int = 0
+
+
+def needs(file: ElfFile, scopes: Scopes) -> Needs:
+    """What ``file`` needs. A table that cannot be followed is a fault: it is the file that is judged."""
+    try:
+        loaded, outside = scopes.closure(file)
+        faults = [f"{file.name}: {fault}" for fault in _unmet(file, scopes, loaded, outside)]
+        nodes = [symbol.version for symbol in file.binary.imports]
+    except MalformedInput as e:
+        return Needs(file.name, (), (e.message,))
+    return Needs(file.name, outside, faults, len(nodes) - nodes.count(UNVERSIONED), nodes.count(PRIVATE))
+
+
+def _unmet(
+    file: ElfFile, scopes: Scopes, loaded: Mapping[str, ElfFile], outside: tuple[str, ...]
+) -> Iterator[str]:
+    """Versions, and symbols at versions, that what is loaded with a file does not have."""
+    lone = set()
+    for need in file.lookup.requirements:
+        if need.file in outside or need.flags & VER_FLG_WEAK:
+            continue
+        if need.file not in loaded:
+            yield f"needs {need.name} of {need.file}, which is not loaded with it"
+        elif not loaded[need.file].lookup.defines(need):
+            lone.add((need.file, need.name))
+            yield f"needs {need.name} of {need.file}, which does not define it"
+    for symbol in file.binary.imports:
+        if symbol.version == UNVERSIONED or symbol.weak or symbol.file in outside:
+            continue
+        if (symbol.file, symbol.version) in lone or symbol.file not in loaded:
+            continue
+        if not scopes.resolves(loaded, file, symbol.name, symbol.version):
+            yield f"needs {symbol.name}@{symbol.version} of {symbol.file}, which is not there"

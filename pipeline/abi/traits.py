@@ -56,9 +56,7 @@ def details(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
 
 def hardening(files: Mapping[str, ElfFile]) -> dict[str, tuple[str, ...]]:
     """Blocks of all ELF files of a release by stable name. Raises `MalformedInput`."""
-    loaders = {a.elf_machine: a.loader for a in ARCHES.values()}
-    machine = next((f.binary.machine for f in files.values()), 0)
-    scopes = Scopes.of(files, loaders.get(machine, ""))
+    scopes = Scopes.of(files)
     return _by_name((f, file_traits(f.binary, unresolved(f, scopes))) for f in files.values())
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.abi.delta import delta
-from pipeline.abi.listing import Listing, listings
+from pipeline.abi.files import listings
+from pipeline.abi.listing import Listing
 from pipeline.build import rpmbuild, variants
 from pipeline.build.builder import Builder
 from pipeline.build.every import make_all

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from pipeline.abi import baseline
 from pipeline.abi.baseline import Baseline
-from pipeline.abi.files import ElfFile, elf_files
-from pipeline.abi.listing import Listing, listings
+from pipeline.abi.files import ElfFile
+from pipeline.abi.listing import Listing
+from pipeline.abi.reading import Reading
 from pipeline.build.workshop import Fault
 from pipeline.core.arch import Arch
 from pipeline.core.declaration import Declaration
@@ -59,30 +60,28 @@ class Material:
     faults: Mapping[str, Fault] = field(default_factory=dict)
     #: the releases that are asked about, None for all; the others are there to be compared with
     asked: frozenset[str] | None = None
-    _listings: dict[str, dict[str, Listing]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    _files: dict[str, dict[str, ElfFile]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _readings: dict[str, Reading] = field(default_factory=dict, init=False, repr=False, compare=False)
     _committed: dict[str, Baseline | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which reads files itself."""
-        return {**self.__dict__, "_listings": {}, "_files": {}, "_committed": {}}
+        return {**self.__dict__, "_readings": {}, "_committed": {}}
+
+    def reading(self, release: str) -> Reading:
+        """What is read of the ELF files of a built release, once for all checks."""
+        if release not in self._readings:
+            self._readings[release] = Reading(self.built[release].root)
+        return self._readings[release]
 
     def files(self, release: str) -> dict[str, ElfFile]:
-        """Every ELF file of a built release by path, opened once for all checks; raises `MalformedInput`."""
-        if release not in self._files:
-            self._files[release] = elf_files(self.built[release].root)
-        return self._files[release]
+        """Every ELF file of a built release by path; raises `MalformedInput`."""
+        return self.reading(release).files
 
     def listings(self, release: str) -> dict[str, Listing]:
-        """Every DSO of a built release, read once for all checks; raises `MalformedInput`."""
-        if release not in self._listings:
-            self._listings[release] = listings(self.built[release].root)
-        return self._listings[release]
+        """Every DSO of a built release; raises `MalformedInput`."""
+        return self.reading(release).listings
 
     def committed(self, release: str) -> Baseline | None:
         """The committed baseline of a release, read once for all checks; raises `MalformedInput`."""

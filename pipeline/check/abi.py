@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.abi import traits
 from pipeline.abi.delta import Delta, delta
 from pipeline.check import Material, StaticCheck
 from pipeline.check.abi_facts import (
     Fact,
     answered,
     baseline_path,
-    built_files,
     built_listings,
+    built_reading,
     changes,
     counts,
     reference,
@@ -140,7 +139,7 @@ def _other_code(material: Material, step: Step) -> list[str]:
     ):
         return []
     before, after = (
-        traits.versions_of_code(built_files(material, release)) for release in (step.before, step.after)
+        built_reading(material, release).versions_of_code for release in (step.before, step.after)
     )
     return [
         f"{dso}: the versions of {name} are the code {_codes(after[dso, name])}, not {_codes(was)}"

@@ -17,7 +17,7 @@ from pipeline.check.abi_facts import (
     EachRelease,
     Fact,
     baseline_path,
-    built_files,
+    built_reading,
     remedy,
     shown,
 )
@@ -49,7 +49,7 @@ class Details(EachRelease):
     about = "a baseline that can be read"
 
     def ask(self, material: Material, release: str) -> Fact:
-        found = traits.public(traits.details(built_files(material, release)))
+        found = traits.public(built_reading(material, release).details)
         base = material.committed(release)
         if base is None or traits.DETAILS not in base.traits:
             return absent(material, release, traits.DETAILS, {"files": len(found)})
@@ -77,7 +77,7 @@ class Aliases(EachRelease):
     about = "a baseline that can be read"
 
     def ask(self, material: Material, release: str) -> Fact:
-        found = traits.aliases(built_files(material, release))
+        found = built_reading(material, release).aliases
         count = {"objects": sum(map(len, found.values()))}
         base = material.committed(release)
         if base is None or traits.ALIASES not in base.traits:
@@ -103,7 +103,7 @@ class Hardening(EachRelease):
     about = "a baseline that can be read"
 
     def ask(self, material: Material, release: str) -> Fact:
-        found = traits.hardening(built_files(material, release))
+        found = built_reading(material, release).hardening
         level = material.profile.isa_level.get(material.arch.name, ISA_LEVELS[0])
         high = _above(found, level)
         base = material.committed(release)

@@ -13,6 +13,7 @@ from pipeline.abi import baseline
 from pipeline.abi.delta import SymbolChange, parse_changes
 from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import Listing
+from pipeline.abi.reading import Reading
 from pipeline.check import Material, StaticCheck
 from pipeline.check.rule import outcome_of, words_of
 from pipeline.core import paths
@@ -96,15 +97,20 @@ def built_listings(material: Material, release: str) -> dict[str, Listing]:
     return found
 
 
-def built_files(material: Material, release: str) -> dict[str, ElfFile]:
-    """Every ELF file of a built release by path. Raises `EvidenceError` (none), `MalformedInput`."""
-    found = material.files(release)
-    if not found:
+def built_reading(material: Material, release: str) -> Reading:
+    """What is read of a built release. Raises `EvidenceError` if it has no ELF file, `MalformedInput`."""
+    found = material.reading(release)
+    if not found.paths:
         raise EvidenceError(
             f"{material.target(release)} has no ELF file",
             hint="the packages are empty; build the release again",
         )
     return found
+
+
+def built_files(material: Material, release: str) -> dict[str, ElfFile]:
+    """Every ELF file of a built release by path. Raises `EvidenceError` (none), `MalformedInput`."""
+    return built_reading(material, release).files
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,14 @@ one release it does not change: what differs from the release's own baseline is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pipeline.abi import traits
-from pipeline.abi.files import ElfFile
 from pipeline.abi.listing import PRIVATE
-from pipeline.abi.scopes import Scopes
 from pipeline.check import Material
-from pipeline.check.abi_facts import EachRelease, Fact, built_files, built_listings, shown
+from pipeline.check.abi_facts import EachRelease, Fact, built_listings, built_reading, shown
 from pipeline.check.rpm import another_series
 from pipeline.core.declaration import Declaration, Unit, measured
-from pipeline.core.errors import MalformedInput
 from pipeline.core.outcome import Outcome
 from pipeline.core.words import several
-from pipeline.elf.versions import UNVERSIONED, VER_FLG_WEAK
 
 #: Names of PRIVATE that a finding shows, each way.
 _NAMED = 12
@@ -44,19 +38,16 @@ class Private(EachRelease):
     about = "files that can be read"
 
     def ask(self, material: Material, release: str) -> Fact:
-        files = built_files(material, release)
-        scopes = Scopes.of(files, material.arch.loader)
         ours = _ours(material, release)
+        files = built_reading(material, release).needs
         wrong: list[str] = []
         elsewhere: set[str] = set()
-        imports = private = 0
-        for file in files.values():
-            try:
-                wrong += [f"{file.name}: {fault}" for fault in _faults(file, scopes, ours, elsewhere)]
-                imports += sum(i.version != UNVERSIONED for i in file.binary.imports)
-                private += sum(i.version == PRIVATE for i in file.binary.imports)
-            except MalformedInput as e:
-                wrong.append(e.message)
+        for file in files:
+            gone = [name for name in file.outside if name in ours]
+            elsewhere.update(name for name in file.outside if name not in ours)
+            wrong += [f"{file.name}: needs {name}, which the release does not have" for name in gone]
+            wrong += file.faults
+        imports, private = sum(f.imports for f in files), sum(f.private for f in files)
         wrong += _private_drift(material, release)
         lines, measures = _private_deltas(material, release)
         good = f"{imports} versioned imports of {len(files)} files, {private} of them private"
@@ -87,29 +78,6 @@ def _ours(material: Material, release: str) -> frozenset[str]:
     return frozenset(names - {""})
 
 
-def _faults(file: ElfFile, scopes: Scopes, ours: frozenset[str], elsewhere: set[str]) -> Iterator[str]:
-    loaded, outside = scopes.closure(file)
-    gone = [name for name in outside if name in ours]
-    yield from (f"needs {name}, which the release does not have" for name in gone)
-    elsewhere.update(name for name in outside if name not in ours)
-    lone = set()
-    for need in file.lookup.requirements:
-        if need.file in outside or need.flags & VER_FLG_WEAK:
-            continue
-        if need.file not in loaded:
-            yield f"needs {need.name} of {need.file}, which is not loaded with it"
-        elif not loaded[need.file].lookup.defines(need):
-            lone.add((need.file, need.name))
-            yield f"needs {need.name} of {need.file}, which does not define it"
-    for symbol in file.binary.imports:
-        if symbol.version == UNVERSIONED or symbol.weak or symbol.file in outside:
-            continue
-        if (symbol.file, symbol.version) in lone or symbol.file not in loaded:
-            continue
-        if not scopes.resolves(loaded, file, symbol.name, symbol.version):
-            yield f"needs {symbol.name}@{symbol.version} of {symbol.file}, which is not there"
-
-
 def _private_drift(material: Material, release: str) -> list[str]:
     """How PRIVATE differs from the release's own baseline, if there is one with details.
 
@@ -121,7 +89,7 @@ def _private_drift(material: Material, release: str) -> list[str]:
     base = material.committed(release)
     if base is None or traits.DETAILS not in base.traits:
         return []
-    found = traits.private(traits.details(built_files(material, release)))
+    found = traits.private(built_reading(material, release).details)
     return [
         f"compared with its baseline: {line}"
         for line in traits.difference(traits.private(base.traits[traits.DETAILS]), found)

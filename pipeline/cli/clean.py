@@ -31,6 +31,7 @@ CHEAP = (
     "archives",
     "drawing",
     "naming",
+    "elf-facts",
     "warnings",
     "branch",
     "distgit",

@@ -38,6 +38,7 @@ SEALED = frozenset(
         "sysroot", "debroot", "probes", "probes-against", "observation", "probe-rpm", "image-tools",
         "rpm-transactions", "rpm-payload", "rpm-marks", "rpm-installation", "rebuild", "devel",
         "devel-headers", "present", "packed", "charsets", "archives", "drawing", "naming",
+        "elf-facts",
     }
 )  # fmt: skip
 #: Results whose seal was looked at by this process: once is enough, for they are large.

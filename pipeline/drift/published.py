@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.abi.listing import Listing, listings
+from pipeline.abi.files import listings
+from pipeline.abi.listing import Listing
 from pipeline.core.arch import arch as arch_named
 from pipeline.core.errors import MalformedInput, PipelineError, SourceUnreachable
 from pipeline.core.run import run

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import profile as profiles
-from pipeline.abi.listing import listings
+from pipeline.abi.files import listings
 from pipeline.build import rpmbuild
 from pipeline.build.every import build_all
 from pipeline.build.options import Options

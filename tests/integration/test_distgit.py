@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.abi.listing import listings
+from pipeline.abi.files import listings
 from pipeline.build import checkout, distgit
 from pipeline.build.builder import Builder
 from pipeline.build.distgit import DistGit

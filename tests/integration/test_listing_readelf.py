@@ -11,9 +11,9 @@ import pytest
 
 from pipeline import elf
 from pipeline.abi.delta import SymbolChange
-from pipeline.abi.files import elf_files
-from pipeline.abi.listing import PRIVATE, Line, Listing, listing_of, listings
-from pipeline.check.abi_lookup import file_faults
+from pipeline.abi.files import elf_files, listings
+from pipeline.abi.findable import file_faults
+from pipeline.abi.listing import PRIVATE, Line, Listing, listing_of
 from pipeline.check.abi_nodes import misplaced
 from pipeline.core.arch import ARCHES, Arch, host_arch
 from pipeline.core.run import run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.abi.listing import listings
+from pipeline.abi.files import listings
 from pipeline.build import supplied
 from pipeline.build.stored import read_manifest
 from pipeline.core.arch import ARCHES, host_arch
