@@ -93,6 +93,8 @@ def environment(session: nox.Session, programs: Path | None) -> dict[str, str]:
     whole["PATH"] = os.pathsep.join(
         dict.fromkeys([*first, *(whole.get("PATH") or os.defpath).split(os.pathsep)])
     )
+    # images of Python set it to stay small; here each of three verbs would compile all of the pipeline again
+    whole["PYTHONDONTWRITEBYTECODE"] = None
     return {name: value for name, value in whole.items() if value is not None}
 
 

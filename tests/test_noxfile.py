@@ -77,6 +77,13 @@ def test_a_verb_has_the_users_environment(project: Path, venv: bool) -> None:
     assert not venv or path.startswith(f"{directory}/bin:")
 
 
+def test_a_verb_may_keep_what_python_compiled(project: Path) -> None:
+    main = "import sys; print('VERB', sys.dont_write_bytecode)"
+    with nox(project, main, "-s", "build", PYTHONDONTWRITEBYTECODE="1") as process:
+        output, _ = process.communicate(timeout=60)
+    assert "VERB False" in output
+
+
 def test_every_session_hands_over_what_follows_the_dashes(project: Path) -> None:
     main = "import sys; print('VERB', sys.argv[1:])"
     options = ["--profile", "el9", "--distgit", "9.1=~/x y", "--", "-m"]
