@@ -30,7 +30,7 @@ def _small() -> bytes:
     made.not_judged = []
     for number in (2, 7):
         made.findings[number] = made.findings[number].model_copy(update={"outcome": Outcome.FAIL})
-    return made.evidence().to_json().encode()
+    return made.evidence().text.encode()
 
 
 RED = _small()

@@ -150,6 +150,8 @@ def test_a_copy_with_something_else_in_it_has_a_digest_of_its_own(made: Draft, t
     other = got.model_copy(update={"command": "another"})
     assert other.sha256 == file_sha256(write(other, tmp_path))
     assert other.sha256 != got.sha256
+    assert len(got.declared) > 1
+    assert len(got.model_copy(update={"checks": got.checks[:1]}).declared) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 10**400, [1.0, float("nan")]])

@@ -43,7 +43,7 @@ def test_written_and_read_it_is_the_same(made: Draft, tmp_path: Path) -> None:
 
 
 def _tampered(made: Draft, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    data = json.loads(made.evidence().to_json())
+    data = json.loads(made.evidence().text)
     change(data)
     path.write_text(json.dumps(data))
     return path

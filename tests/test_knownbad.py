@@ -222,11 +222,11 @@ def test_an_entry_is_for_the_profiles_and_arches_it_names() -> None:
 
 @pytest.mark.parametrize("one", [e for e in entry.load() if e.record], ids=lambda e: e.name)
 def test_evidence_of_each_entry_is_refused_and_no_other(one: Entry) -> None:
-    assert judge_record(one, of_this_pipeline(draft()).evidence().to_json()).holds
+    assert judge_record(one, of_this_pipeline(draft()).evidence().text).holds
 
 
 def test_evidence_that_was_changed_is_refused_and_a_harmless_change_is_not() -> None:
-    good = draft().evidence().to_json()
+    good = draft().evidence().text
     for name, rows in (
         ("verdict", [Record(at="findings.0.outcome", value="FAIL")]),
         ("dropped", [Record(at="findings.0", drop=True)]),

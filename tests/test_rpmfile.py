@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.core import store
 from pipeline.core.errors import EvidenceError, MalformedInput, UsageError
 from pipeline.rpm import package as rpmfile
 from pipeline.rpm.payload import inside
@@ -209,6 +212,21 @@ def test_every_flipped_byte_of_header_and_payload_is_found(package: Path) -> Non
         package.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         with pytest.raises(MalformedInput):
             rpmfile.verify(package)
+
+
+def test_a_package_that_was_whole_is_looked_at_again_once_it_changed(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SETTLED_NS", -1)  # as if it had been there for long
+    assert rpmfile.verify(package) is rpmfile.verify(package)
+    data = bytearray(package.read_bytes())
+    data[-1] ^= 1
+    before = package.stat()
+    time.sleep(0.02)
+    package.write_bytes(data)
+    os.utime(package, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(MalformedInput, match="payload"):
+        rpmfile.verify(package)
 
 
 def test_what_differs_is_said(package: Path) -> None:

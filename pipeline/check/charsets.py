@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from pipeline.check import Material
@@ -53,7 +53,7 @@ class Charset:
     name: str
     codes: Mapping[bytes, frozenset[str]]
 
-    @property
+    @cached_property
     def argument(self) -> str:
         """As the probe takes it."""
         if len(self.codes) == 256 and all(len(code) == 1 for code in self.codes):

@@ -74,7 +74,7 @@ def judge_all(hall: Hall, entries: Sequence[Entry], *, lanes: int, fresh: bool =
         ):
             good = answers(ground, {name: hall.good[name] for name in releases}, fresh=fresh)
             findings = good.findings
-            bases[releases] = Base(unanswered(findings), answered(findings), good.to_json())
+            bases[releases] = Base(unanswered(findings), answered(findings), good.text)
     pieces = [Piece(partial(_one, hall, one, bases[one.releases_of(hall.profile)], fresh)) for one in entries]
     return side_by_side(pieces, lanes=lanes)
 

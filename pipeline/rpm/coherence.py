@@ -12,7 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.rpm import package
 from pipeline.rpm import payload as rpmpayload
@@ -183,15 +183,17 @@ def conflicts(rpms: Sequence[Rpm]) -> list[str]:
     another path has a directory on its way, which rpm finds out only when it cannot unpack.
     """
     owners: dict[str, list[_Owned]] = {}
-    below: dict[str, tuple[str, str]] = {}  # directory on the way -> a path below it and its package
+    below: dict[str, tuple[str, str]] = {}  # directory on the way -> the first path below it and its package
     several = len({rpm.arch for rpm in rpms} - {"noarch"}) > 1
     for rpm in rpms:
         name = f"{rpm.name}.{rpm.arch}" if several else rpm.name
         for entry in rpm.files:
             where = installed_path(entry.path)
             owners.setdefault(where, []).append(_Owned(name, entry, rpm.file_hash))
-            if not entry.ghost:
-                below |= {str(up): (where, name) for up in PurePosixPath(where).parents}
+            up = "" if entry.ghost else where.rpartition("/")[0]
+            while up and up not in below:
+                below[up] = (where, name)
+                up = up.rpartition("/")[0]
     found = []
     for path, all_of_it in owners.items():
         there = [o for o in all_of_it if not o.entry.ghost]

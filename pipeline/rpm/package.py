@@ -244,6 +244,8 @@ def read(path: Path) -> Rpm:
 
 #: Packages that this process read before, by path and what tells the file from its successor.
 _read_before: dict[tuple[Path, tuple[int, ...]], Rpm] = {}
+#: Those of which it found the digests right.
+_verified: set[tuple[Path, tuple[int, ...]]] = set()
 
 
 def fields(path: Path) -> dict[int, tuple[int, int, bytes]]:
@@ -257,10 +259,14 @@ def verify(path: Path, name: str = "") -> Rpm:
 
     This finds damage and change, not forgery: whoever writes a package can write its digests. Raises
     `MalformedInput` naming the file and what differs; a package without sha256 digests (before rpm 4.14)
-    cannot be verified and is refused likewise. ``name`` is what errors call it, if not by its path.
+    cannot be verified and is refused likewise. ``name`` is what errors call it, if not by its path. One that
+    was right is not read again while it is unchanged.
     """
     where = name or str(path)
     with _opened(path) as file:
+        key = store.identity(os.fstat(file.fileno()))
+        if key and (path, key) in _verified:
+            return read(path)
         rpm, _, main = _parse(file, path, where)
         actual = path.stat().st_size
         if rpm.size and actual != rpm.size:
@@ -287,6 +293,9 @@ def verify(path: Path, name: str = "") -> Rpm:
                 "cut off or altered",
                 hint=REMEDY,
             )
+    if key:
+        _verified.add((path, key))
+        _read_before[path, key] = rpm
     return rpm
 
 

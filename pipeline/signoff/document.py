@@ -71,7 +71,7 @@ def difference(read: Any, written: Any, where: str = "$") -> str:
 def write(evidence: Evidence, directory: Path) -> Path:
     """Write ``evidence.json`` atomically; returns its path."""
     path = directory / FILE
-    store.write_atomically(path, evidence.to_json())
+    store.write_atomically(path, evidence.text)
     return path
 
 

@@ -204,8 +204,9 @@ class Evidence(Frozen):
     grade_reasons: tuple[str, ...]
     _written: str = PrivateAttr(default="")
 
-    def to_json(self) -> str:
-        """Canonical text: equal evidence gives equal bytes."""
+    @cached_property
+    def text(self) -> str:
+        """As JSON in its canonical form: equal evidence gives equal bytes."""
         data = self.model_dump(mode="json", by_alias=True)
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -214,7 +215,7 @@ class Evidence(Frozen):
         """The pipeline's version, commit included."""
         return self.pipeline.text
 
-    @property
+    @cached_property
     def declared(self) -> Declarations:
         """The checks by name."""
         return by_name(self.checks)
@@ -222,12 +223,13 @@ class Evidence(Frozen):
     @cached_property
     def sha256(self) -> str:
         """sha256 of ``evidence.json`` as `pipeline.signoff.document.write` writes it."""
-        return self._written or hashlib.sha256(self.to_json().encode()).hexdigest()
+        return self._written or hashlib.sha256(self.text.encode()).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, which has a digest of its own."""
+        """A copy, of which all that is worked out is worked out anew."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("sha256", None)
+        for worked_out in ("sha256", "text", "declared"):
+            copied.__dict__.pop(worked_out, None)
         return copied
 
     def keep_sha256(self, written: str) -> None:
