@@ -50,7 +50,17 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
     monkeypatch.setattr(builds, "_variant", lambda *_: 151.0)  # on the host no tree can be kept
     monkeypatch.setattr(paths, "PATCHES", tiny.patches)
     builder = tiny.builder()
-    three, first, further, variant = builds.build_ratios(tiny.profile, builder.source, Options(place="host"))
+    again = [99.0, 20.0, 27.0, 26.0]  # the first has everything to do
+
+    def main_job(choice: Sequence[str], _: Path) -> float:
+        assert choice == ["--profile", "tiny"]
+        assert paths.state() == state
+        return again.pop(0)
+
+    monkeypatch.setattr(builds, "_main_job", main_job)
+    three, first, further, variant, rerun = builds.build_ratios(
+        tiny.profile, builder.source, Options(place="host"), ["--profile", "tiny"]
+    )
     assert {r.theirs for r in (three, first, further, variant)} == {1000.0}
     assert three.holds
     assert first.holds
@@ -58,6 +68,7 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
     assert variant.ours == 151.0
     assert variant.ratio == 0.151
     assert not variant.holds
+    assert (rerun.ours, rerun.ratio, rerun.holds) == (26.0, 0.026, False)
     fresh = {f.read_text() for f in (*files, tmp_path / "here")}
     assert len(fresh) == 1
     assert Path(fresh.pop()).parent == state
@@ -76,7 +87,7 @@ def test_a_broken_build_gives_the_state_back(
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1.0)
     monkeypatch.setattr(builds, "make_all", broken)
     with pytest.raises(CommandFailed):
-        builds.build_ratios(tiny.profile, tiny.builder().source, Options(place="host"))
+        builds.build_ratios(tiny.profile, tiny.builder().source, Options(place="host"), [])
     assert paths.state() == state
     assert list(state.iterdir()) == []
 

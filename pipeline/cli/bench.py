@@ -60,7 +60,8 @@ def command(only: str | None, page: Path | None, choice: Choice) -> int:
         made = build_all(Builder(profile, fetched, choice.build), wanted)
         ratios.append(builds.abi_ratio(made[machine]))
     if only in (None, "builds"):
-        ratios += builds.build_ratios(profile, fetched, choice.build)
+        chosen = ["--profile", named, *(["--source", choice.source] if choice.source else [])]
+        ratios += builds.build_ratios(profile, fetched, choice.build, chosen)
     print(tabulate(pages.rows(ratios), headers=pages.HEADERS, tablefmt="simple"))
     for r in ratios:
         if r.figures:
