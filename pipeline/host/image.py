@@ -116,8 +116,8 @@ def find(profile: Profile) -> BuildImage | None:
     """The profile's own build image if it is in local storage, without making it."""
     recipe = _recipe(profile, "", host_arch())
     for importer in engines.importers():
-        if importer.image_id(recipe.tag) is not None:
-            return _ensure(recipe, importer)
+        if known := importer.image_id(recipe.tag):
+            return _ensure(recipe, importer, known)
     return None
 
 
@@ -145,14 +145,15 @@ def ensure(profile: Profile, *, reference: str = "", machine: Arch | None = None
         )
     said = []
     for importer in importers:
+        known = importer.image_id(recipe.tag)
         try:
-            # not `images`, which fails where another process removes one meanwhile
-            importer.call("ps", "--quiet", timeout=120)
+            if known is None:  # not `images`, which fails where another process removes one meanwhile
+                importer.call("ps", "--quiet", timeout=120)
         except CommandFailed as e:  # the program is there, its engine is not (docker without a daemon)
             said.append(f"{importer.program} does not work here: {engines.last_word(e)}")
             continue
         try:
-            made = _ensure(recipe, importer)
+            made = _ensure(recipe, importer, known)
         except engines.NoEngine as e:
             said.append(e.message)
             continue
@@ -181,12 +182,13 @@ def available(profile: Profile) -> tuple[bool, str]:
     return True, f"registry {registry} answers"
 
 
-def _ensure(recipe: _Recipe, importer: Engine) -> BuildImage:
+def _ensure(recipe: _Recipe, importer: Engine, known: str | None) -> BuildImage:
+    """The image, whose id is ``known`` if it is there already."""
     tag, profile, reference = recipe.tag, recipe.profile, recipe.reference
     lock = paths.state() / "image" / f"{tag.rpartition(':')[2]}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        found = importer.image_id(tag)
+        found = known or importer.image_id(tag)
         if found is None:
             with step(f"build image {profile.name} ({recipe.machine.name})"):
                 base = _base(recipe, importer)
