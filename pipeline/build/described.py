@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,16 @@ def dialects(described: Path) -> dict[str, str]:
     return found
 
 
+@cache
+def _parsed(text: str) -> dict[str, Any]:
+    """A description, which several checks read."""
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
 def _read(described: Path) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads((described / FACTS).read_text())
+        data = _parsed((described / FACTS).read_text())
     except (OSError, ValueError) as e:
         raise EvidenceError(
             f"{described / FACTS} cannot be read: {reason(e)}", hint="`nox -s verify` makes it"
