@@ -474,6 +474,9 @@ def test_a_name_that_nobody_knows_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name)
     assert address.unresolved("nowhere.invalid")
     assert not address.unresolved("127.0.0.1")
+    assert not address.unresolved("me:secret@localhost:5000")
+    assert not address.unresolved("[::1]:5000")
+    assert address.unresolved("nowhere.invalid:5000")
     url = "https://nowhere.invalid/glibc-2.99.tar"
     assert address.reachable([url]) == (False, f"{url}: the name cannot be resolved")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # it is asked for names: this machine knows none

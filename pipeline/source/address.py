@@ -39,19 +39,22 @@ def reachable(urls: Sequence[str], *, size: int = 0, timeout: float = 3.0) -> tu
 
 def _refusal(url: str, size: int, timeout: float) -> str:
     """Why the server does not give the file; empty if it does. No HTTP is spoken with nobody."""
-    if unresolved(urlsplit(url).hostname or ""):
+    if unresolved(urlsplit(url).netloc):
         return "the name cannot be resolved"
     from pipeline.source import download  # noqa: PLC0415  # what speaks HTTP takes a tenth of a second to load
 
     return download.refusal(url, size, timeout)
 
 
-def unresolved(host: str) -> bool:
-    """Whether this machine knows no address of ``host``. Where there is a proxy, it is the one who knows."""
+def unresolved(place: str) -> bool:
+    """Whether this machine knows no address of the host in ``[USER@]HOST[:PORT]``.
+
+    Where there is a proxy, it is the one who knows.
+    """
     if any(name.lower().endswith("_proxy") for name in os.environ):
         return False
     try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
+        socket.getaddrinfo(urlsplit(f"//{place}").hostname, None)
+    except (OSError, UnicodeError, ValueError):
         return True
     return False
