@@ -11,9 +11,9 @@ from pipeline.check.probing import MAX_CPU, REGISTRATION_FAILED
 Word = Mapping[str, Any]
 #: More than any machine has.
 MAX_CPUS = 8192
-#: A word of the area above it, and not as close below 2^32 (a code such as -2), is half of an address (0x7f12,
-#: 0xaaab the upper ones) or was left there by something else: another in every run. The cause of a finding,
-#: which a waiver names, is its text.
+#: A word of the area above it, and not as close below 2^32 (a code such as -2), is half of an address (0x7f12
+#: and 0xaaab are upper ones) or was left there by something else: another in every run. The cause of a
+#: finding, which a waiver names, is its text.
 STEADY = 0xFF
 
 

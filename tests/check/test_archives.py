@@ -121,7 +121,8 @@ def test_what_is_kept_of_archives_is_of_these_very_ones(tmp_path: Path) -> None:
 
 
 def test_archives_that_are_links_are_read(tmp_path: Path) -> None:
-    lib = release(tmp_path, MEMBERS | {"one": "void lost (void); void one (void) { lost (); }"}) / "usr" / "lib64"
+    one = "void lost (void); void one (void) { lost (); }"
+    lib = release(tmp_path, MEMBERS | {"one": one}) / "usr" / "lib64"
     (lib / "libc.a").rename(tmp_path / "usr" / "libc.a")
     (lib / "libc.a").symlink_to("../libc.a")
     said = ask(material(tmp_path))
