@@ -34,6 +34,7 @@ def test_a_step_that_fails_is_marked_and_its_error_goes_on(capsys: pytest.Captur
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal of 80 columns."""
     made = io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb one nothing is kept up to date
     terminal = Console(file=made, force_terminal=True, width=80, soft_wrap=True, color_system=None)
     monkeypatch.setattr(progress, "console", terminal)
     return made

@@ -128,7 +128,9 @@ def releases(tmp_path: Path) -> Mapping[str, Built]:
         (tmp_path / name).mkdir()
         rpm = tmp_path / name / "glibc.rpm"
         rpm.write_text(name)
-        made[name] = built(name, [rpm], root=tmp_path / name / "root")
+        root = tmp_path / name / "root"
+        root.mkdir(parents=True)
+        made[name] = built(name, [rpm], root=root)
     return made
 
 
