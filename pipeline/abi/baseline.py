@@ -21,7 +21,7 @@ from pydantic import Field
 
 from pipeline import __version__
 from pipeline.abi import traits
-from pipeline.abi.files import elf_files, listings
+from pipeline.abi.files import elf_files, listings_of
 from pipeline.abi.listing import Line, Listing, render
 from pipeline.abi.strict import REMEDY, read_bundle, read_listing, read_traits
 from pipeline.abi.traits import Blocks, of_files
@@ -170,7 +170,8 @@ def _restricted(symbols: frozenset[Line], nodes: tuple[str, ...]) -> frozenset[L
 
 def from_root(root: Path, target: Target, origin: Origin, nodes: tuple[str, ...] = ()) -> Baseline:
     """`make` from the DSOs of a release extracted below ``root``; whole ones with their traits."""
-    return make(listings(root), target, origin, nodes, None if nodes else of_files(elf_files(root)))
+    files = elf_files(root)
+    return make(listings_of(files), target, origin, nodes, None if nodes else of_files(files))
 
 
 def upstream_node(node: str, arch: str) -> Mapping[str, Listing] | None:
