@@ -58,11 +58,13 @@ def stripped(items: Sequence[Item]) -> bytes:
 
 
 def header(tags: dict[int, object]) -> bytes:
-    """An RPM header: str -> STRING, list of str -> STRING_ARRAY, tuple of int -> INT32, int -> INT32."""
+    """An RPM header: str -> STRING, list of str -> STRING_ARRAY, bytes -> BIN, (tuple of) int -> INT32."""
     index = store = b""
     for tag, value in sorted(tags.items()):
         if isinstance(value, str):
             kind, count, data = 6, 1, value.encode() + b"\0"
+        elif isinstance(value, bytes):
+            kind, count, data = 7, len(value), value
         elif isinstance(value, list):
             kind, count, data = 8, len(value), b"".join(v.encode() + b"\0" for v in value)
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.build import distgit, rpmbuild, scratch, sharedcache, tarball, trees
 from pipeline.build.checkout import Checkout
-from pipeline.build.conditions import Conditions
+from pipeline.build.conditions import ORDINARY, Conditions
 from pipeline.build.course import Course
 from pipeline.build.distgit import DistGit
 from pipeline.build.options import NO_PATCH, Options
@@ -147,17 +147,17 @@ class Builder:
         return other
 
     def again(
-        self, target: Target, into: Path, conditions: Conditions | None = None, *, keep: bool = False
-    ) -> dict[str, str]:
+        self, target: Target, into: Path, conditions: Conditions = ORDINARY, *, keep: bool = False
+    ) -> BuildManifest:
         """Build a target from nothing below ``into`` whether it is stored or not; raises as `make`.
 
-        ``keep``: its tree is kept. Returns what the build saw of ``conditions``, by name.
+        ``keep``: its tree is kept.
         """
         with step(f"build {target} once again") as at:
             course = Course(target, at)
-            seen = self._make(target, into, course.heard, conditions=conditions, keep=keep)
+            self._make(target, into, course.heard, conditions=conditions, keep=keep)
             course.ended()
-            return seen
+            return read_manifest(into)
 
     def find(self, target: Target) -> Built | None:
         """The built target if it is there, without building."""
@@ -218,10 +218,10 @@ class Builder:
         at: Callable[[str], None],
         *,
         compiled: Callable[[], object] = lambda: None,
-        conditions: Conditions | None = None,
+        conditions: Conditions = ORDINARY,
         kept: Sequence[Path] | None = None,
         keep: bool = False,
-    ) -> dict[str, str]:
+    ) -> None:
         start = time.monotonic()
         machine = arch(target.arch)
         release = self.profile.get(target.release)
@@ -305,6 +305,7 @@ class Builder:
             seconds=round(time.monotonic() - start, 1),
             ccache=statistics,
             tree=trees.begun(top)[0] if hooked else "",
+            seen=Conditions.seen(top),
         )
         if (top / "results").is_dir():
             (top / "results").rename(into / "results")
@@ -313,10 +314,8 @@ class Builder:
         if not manifest.tree:
             (into / WARNINGS).write_text(json.dumps(sorted(warnings - {""})) + "\n")
         write_manifest(into, manifest)
-        seen = Conditions.seen(top)
         store.remove_tree(top)
         store.remove_tree(into / "source")
-        return seen
 
 
 def _what_else_prep_does(target: Target, commands: Sequence[str]) -> str:

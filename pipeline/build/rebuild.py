@@ -1,4 +1,4 @@
-"""A release made once more from nothing, at another time, on another host, by another user.
+"""A release made once more from nothing, at another time, in another directory, on another host, by another user.
 
 The same packages must come out, bit by bit: else what was judged cannot be made again, and a difference
 between two releases may be one of their builds. No compiler cache has a part in it.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.build import conditions
 from pipeline.build.builder import Builder
+from pipeline.build.conditions import DIRECTORY, OTHERS
 from pipeline.core import paths, store
 from pipeline.core.errors import EvidenceError, reason
 from pipeline.core.progress import say, warn
@@ -23,6 +24,7 @@ from pipeline.core.run import run
 from pipeline.core.store import file_sha256
 from pipeline.host import processor
 from pipeline.rpm.difference import first_difference
+from pipeline.rpm.elsewhere import moved
 
 KIND = "rebuild"
 RECORD = "rebuild.json"
@@ -66,7 +68,8 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
 
 def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
     start = time.monotonic()
-    seen = builder.again(built.target, work, conditions.OTHERS)
+    seen = builder.again(built.target, work, OTHERS).seen
+    moved(work / "RPMS", OTHERS.directory, DIRECTORY)
     first = {r.file: r.sha256 for r in built.manifest.files}
     second = {p.name: file_sha256(p) for p in (work / "RPMS").glob("*.rpm")}
     names = sorted({*first, *second})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.build import scratch
-from pipeline.build.conditions import SHIM, Conditions
+from pipeline.build.conditions import ORDINARY, SHIM, Conditions
 from pipeline.build.workplace import Workplace
 from pipeline.core import paths
 from pipeline.core.arch import Arch
@@ -35,8 +35,8 @@ CCACHE = {
 #: Where an image's programs are.
 IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: What rpmbuild fills in a container, not needed after the build.
-_SCRATCH = ("/build/BUILD", "/build/BUILDROOT")
+#: What rpmbuild fills in the directory of a build in a container, not needed after it.
+_SCRATCH = ("BUILD", "BUILDROOT")
 
 #: How rpmbuild announces a part of the spec: ``Executing(%install): …``.
 EXECUTING = "Executing("
@@ -132,7 +132,7 @@ def rpmbuild(
     options: Sequence[str] = (),
     in_memory: bool = False,
     first_in_path: str = "",
-    conditions: Conditions | None = None,
+    conditions: Conditions = ORDINARY,
 ) -> dict[str, int]:
     """Run ``rpmbuild -ba`` on what was laid out in ``top``; returns ccache's statistics of this run.
 
@@ -142,13 +142,13 @@ def rpmbuild(
     container gets a network.
     ``options``: further ones of rpmbuild. ``in_memory``: what is built lies in memory (in a container only;
     packages are written to disk all the same). ``first_in_path``: a directory whose programs come first.
-    ``conditions``: what a rebuild sees in the place of what every build sees.
+    ``conditions``: what a build in a container sees of where, when and by whom it is made.
 
     Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
     cache = paths.ccache(profile_name, machine.name)
     cache.mkdir(parents=True, exist_ok=True)
-    where = workplace.at("/build", top)
+    where = workplace.at(conditions.directory, top)
     launcher, headers = workplace.launcher(top), workplace.kernel_headers(top, machine)
     argv = [
         "rpmbuild", "-ba", "--nodeps", "--target", f"{machine.name}-linux",
@@ -165,7 +165,7 @@ def rpmbuild(
     ]  # fmt: skip
     stats = top / "ccache.stats"
     env = {**CCACHE, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "CCACHE_STATSLOG": f"{where}/ccache.stats"}
-    env[JOBS] = str(jobs() + (conditions.more_jobs if conditions else 0))
+    env[JOBS] = str(jobs() + conditions.more_jobs)
     env["CCACHE_DIR"] = workplace.at("/ccache", cache)
     env["CCACHE_BASEDIR"] = where
     env["CCACHE_TEMPDIR"] = f"{where}/tmp"
@@ -184,15 +184,16 @@ def rpmbuild(
         heard(text)
         shown(text)
 
-    if conditions:
-        env |= conditions.env
+    env |= conditions.env
+    tmpfs = None
+    if workplace.image:
         shutil.copyfile(SHIM, top / SHIM.name)
         argv = conditions.command(where, argv)
-    tmpfs = dict.fromkeys(_SCRATCH, scratch.SIZE) if in_memory and workplace.image else None
+        tmpfs = {f"{where}/{name}": scratch.SIZE for name in _SCRATCH} if in_memory else None
     try:
         workplace.run(
-            argv, mounts={"/build": top, "/ccache": cache}, env=env, log=log, on_line=line, remedy=remedy,
-            network=bool(shared_cache), in_memory=tmpfs, hostname=conditions.host if conditions else "",
+            argv, mounts={where: top, "/ccache": cache}, env=env, log=log, on_line=line, remedy=remedy,
+            network=bool(shared_cache), in_memory=tmpfs, hostname=conditions.host,
         )  # fmt: skip
     except NoSpace as e:
         raise scratch.too_small(e) if tmpfs else e from None

@@ -1,17 +1,22 @@
-/* Preloaded into every program of a rebuild: the date is another one, and directories are read backwards.
+/* Preloaded into every program of a rebuild: the date is another one, the kernel has another release, there is
+   one more processor, and directories are read backwards.
 
-   A package that embeds the date or takes files in the order in which the file system has them comes out
-   different then.  What a program does without the C library (a static program, a system call of its own) is
-   not changed.  Times of files are the kernel's and stay as they are.  */
+   A package that embeds any of them comes out different then.  What a program does without the C library (a
+   static program, a system call of its own, a file of /proc) is not changed.  Times of files are the kernel's
+   and stay as they are.  */
 
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Another day, month, year and weekday.  */
 #define LATER (400L * 24 * 60 * 60 + 12345)
@@ -43,6 +48,50 @@ time (time_t *now)
   if (now != NULL)
     *now = then;
   return then;
+}
+
+int
+uname (struct utsname *names)
+{
+  int result = REAL ("uname", int (*) (struct utsname *)) (names);
+  if (result == 0)
+    {
+      strcpy (names->release, "5.10.0-elsewhere");
+      strcpy (names->version, "#7 SMP another build");
+    }
+  return result;
+}
+
+int
+sched_getaffinity (pid_t pid, size_t size, cpu_set_t *set)
+{
+  int result = REAL ("sched_getaffinity", int (*) (pid_t, size_t, cpu_set_t *)) (pid, size, set);
+  for (size_t cpu = 0; result == 0 && cpu < 8 * size; cpu++)
+    if (!CPU_ISSET_S (cpu, size, set))
+      {
+        CPU_SET_S (cpu, size, set);
+        break;
+      }
+  return result;
+}
+
+int
+get_nprocs (void)
+{
+  return REAL ("get_nprocs", int (*) (void)) () + 1;
+}
+
+int
+get_nprocs_conf (void)
+{
+  return REAL ("get_nprocs_conf", int (*) (void)) () + 1;
+}
+
+long int
+sysconf (int name)
+{
+  long int result = REAL ("sysconf", long int (*) (int)) (name);
+  return result + (name == _SC_NPROCESSORS_ONLN || name == _SC_NPROCESSORS_CONF);
 }
 
 /* One directory that is being read: copies of its entries, given from the last to the first.  */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.check import Material, StaticCheck
@@ -16,8 +16,11 @@ from pipeline.core.records import RebuildRecord
 from pipeline.core.words import several
 from pipeline.rpm.sysroot import root_sha256
 
-#: What a rebuild must have seen otherwise than the first build, or it has shown nothing.
-CONDITIONS = frozenset({"time", "host", "user", "umask", "locale", "time zone", "jobs"})
+#: What a rebuild must have seen otherwise than the first build, or it has shown nothing of it.
+CONDITIONS = (
+    "time", "directory", "host", "kernel", "processors", "user", "group", "umask", "home", "path", "locale",
+    "time zone", "jobs", "order of files",
+)  # fmt: skip
 
 #: What the directories of builds end in, in a container and on the host (`pipeline.build.rpmbuild`).
 DIRECTORIES = (b"/build/BUILD", b"/rpmbuild/BUILD")
@@ -30,8 +33,8 @@ class Rebuilt(StaticCheck):
 
     declared = Declaration(
         name="build.rebuild",
-        question="Does a build from nothing, at another time, on another host, by another user, "
-        "make the same packages bit by bit?",
+        question="Does a build from nothing, at another time, in another directory, on another host, by another "
+        "user, make the same packages bit by bit?",
         when="it is asked for (`--rebuild`)",
     )
 
@@ -44,13 +47,15 @@ class Rebuilt(StaticCheck):
 
     def run(self, material: Material) -> list[Finding]:
         return [
-            self._finding(material, release, record)
+            self._finding(material, release, record, built.manifest.seen)
             for release, built in material.built.items()
             if (record := built.manifest.rebuild)
         ]
 
-    def _finding(self, material: Material, release: str, record: RebuildRecord) -> Finding:
-        outcome, seen = judged(record)
+    def _finding(
+        self, material: Material, release: str, record: RebuildRecord, before: Mapping[str, str]
+    ) -> Finding:
+        outcome, seen = judged(record, before)
         return Finding(
             check=self.name,
             target=material.target(release),
@@ -117,14 +122,22 @@ def naming(root: Path, words: Sequence[bytes]) -> list[str]:
     return sorted(found)
 
 
-def judged(record: RebuildRecord) -> tuple[Outcome, str]:
-    """MISSING if the rebuild did not say under which conditions it was made, FAIL for any difference."""
+def judged(record: RebuildRecord, before: Mapping[str, str]) -> tuple[Outcome, str]:
+    """FAIL for any difference, MISSING if one of `CONDITIONS` was not another one than ``before``, or is unknown.
+
+    ``before``: what the first build saw, by name.
+    """
     if record.differences:
         found = [f"{d.package}: {d.where}" for d in record.differences]
         count = f"{len(found)} of {len(record.compared)} packages differ"
         return Outcome.FAIL, f"{count}: {several(found, 1, separator='; ')}"
-    if lacking := sorted(CONDITIONS - record.conditions.keys()):
-        return Outcome.MISSING, f"the rebuild did not say what it saw of: {', '.join(lacking)}"
+    if not before:
+        return Outcome.MISSING, "the first build did not say what it saw: it is from an older version; `nox -s clean`, then build it"
+    for said, whose in ((record.conditions, "the rebuild"), (before, "the first build")):
+        if lacking := [name for name in CONDITIONS if name not in said]:
+            return Outcome.MISSING, f"{whose} did not say what it saw of: {', '.join(lacking)}"
+    if same := [f"{n} ({before[n]})" for n in CONDITIONS if before[n] == record.conditions[n]]:
+        return Outcome.MISSING, f"the same packages, but both builds saw the same of: {', '.join(same)}"
     if not record.compared:
         return Outcome.MISSING, "no package was compared"
     what = ", ".join(f"{name} {value}" for name, value in record.conditions.items() if value)

@@ -76,7 +76,7 @@ class RebuildRecord(Frozen):
     """A release made once more from nothing, under other conditions, and compared bit by bit.
 
     ``at`` (UTC) says when, ``machine`` who and where, ``processor`` on what. ``conditions`` is
-    what the rebuild saw, by name.
+    what the rebuild saw, by name (`BuildManifest.seen`).
     ``compared``: the packages, the source package among them.
     """
 
@@ -113,6 +113,8 @@ class BuildManifest(Frozen):
     ccache: dict[str, int] = Field(default_factory=dict)
     #: the key of the kept tree whose objects it began with; "": it was made from nothing
     tree: str = ""
+    #: what it saw of where, when and by whom it was made, by name; {} outside a container
+    seen: dict[str, str] = Field(default_factory=dict)
     #: supplied packages of the same build for `Arch.beside`: judged as packages installed with the others
     beside: tuple[FileRecord, ...] = ()
 

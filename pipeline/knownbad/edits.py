@@ -17,8 +17,8 @@ from pipeline.knownbad.elfedit import EDITS as ELF_EDITS
 from pipeline.knownbad.elfedit import ElfEdit
 from pipeline.knownbad.entry import Edit
 from pipeline.knownbad.rpmfile import CAPABILITIES, COLORS, FLAGS, GROUPS, LANGUAGES, USERS, RpmFile
-from pipeline.knownbad.rpmheader import INT32, STRING
 from pipeline.rpm import package
+from pipeline.rpm.writing import INT32, STRING
 
 #: what an entry writes for ld.so, whose path differs by architecture
 LOADER = "@loader"

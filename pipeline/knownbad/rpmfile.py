@@ -15,12 +15,10 @@ from pathlib import Path, PurePosixPath
 import zstandard
 
 from pipeline.core.errors import MalformedInput, UsageError
-from pipeline.knownbad import rpmheader
-from pipeline.knownbad.rpmheader import BINARY, INT32, STRING, STRINGS, Header
-from pipeline.rpm.package import LEAD, PAYLOADCOMPRESSOR, PAYLOADDIGEST
+from pipeline.rpm.package import PAYLOADCOMPRESSOR, PAYLOADDIGEST
 from pipeline.rpm.payload import HEAD, MAGIC, TRAILER, decompressed
+from pipeline.rpm.writing import INT32, SIG_PAYLOADSIZE, STRINGS, Parts
 
-SIG_SIZE, SIG_MD5, SIG_SHA1, SIG_SHA256, SIG_PAYLOADSIZE, SIG_RESERVED = 1000, 1004, 269, 273, 1007, 1008
 TOTAL, DIGESTALGO, PAYLOADDIGESTALT = 1009, 5011, 5097
 SIZES, MODES, DIGESTS, LINKS, FLAGS, USERS, GROUPS = 1028, 1030, 1035, 1036, 1037, 1039, 1040
 DIRINDEXES, BASENAMES, DIRNAMES, INODES = 1116, 1117, 1118, 1096
@@ -57,17 +55,13 @@ class RpmFile:
     """The parts of one RPM, to be changed in place. Raises `MalformedInput` for what is no zstd RPM."""
 
     def __init__(self, path: Path) -> None:
-        raw = path.read_bytes()
         self.name = path.name
-        self.lead = raw[: LEAD.size]
-        self.signature, length = rpmheader.parse(raw[LEAD.size :], f"{path}: signature")
-        start = LEAD.size + length + -length % 8
-        self.header, length = rpmheader.parse(raw[start:], f"{path}: header")
+        self._parts = Parts.of(path.read_bytes(), str(path))
+        self.header = self._parts.header
         compressor = self.header.strings(PAYLOADCOMPRESSOR)
         if compressor != ("zstd",):
             raise MalformedInput(f"{path}: only packages compressed with zstd can be edited")
-        packed = raw[start + length :]
-        with decompressed(io.BytesIO(packed), "zstd", str(path)) as stream:
+        with decompressed(io.BytesIO(self._parts.packed), "zstd", str(path)) as stream:
             archive = bytearray()
             while chunk := stream.read(1 << 20):
                 archive += chunk
@@ -229,23 +223,10 @@ class RpmFile:
         self.header.keep_type(PAYLOADDIGEST, [hashlib.sha256(packed).hexdigest()])
         if PAYLOADDIGESTALT in self.header.values:
             self.header.keep_type(PAYLOADDIGESTALT, [hashlib.sha256(archive).hexdigest()])
-        main = rpmheader.pack(self.header)
-        made: dict[int, tuple[int, object]] = {
-            SIG_SHA1: (STRING, (hashlib.sha1(main, usedforsecurity=False).hexdigest().encode(),)),
-            SIG_SHA256: (STRING, (hashlib.sha256(main).hexdigest().encode(),)),
-            SIG_SIZE: (INT32, (len(main) + len(packed),)),
-            SIG_MD5: (BINARY, hashlib.md5(main + packed, usedforsecurity=False).digest()),
-            SIG_PAYLOADSIZE: (INT32, (len(archive),)),
-        }
-        # signatures of others no longer hold, and are left out
-        signature = Header(self.signature.region)
-        for tag in self.signature.values:
-            if tag in made:
-                signature.values[tag] = made[tag]  # type: ignore[assignment]
-            elif tag == SIG_RESERVED:
-                signature.values[tag] = self.signature.values[tag]
-        sig = rpmheader.pack(signature)
-        path.write_bytes(self.lead + sig + b"\0" * (-len(sig) % 8) + main + packed)
+        signature = self._parts.signature
+        if SIG_PAYLOADSIZE in signature.values:
+            signature.keep_type(SIG_PAYLOADSIZE, [len(archive)])
+        path.write_bytes(replace(self._parts, packed=packed).written())
 
 
 def _with(

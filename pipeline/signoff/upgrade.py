@@ -25,7 +25,7 @@ MEASURES = {
 #: What version 2 says since evidence of it was first written, by the list it is in, with what stands for it.
 LATER: dict[str, dict[str, Any]] = {
     "places": {"page_size": 0, "rseq_feature_size": 0, "rseq_align": 0},
-    "builds": {"beside": [], "rebuild": None, "tree": ""},
+    "builds": {"beside": [], "rebuild": None, "tree": "", "seen": {}},
 }
 #: Checks that version 1 could hold, in its report's order, with what they needed and were asked about.
 CHECKS = tuple(

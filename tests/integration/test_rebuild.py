@@ -39,8 +39,12 @@ def test_an_honest_build_comes_out_the_same_under_other_conditions(
     assert seen["user"] == str(OTHERS.user)
     assert seen["umask"] == OTHERS.umask
     assert seen["locale"] == "C.UTF-8"
+    assert seen["directory"] == OTHERS.directory
     assert seen["time"][:4] > timestamp()[:4]
-    assert judged(record)[0] is Outcome.PASS
+    before = builder.build(tiny.target("1.1")).manifest.seen
+    assert seen["order of files"].split() == before["order of files"].split()[::-1]
+    assert int(seen["processors"]) == int(before["processors"]) + 1
+    assert judged(record, before)[0] is Outcome.PASS
     assert capsys.readouterr().err.count("once again") == 1
     assert record_of(builder, tiny) == record
     assert "once again" not in capsys.readouterr().err
@@ -65,8 +69,17 @@ def test_on_the_host_it_is_wrong_use(tiny: Tiny, state: Path) -> None:  # noqa: 
         "echo $(MAKEFLAGS)",
         "find $(srcdir)/csu -type f -printf '%f '",
         "od -An -N8 -tx1 /dev/urandom",
+        "pwd | cksum",
+        "uname -r",
+        "nproc",
+        "id -g",
+        'echo "$$HOME"',
+        'echo "$$PATH"',
     ],
-    ids=["date", "host", "user", "locale", "zone", "jobs", "order", "random"],
+    ids=[
+        "date", "host", "user", "locale", "zone", "jobs", "order", "random", "directory", "kernel",
+        "processors", "group", "home", "path",
+    ],
 )
 @pytest.mark.usefixtures("state")
 def test_a_build_that_embeds_a_condition_is_red(
@@ -74,8 +87,8 @@ def test_a_build_that_embeds_a_condition_is_red(
 ) -> None:
     more = f"{INSTALLS}\t( {embedded} ) >> $(root)/etc/nsswitch.conf\n"
     tiny.add("1.1", "0009-embed.patch", "Makerules", INSTALLS, more)
-    record = record_of(tiny.builder(image=host_in_a_container), tiny)
-    outcome, seen = judged(record)
+    builder = tiny.builder(image=host_in_a_container)
+    outcome, seen = judged(record_of(builder, tiny), builder.build(tiny.target("1.1")).manifest.seen)
     assert outcome is Outcome.FAIL
     assert "etc/nsswitch.conf: byte" in seen
 

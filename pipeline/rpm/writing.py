@@ -1,11 +1,13 @@
-"""RPM headers as values that can be changed and written again (rpm's ``docs/manual/format_header.md``).
+"""RPMs taken apart, and written again with every digest right (rpm's ``docs/manual/format_header.md``).
 
 Reading for judgement is `pipeline.rpm.package`'s; this module reads only what it will write again, and
 keeps the types and the immutable region, so that rpm takes the result for a package that rpmbuild wrote.
+What is not changed is written as it was, byte for byte.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,9 @@ from typing import Any
 
 from pipeline.core.errors import MalformedInput
 from pipeline.rpm.header import ENTRY, HEADER, HEADER_MAGIC
+from pipeline.rpm.package import LEAD, SIG_MD5, SIG_SHA256, SIG_SIZE
+
+SIG_SHA1, SIG_PAYLOADSIZE, SIG_RESERVED = 269, 1007, 1008
 
 #: Types of values in a header.
 INT8, INT16, INT32, INT64, STRING, BINARY, STRINGS, I18N = 2, 3, 4, 5, 6, 7, 8, 9
@@ -120,3 +125,36 @@ def pack(header: Header) -> bytes:
         # the trailer's offset is that of the index, seen from the store's begin backwards
         store += struct.pack(">IIiI", header.region, BINARY, -entries * ENTRY.size, ENTRY.size)
     return HEADER.pack(HEADER_MAGIC, entries, len(store)) + index + store
+
+
+@dataclass
+class Parts:
+    """A whole package; ``packed`` is its compressed archive."""
+
+    lead: bytes
+    signature: Header
+    header: Header
+    packed: bytes
+
+    @staticmethod
+    def of(raw: bytes, where: str) -> Parts:
+        """Take a package's bytes apart. Raises `MalformedInput`."""
+        signature, length = parse(raw[LEAD.size :], f"{where}: signature")
+        start = LEAD.size + length + -length % 8
+        header, length = parse(raw[start:], f"{where}: header")
+        return Parts(raw[: LEAD.size], signature, header, raw[start + length :])
+
+    def written(self) -> bytes:
+        """The package's bytes, with digests and size made anew; signatures of others are left out."""
+        main = pack(self.header)
+        made: dict[int, tuple[int, Value]] = {
+            SIG_SHA1: (STRING, (hashlib.sha1(main, usedforsecurity=False).hexdigest().encode(),)),
+            SIG_SHA256: (STRING, (hashlib.sha256(main).hexdigest().encode(),)),
+            SIG_SIZE: (INT32, (len(main) + len(self.packed),)),
+            SIG_MD5: (BINARY, hashlib.md5(main + self.packed, usedforsecurity=False).digest()),
+        }
+        kept = {*made, SIG_PAYLOADSIZE, SIG_RESERVED}
+        signature = Header(self.signature.region)
+        signature.values = {t: made.get(t, value) for t, value in self.signature.values.items() if t in kept}
+        sig = pack(signature)
+        return self.lead + sig + b"\0" * (-len(sig) % 8) + main + self.packed
