@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,28 @@ def test_another_architectures_image_is_made_where_the_kernel_starts_its_program
     strap = next(line for line in calls(fake) if line.startswith("mmdebstrap"))
     assert f"--architectures={foreign.deb}" in strap
     assert "--skip=check/qemu" in strap  # it wants a package of its own to look once more
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_emulator_is_a_processor_that_it_was_seen_to_be(
+    fake: Path, bookworm: Profile, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """Both while the image is made and for what runs in it; an old QEMU is what it chooses itself."""
+    foreign = next(a for a in ARCHES.values() if a != host_arch())
+    monkeypatch.setattr(binfmt, "ensure", lambda _: None)
+    monkeypatch.setitem(ARCHES, foreign.name, replace(foreign, emulated_cpu="quick,x=on"))
+    engine_with_memory(fake)
+    program(fake, "mmdebstrap")
+    if not known:
+        text = (fake / "podman").read_text()
+        refusing = 'case "$*" in *QEMU_CPU=*true) exit 1 ;; esac\n'
+        (fake / "podman").write_text(text.replace("calls\n", f"calls\n{refusing}", 1))
+    made = images.ensure(bookworm, machine=ARCHES[foreign.name])
+    assert made.env == ({"QEMU_CPU": "quick,x=on"} if known else {})
+    build = next(line for line in calls(fake) if " build " in line)
+    assert ("--build-arg QEMU_CPU=quick,x=on" in build) is known
+    assert any("--env QEMU_CPU=quick,x=on" in line and line.endswith(" true") for line in calls(fake))
+    assert images.ensure(bookworm).env == {}
 
 
 def test_the_name_follows_everything_it_is_made_from(fake: Path, bookworm: Profile, tmp_path: Path,

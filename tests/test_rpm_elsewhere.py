@@ -39,12 +39,9 @@ def _made_in(
     )  # fmt: skip
     made_from = Parts.of(_whole(source).read_bytes(), "source").signature.values[SIG_MD5][1]
     assert isinstance(made_from, bytes)
-    _whole(
-        write(
-            into, "tool", items=[Item("/usr/bin/tool", data=data)], signature={SIG_MD5: bytes(16)},
-            tags={SOURCEPKGID: source_id or made_from, **(tags or {})},
-        )  # fmt: skip
-    )
+    further = {SOURCEPKGID: source_id or made_from, **(tags or {})}
+    items = [Item("/usr/bin/tool", data=data)]
+    _whole(write(into, "tool", items=items, signature={SIG_MD5: bytes(16)}, tags=further))
     moved(into, directory, HERE)
     for path in into.glob("*.rpm"):
         package.verify(path)

@@ -20,9 +20,9 @@ FOREIGN = next(a for a in ARCHES.values() if a != host_arch())
 HOST = Workplace(None, "native")
 
 
-def in_image(**tools: str) -> Workplace:
+def in_image(env: dict[str, str] | None = None, **tools: str) -> Workplace:
     record = ImageRecord(id="sha256:1", base="b", pinned=True, tools=tools)
-    return Workplace(BuildImage(Engine("podman"), "the-image", record), "native")
+    return Workplace(BuildImage(Engine("podman"), "the-image", record, env or {}), "native")
 
 
 @pytest.fixture
@@ -60,6 +60,14 @@ def test_one_call_serves_the_image_and_the_host(
     assert others["env"] == {"A": "b"}
     assert (options["log"], others["log"]) == (log, log)
     assert (options["remedy"], others["remedy"]) == ("mend it", "mend it")
+
+
+def test_what_an_images_programs_are_to_have_is_in_their_environment(
+    calls: list[tuple[list[str], dict[str, Any]]],
+) -> None:
+    in_image({"QEMU_CPU": "max", "A": "c"}).run(["true"], env={"A": "b"})
+    words = " ".join(calls[0][0])
+    assert "--env QEMU_CPU=max --env A=b the-image true" in words
 
 
 def test_only_who_asks_for_a_network_gets_one(calls: list[tuple[list[str], dict[str, Any]]]) -> None:

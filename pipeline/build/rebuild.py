@@ -1,4 +1,4 @@
-"""A release made once more from nothing, at another time, in another directory, on another host, by another user.
+"""A release made once more from nothing, at another time and place, on another host, by another user.
 
 The same packages must come out, bit by bit: else what was judged cannot be made again, and a difference
 between two releases may be one of their builds. No compiler cache has a part in it.

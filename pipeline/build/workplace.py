@@ -55,8 +55,9 @@ class Workplace:
         if self.image is None:
             return run(argv, env=env, log=log, on_line=on_line, remedy=remedy)
         return self.image.engine.run(
-            self.image.name, argv, mounts=mounts, read_only=read_only, in_memory=in_memory, env=env,
-            log=log, on_line=on_line, remedy=remedy, network=network, hostname=hostname,
+            self.image.name, argv, mounts=mounts, read_only=read_only, in_memory=in_memory,
+            env={**self.image.env, **(env or {})}, log=log, on_line=on_line, remedy=remedy,
+            network=network, hostname=hostname,
         )  # fmt: skip
 
     def identity(self, machine: Arch) -> dict[str, str]:

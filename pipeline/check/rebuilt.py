@@ -33,8 +33,8 @@ class Rebuilt(StaticCheck):
 
     declared = Declaration(
         name="build.rebuild",
-        question="Does a build from nothing, at another time, in another directory, on another host, by another "
-        "user, make the same packages bit by bit?",
+        question="Does a build from nothing, at another time and place, on another host, by another user, "
+        "make the same packages bit by bit?",
         when="it is asked for (`--rebuild`)",
     )
 
@@ -123,7 +123,7 @@ def naming(root: Path, words: Sequence[bytes]) -> list[str]:
 
 
 def judged(record: RebuildRecord, before: Mapping[str, str]) -> tuple[Outcome, str]:
-    """FAIL for any difference, MISSING if one of `CONDITIONS` was not another one than ``before``, or is unknown.
+    """FAIL for any difference, MISSING if one of `CONDITIONS` is unknown or was the same in both builds.
 
     ``before``: what the first build saw, by name.
     """
@@ -132,7 +132,10 @@ def judged(record: RebuildRecord, before: Mapping[str, str]) -> tuple[Outcome, s
         count = f"{len(found)} of {len(record.compared)} packages differ"
         return Outcome.FAIL, f"{count}: {several(found, 1, separator='; ')}"
     if not before:
-        return Outcome.MISSING, "the first build did not say what it saw: it is from an older version; `nox -s clean`, then build it"
+        return (
+            Outcome.MISSING,
+            "the first build did not say what it saw, as an older pipeline's: `nox -s clean`, build it anew",
+        )
     for said, whose in ((record.conditions, "the rebuild"), (before, "the first build")):
         if lacking := [name for name in CONDITIONS if name not in said]:
             return Outcome.MISSING, f"{whose} did not say what it saw of: {', '.join(lacking)}"

@@ -17,6 +17,7 @@ class Arch:
     maximum that linkers go by). ``beside`` is rpm's name of the 32-bit architecture whose packages may be
     installed with those of this one ("" for none). ``descriptor_below``: a thread's descriptor ends at its
     thread pointer and does not begin there (the two variants of thread-local storage in the ELF TLS ABI).
+    ``emulated_cpu``: the processor that QEMU is asked to be in an emulated build ("": its own choice).
     """
 
     name: str
@@ -30,6 +31,7 @@ class Arch:
     largest_page: int
     beside: str = ""
     descriptor_below: bool = False
+    emulated_cpu: str = ""
 
 
 ARCHES = {
@@ -37,9 +39,11 @@ ARCHES = {
     for a in (
         Arch("x86_64", "amd64", "x86_64-linux-gnu", 62, "ld-linux-x86-64.so.2",
              "/lib64/ld-linux-x86-64.so.2", "x86_64", 0x53053053, 4096, "i686"),
+        # All that QEMU can, with the algorithm for signing return addresses that costs least (QEMU's
+        # docs/system/arm/cpu-features.rst): every function of RHEL 9's programs signs its own.
         Arch("aarch64", "arm64", "aarch64-linux-gnu", 183, "ld-linux-aarch64.so.1",
              "/lib/ld-linux-aarch64.so.1", "aarch64", 0xD428BC00, 65536,
-             descriptor_below=True),
+             descriptor_below=True, emulated_cpu="max,pauth-impdef=on"),
     )
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,7 +26,7 @@ from pipeline.core.records import ImageRecord
 from pipeline.core.run import run
 from pipeline.core.store import key_of, tree_sha256
 from pipeline.debian.apt import PrivateApt, reaching_options
-from pipeline.host import binfmt
+from pipeline.host import binfmt, emulation
 from pipeline.host import engine as engines
 from pipeline.host.engine import Engine
 from pipeline.profile import Profile
@@ -54,11 +54,15 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class BuildImage:
-    """An image that the engine has, and the way to run it; ``record.id`` is the engine's image id."""
+    """An image that the engine has, and the way to run it; ``record.id`` is the engine's image id.
+
+    ``env``: what its programs are to have in their environment (`pipeline.host.emulation`).
+    """
 
     engine: Engine
     name: str
     record: ImageRecord
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,9 @@ def _ensure(recipe: _Recipe, importer: Engine, known: str | None) -> BuildImage:
                 base = _base(recipe, importer)
                 runner = engines.probe(base, importer.program)
                 foreign = bool(reference) or profile.image.base == "registry"
+                arguments = {"BASE": base, **emulation.environment(runner, base, recipe.machine)}
                 run(
-                    runner.build_argv(recipe.directory, tag, {"BASE": base}, network=foreign),
+                    runner.build_argv(recipe.directory, tag, arguments, network=foreign),
                     log=paths.logs() / f"image-{profile.name}.log",
                     remedy="read the log named above",
                 )
@@ -208,7 +213,10 @@ def _ensure(recipe: _Recipe, importer: Engine, known: str | None) -> BuildImage:
     if base and "@" not in base and (digest := importer.digest(f"{tag}-base", base)):
         base += f" ({digest})"  # what the tag named on that day
     base = base or f"mmdebstrap {profile.image.suite}"
-    return BuildImage(runner, tag, ImageRecord(id=found, base=base, pinned=not reference, tools=tools))
+    return BuildImage(
+        runner, tag, ImageRecord(id=found, base=base, pinned=not reference, tools=tools),
+        emulation.environment(runner, tag, recipe.machine),
+    )  # fmt: skip
 
 
 def _tools(runner: Engine, tag: str, image_id: str, machine: Arch) -> dict[str, str]:

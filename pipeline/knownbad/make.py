@@ -28,7 +28,9 @@ def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
         "good": [r.sha256 for r in good.manifest.files],
         "edits": [e.model_dump(mode="json") for e in entry.edit],
         "arch": machine.name,
-        "code": [store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "../rpm/writing")],
+        "code": [
+            store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "../rpm/writing")
+        ],
     }
     made = store.produce("known-bad", inputs, lambda into: _write(entry, good, machine, into / "RPMS"))
     return _as_built(profile, good, made.path / "RPMS", machine)

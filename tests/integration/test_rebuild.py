@@ -77,8 +77,20 @@ def test_on_the_host_it_is_wrong_use(tiny: Tiny, state: Path) -> None:  # noqa: 
         'echo "$$PATH"',
     ],
     ids=[
-        "date", "host", "user", "locale", "zone", "jobs", "order", "random", "directory", "kernel",
-        "processors", "group", "home", "path",
+        "date",
+        "host",
+        "user",
+        "locale",
+        "zone",
+        "jobs",
+        "order",
+        "random",
+        "directory",
+        "kernel",
+        "processors",
+        "group",
+        "home",
+        "path",
     ],
 )
 @pytest.mark.usefixtures("state")

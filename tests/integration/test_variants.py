@@ -376,7 +376,7 @@ def test_a_stale_kept_object_is_red_in_a_rebuild(builder: Builder, tiny: Tiny, t
     assert built.manifest.tree == kept.name
     record = rebuild.rebuilt(builder, built).manifest.rebuild
     assert record is not None
-    outcome, seen = judged(record)
+    outcome, seen = judged(record, built.manifest.seen)
     assert outcome is Outcome.FAIL
     assert "crt1.o: section .text" in seen
 
