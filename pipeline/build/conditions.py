@@ -83,7 +83,8 @@ class Conditions:
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
-#: Every build's: root, umask 022, no locale, UTC, the machine's date, kernel, processors and order of files.
+#: Every build's: root, umask 022, UTC; the locale of the image; date, kernel, processors and order of files of the
+#: machine.
 ORDINARY = Conditions(directory=DIRECTORY)
 #: Nothing of an ordinary build's. (rpm sets its own umask again for what the spec runs. The features of the
 #: processor that are hidden from the C library are x86's; elsewhere it is none. What is not said here is in
@@ -97,7 +98,7 @@ OTHERS = Conditions(
     umask="0027",
     path="/opt/elsewhere/bin",
     env={
-        "LC_ALL": "C.UTF-8",
+        "LC_ALL": "C",
         "TZ": "LATE-14",
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM",
         "HOME": "/nonexistent",
