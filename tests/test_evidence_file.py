@@ -61,6 +61,22 @@ def _waive(data: dict[str, Any]) -> None:
     data["findings"][0]["outcome"] = data["verdict"] = "WAIVED"
 
 
+def _no_rebuild(data: dict[str, Any]) -> None:
+    data["builds"][0]["rebuild"] = None
+
+
+def _rebuilt_alike(data: dict[str, Any]) -> None:
+    data["builds"][0]["rebuild"]["conditions"] = data["builds"][0]["seen"]
+
+
+def _rebuilt_otherwise(data: dict[str, Any]) -> None:
+    """Also where the first build says nothing of what it saw, as in older evidence."""
+    data["builds"][0]["seen"] = {}
+    data["builds"][0]["rebuild"]["differences"] = [
+        {"package": "p.rpm", "built": "1", "rebuilt": "2", "where": "/etc/x: byte 1"}
+    ]
+
+
 def _measure(data: dict[str, Any]) -> None:
     data["findings"][0]["outcome"] = "GREENISH"
 
@@ -83,6 +99,9 @@ def _measure(data: dict[str, Any]) -> None:
         (_turn_red, "its verdict is PASS, its findings say FAIL"),
         (_waive, "no waiver it records covers it"),
         (_measure, r"outcome"),
+        (_no_rebuild, "build.rebuild is PASS for bookworm/12.0/x86_64, of whose rebuild it has no record"),
+        (_rebuilt_alike, "build.rebuild is PASS for .* by the record of its rebuild MISSING"),
+        (_rebuilt_otherwise, "build.rebuild is PASS for .* by the record of its rebuild FAIL"),
     ],
 )
 def test_changed_evidence_is_refused(
@@ -102,8 +121,10 @@ def test_evidence_from_before_measures_had_units_is_read(made: Draft, tmp_path: 
             for key in ("page_size", "rseq_feature_size", "rseq_align"):
                 del seen_at[key]
         for built in data["builds"]:
-            del built["beside"], built["rebuild"]
+            del built["beside"], built["rebuild"], built["seen"]
 
+    made.questions = [q for q in made.questions if q.check != "build.rebuild"]
+    made.findings = [f for f in made.findings if f.check != "build.rebuild"]
     path = _tampered(made, tmp_path / "evidence.json", older)
     found = read(path)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

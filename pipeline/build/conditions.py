@@ -83,8 +83,8 @@ class Conditions:
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
-#: Every build's: root, umask 022, UTC; the locale of the image; date, kernel, processors and order of files of the
-#: machine.
+#: Every build's: root, umask 022, UTC; the locale of the image; the machine's date, kernel, processors and
+#: order of files.
 ORDINARY = Conditions(directory=DIRECTORY)
 #: Nothing of an ordinary build's. (rpm sets its own umask again for what the spec runs. The features of the
 #: processor that are hidden from the C library are x86's; elsewhere it is none. What is not said here is in

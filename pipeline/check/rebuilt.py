@@ -16,6 +16,7 @@ from pipeline.core.records import RebuildRecord
 from pipeline.core.words import several
 from pipeline.rpm.sysroot import root_sha256
 
+CHECK = "build.rebuild"
 #: What a rebuild must have seen otherwise than the first build, or it has shown nothing of it.
 CONDITIONS = (
     "time", "directory", "host", "kernel", "processors", "user", "group", "umask", "home", "path", "locale",
@@ -32,7 +33,7 @@ class Rebuilt(StaticCheck):
     """One question for each release that was made once more."""
 
     declared = Declaration(
-        name="build.rebuild",
+        name=CHECK,
         question="Does a build from nothing, at another time and place, on another host, by another user, "
         "make the same packages bit by bit?",
         when="it is asked for (`--rebuild`)",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pipeline.abi import baseline
-from pipeline.check import registry
+from pipeline.check import rebuilt, registry
 from pipeline.core import paths
 from pipeline.core.declaration import Need
 from pipeline.core.errors import MalformedInput
@@ -45,6 +45,7 @@ def recheck(evidence: Evidence, name: str) -> None:
         *_twice(evidence),
         *_places_unknown(evidence),
         *_unable(evidence),
+        *_not_rebuilt(evidence),
     ]:
         wrong = found[0]
     elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
@@ -156,6 +157,27 @@ def _unable(evidence: Evidence) -> list[str]:
         ):
             what = f"{finding.check} is {finding.outcome.name} at {place.place}"
             found.append(f"{what}, which by its record cannot tell")
+    return found
+
+
+def _not_rebuilt(evidence: Evidence) -> list[str]:
+    """Answers to whether a release comes out the same that do not follow from the record of its rebuild.
+
+    What the first build saw, older evidence does not say: of that no difference can be green.
+    """
+    builds = {b.target: b for b in evidence.builds}
+    found = []
+    for finding in evidence.findings:
+        if finding.check != rebuilt.CHECK or finding.outcome not in (Outcome.PASS, Outcome.FAIL):
+            continue
+        build = builds.get(finding.target)
+        what = f"{finding.check} is {finding.outcome.name} for {finding.target}"
+        if build is None or build.rebuild is None:
+            found.append(f"{what}, of whose rebuild it has no record")
+            continue
+        outcome, _ = rebuilt.judged(build.rebuild, build.seen)
+        if outcome is not finding.outcome and (build.seen or Outcome.FAIL in (outcome, finding.outcome)):
+            found.append(f"{what}, and by the record of its rebuild {outcome.name}")
     return found
 
 

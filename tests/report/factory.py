@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from pipeline import profile as profiles
 from pipeline.abi import baseline
-from pipeline.check import TUNABLE_STATES, registry, tunable_case, tunable_facet
+from pipeline.check import TUNABLE_STATES, rebuilt, registry, tunable_case, tunable_facet
 from pipeline.check.static import KINDS
 from pipeline.core import paths
 from pipeline.core.arch import arch
 from pipeline.core.declaration import by_name
 from pipeline.core.identity import Identity, identity
 from pipeline.core.outcome import Finding, NotJudged, Outcome, Question, Target
-from pipeline.core.records import BuildManifest, FileRecord, ImageRecord, SourceRecord
+from pipeline.core.records import BuildManifest, FileRecord, ImageRecord, RebuildRecord, SourceRecord
 from pipeline.profile import Profile, for_arch
 from pipeline.signoff.evidence import gather
 from pipeline.signoff.records import Environment, Evidence, PlaceRecord, ProfileRecord
@@ -100,11 +100,12 @@ class Draft:
 def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
     version = f"{profile.glibc}-{profile.get(release).rpm_release}"
     packages = ("glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-debuginfo")
+    rpms = tuple(record(f"{p}-{version}.{machine}.rpm") for p in packages)
     return BuildManifest(
         target=Target(profile=profile.name, release=release, arch=machine),
         key=sha("key", release, machine)[:32],
         nvr=f"glibc-{version}",
-        rpms=tuple(record(f"{p}-{version}.{machine}.rpm") for p in packages),
+        rpms=rpms,
         srpm=record(f"glibc-{version}.src.rpm"),
         mode="native" if machine == "x86_64" else "cross",
         place="container",
@@ -117,6 +118,16 @@ def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
             id="sha256:" + sha("image"), base="mmdebstrap bookworm", pinned=True, tools={"gcc": "12.2.0-14"}
         ),
         seconds=431.0,
+        seen=dict.fromkeys(rebuilt.CONDITIONS, "one"),
+        rebuild=RebuildRecord(
+            at=CREATED,
+            machine="root on builder",
+            processor="a processor",
+            compared=tuple(r.file for r in rpms),
+            conditions=dict.fromkeys(rebuilt.CONDITIONS, "another"),
+            differences=(),
+            seconds=429.0,
+        ),
     )
 
 
