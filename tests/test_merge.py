@@ -118,6 +118,31 @@ def test_conflicting_parts_are_an_error(change: Callable[[Draft], object], messa
     assert e.value.exit_code is ExitCode.MISSING
 
 
+def test_the_record_of_the_runner_that_rebuilt_is_the_one_that_stays() -> None:
+    """With `--rebuild` each runner rebuilds its own release, and builds the others in another place."""
+    one, other = draft(), draft()
+    one.builds[1:] = [b.model_copy(update={"rebuild": None, "seen": {"host": "b"}}) for b in one.builds[1:]]
+    other.builds[0] = other.builds[0].model_copy(update={"rebuild": None, "seen": {}, "tree": "1"})
+    for made, mine in ((one, one.builds[:1]), (other, other.builds[1:])):
+        targets = {b.target for b in mine}
+        made.questions = [q for q in made.questions if q.check != "build.rebuild" or q.target in targets]
+        made.findings = [f for f in made.findings if f.check != "build.rebuild" or f.target in targets]
+    merged = merge([one.evidence(), other.evidence()])
+    assert list(merged.builds) == draft().builds
+    assert merged.verdict is Outcome.PASS
+
+
+def test_two_rebuilds_of_one_build_are_an_error() -> None:
+    one, other = draft(), draft()
+    rebuild = other.builds[0].rebuild
+    assert rebuild
+    other.builds[0] = other.builds[0].model_copy(
+        update={"rebuild": rebuild.model_copy(update={"at": "2026-03-15T00:00:00Z"})}
+    )
+    with pytest.raises(EvidenceError, match=r"two runners rebuilt bookworm/12\.0/x86_64"):
+        merge([one.evidence(), other.evidence()])
+
+
 def test_other_source_or_patch_is_an_error() -> None:
     def other_source(b: BuildManifest) -> BuildManifest:
         assert b.source

@@ -9,7 +9,7 @@ import pytest
 from pipeline.rpm import package
 from pipeline.rpm.elsewhere import SOURCEPKGID, SPEC, moved
 from pipeline.rpm.package import SIG_MD5
-from pipeline.rpm.writing import Parts
+from pipeline.rpm.writing import BINARY, Parts, pack
 from tests.rpmwriter import Item, write
 
 HERE, THERE = "/build", "/elsewhere/than/that"
@@ -57,6 +57,22 @@ def test_the_directory_in_the_expanded_spec_is_all_that_may_differ(tmp_path: Pat
 def test_what_is_written_again_unchanged_is_the_same_bytes(tmp_path: Path) -> None:
     for path in (write(tmp_path, "a", items=[Item("/a", data=b"a")]), write(tmp_path, "b", source=True)):
         assert Parts.of(path.read_bytes(), "p").written() == path.read_bytes()
+
+
+@pytest.mark.parametrize("wrong", ["digest", "signature"])
+def test_what_rpm_would_not_have_written_is_not_made_right(tmp_path: Path, wrong: str) -> None:
+    here = _made_in(HERE, tmp_path / "here")
+    name = "tool-1.0-1.x86_64.rpm"
+    parts = Parts.of(here[name], name)
+    if wrong == "digest":
+        parts.signature.values[SIG_MD5] = (BINARY, bytes(16))
+    else:
+        parts.signature.values[1005] = (BINARY, b"somebody's")
+    sig = pack(parts.signature)
+    raw = parts.lead + sig + b"\0" * (-len(sig) % 8) + pack(parts.header) + parts.packed
+    (tmp_path / "here" / name).write_bytes(raw)
+    moved(tmp_path / "here", HERE, HERE)
+    assert (tmp_path / "here" / name).read_bytes() == raw
 
 
 def test_a_source_package_without_the_expanded_spec_stays_as_it_is(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ from pipeline.rpm import SOURCE_DATE_EPOCH, package
 from pipeline.source import FetchedSource, series
 from pipeline.source.patchfile import Patch
 
+#: What the top directory of a source is called that is packed here: debug information has the name, and it
+#: must not be that of the user's directory or of a commit.
+TOP = "glibc"
 #: for each patch how the source shows that it has it, "" if it has not
 PRESENT = "present.json"
 CHECK_INC = paths.SPECS / "check.inc"
@@ -125,6 +128,7 @@ class Builder:
         else:
             made_from = {
                 "source": self.source.identity,
+                **({} if self.source.topdir else {"top": TOP}),
                 "patches": [[p.file, p.sha256] for p in self.patches(target)],
             }
         return {
@@ -204,9 +208,11 @@ class Builder:
         """The trees that a build of ``target`` may begin with; None: it neither uses nor keeps one.
 
         On the host each build has a directory of its own. glibc's own tests begin with no object, and
-        the steps of a series ask what the compiler says, which kept objects do not repeat.
+        the steps of a series ask what the compiler says, which kept objects do not repeat. Objects from a
+        shared compiler cache would make other builds what they were made from.
         """
-        other = self.distgit(target) or self.options.check or self.options.up_to
+        options = self.options
+        other = self.distgit(target) or options.check or options.up_to or options.shared_cache
         if other or self.workplace(arch(target.arch)).image is None or not trees.wanted():
             return None
         return trees.kept(target, self.inputs(target))
@@ -339,11 +345,12 @@ def _nvr(rpms: Sequence[Path]) -> str:
 def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
     """The source as an archive for the source RPM, and the name of its top directory.
 
-    A tarball is taken as it is; a tree is packed so that equal trees make equal archives.
+    A tarball of a known form is taken as it is; any other source is packed so that equal trees make equal
+    archives (`TOP`).
     """
     if source.file and source.topdir:
         return source.file, source.topdir
     tree = source.unpack(into / "source")
-    packed = into / "source" / f"{tree.name}.tar"
-    tarball.pack(tree, packed, tree.name)
-    return packed, tree.name
+    packed = into / "source" / f"{TOP}.tar"
+    tarball.pack(tree, packed, TOP)
+    return packed, TOP

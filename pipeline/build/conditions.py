@@ -20,7 +20,7 @@ mkdir -p tmp/order
 (cd tmp/order && for name in a b c d e; do : > $name; done)
 { echo "time=$(date -u +%FT%TZ)"; echo "directory=$PWD"; echo "host=$(uname -n)"; echo "kernel=$(uname -rv)"
   echo "processors=$(nproc)"; echo "user=$(id -u)"; echo "group=$(id -g)"; echo "umask=$(umask)"
-  echo "home=$HOME"; echo "path=$PATH"; echo "locale=$LC_ALL"; echo "time zone=$TZ"
+  echo "home=$HOME"; echo "path=$PATH"; echo "locale=$(locale charmap)"; echo "time zone=$TZ"
   echo "jobs=$GLIBC_BUILD_JOBS"; echo "order of files=$(cd tmp/order && echo $(ls -U))"
   echo "processor features hidden=$GLIBC_TUNABLES"; } > conditions.seen
 rm -r tmp/order
@@ -34,6 +34,8 @@ _VARIED = f"""
 set -e
 gcc -shared -fPIC -O1 -o "$0/vary.so" "$0/vary.c"
 umask @UMASK@
+[ "$(locale charmap)" = UTF-8 ] && LC_ALL=C || LC_ALL=C.UTF-8
+export LC_ALL
 export TMPDIR="$0/tmp" PATH="$PATH:@PATH@"
 within='{_SEE}'
 cd "$0"
@@ -98,7 +100,6 @@ OTHERS = Conditions(
     umask="0027",
     path="/opt/elsewhere/bin",
     env={
-        "LC_ALL": "C",
         "TZ": "LATE-14",
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM",
         "HOME": "/nonexistent",

@@ -36,6 +36,8 @@ RECIPES = re.compile(
 )
 #: What the compiler's lists name, and what make's rules alone install, link by or put into the manual.
 KNOWN = re.compile(r"\.(?:c|h|S|map|abilist|conf|texi|po)$|(^|/)(?:NEWS|ChangeLog[^/]*|README[^/]*)$")
+#: Where an assembler may be told to take in a whole file.
+SOURCES = (".c", ".h", ".S", ".s", ".inc")
 #: What headers in the build directory are generated from, but for what `.h.d` files name. Objects depend on
 #: such a header by a relative path, which make takes for another file than the one that it has a rule for.
 GENERATORS = re.compile(r"(^|/)Versions[^/]*$|\.(?:list|sym|def|tbl|in|input|gperf|y)$")
@@ -81,7 +83,8 @@ def main(argv: list[str]) -> None:
     real = shutil.which("make", path=path)
     assert real, "there is no make"
     os.chdir("..")
-    if not (hooks / SAID).exists():
+    asked = {"--version", "-v"}.intersection(argv)  # by configure, of a make that is not called gmake
+    if not (hooks / SAID).exists() and not asked:
         options = [a for a in argv[1:] if a.startswith("-") or "=" in a]
         resume(hooks, Path(build.name), [real, *options, NO_LISTS])
     if "install" in argv and (hooks / KEEP).exists():
@@ -97,6 +100,7 @@ def paths_below(top: Path, *, without: str = "") -> list[tuple[str, Path]]:
     for directory, dirs, names in os.walk(top):
         here = Path(directory)
         dirs[:] = sorted(d for d in dirs if (here / d).relative_to(top).as_posix() != without)
+        names += [d for d in dirs if (here / d).is_symlink()]
         found += [((here / name).relative_to(top).as_posix(), here / name) for name in names]
     return found
 
@@ -117,9 +121,14 @@ def files_below(top: Path, *, without: str = "") -> Files:
 
 
 def meaning(makefile: str) -> str:
-    """sha256 of a makefile without comments, empty lines and statements that nothing kept depends on."""
+    """sha256 of a makefile without comments, empty lines and statements that nothing kept depends on.
+
+    Of one that defines a variable over lines all of it counts, for what looks like a comment there is none.
+    """
+    if re.search(r"^ *(?:(?:override|export|private) +)*define\b", makefile, re.MULTILINE):
+        return _sha256(makefile)
     logical = re.findall(r"(?:[^\\\n]|\\.|\\\n)*\n?", makefile)
-    told = [x for x in logical if x.strip() and not (x[0] == "#" and "\\\n" not in x)]
+    told = [x for x in logical if x.strip(" \n") and not (x[0] == "#" and "\\\n" not in x)]
     return _sha256("".join(x for x in told if not HARMLESS.fullmatch(x.replace("\\\n", " ").rstrip("\n"))))
 
 
@@ -134,13 +143,20 @@ def resume(hooks: Path, build: Path, make: list[str]) -> None:
     meanings = {
         n: meaning(Path(n).read_text(errors="surrogateescape")) for n in source if n.endswith("/Makefile")
     }
-    (hooks / MANIFEST).write_text(json.dumps({"source": source, "configured": made, "meanings": meanings}))
+    here = {"directory": str(Path.cwd()), "epoch": os.environ.get("SOURCE_DATE_EPOCH", "")}
+    (hooks / MANIFEST).write_text(
+        json.dumps({"source": source, "configured": made, "meanings": meanings, "here": here})
+    )
     said: dict[str, Any] = {"resumed": "", "why": "there is no kept tree", "changed": []}
     trees = sorted(p.parent for p in (hooks / "kept").glob(f"*/{MANIFEST}"))
     found = []
     for number, at in enumerate(trees):
         kept = json.loads((at / MANIFEST).read_text())
         changed, why = compare(source, made, kept, meanings)
+        if kept["here"] != here:
+            why = "its objects were made in another directory, or for another SOURCE_DATE_EPOCH"
+        elif kept["at"] > time.time_ns():
+            why = "the clock was set back since its objects were kept"
         found.append((bool(why), len(changed), number, why, changed, kept["source"], at))
     if found:
         wrong, _, _, why, changed, before, at = min(found, key=lambda f: f[:3])
@@ -286,7 +302,11 @@ def keep(hooks: Path, build: Path) -> None:
     if odd:
         print(f"keep: nothing, for make changed the source itself: {', '.join(sorted(odd)[:5])}", flush=True)
         return
-    (hooks / MANIFEST).write_text(json.dumps({**manifest, "generating": generating(build)}))
+    if taking := [n for n in sorted(recorded) if n.endswith(SOURCES) and b".incbin" in Path(n).read_bytes()]:
+        print(f"keep: nothing, for {taking[0]} takes in a file that no list names", flush=True)
+        return
+    told = {"generating": generating(build), "at": time.time_ns()}
+    (hooks / MANIFEST).write_text(json.dumps({**manifest, **told}))
     part = hooks / f"{OBJECTS}.part"
     if subprocess.run(["tar", "--format=posix", "-cf", str(part), str(build)], check=False).returncode:
         part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.build import conditions
+from pipeline.build import conditions, rpmbuild
 from pipeline.build.builder import Builder
 from pipeline.build.conditions import DIRECTORY, OTHERS
 from pipeline.core import paths, store
@@ -23,11 +23,16 @@ from pipeline.core.records import Built, RebuildDifference, RebuildRecord, times
 from pipeline.core.run import run
 from pipeline.core.store import file_sha256
 from pipeline.host import processor
+from pipeline.rpm import elsewhere, writing
 from pipeline.rpm.difference import first_difference
-from pipeline.rpm.elsewhere import moved
 
 KIND = "rebuild"
 RECORD = "rebuild.json"
+#: What decides how a rebuild is made and compared.
+CODE = (
+    Path(__file__), conditions.SHIM,
+    *(Path(str(module.__file__)) for module in (conditions, rpmbuild, elsewhere, writing)),
+)  # fmt: skip
 
 
 def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
@@ -40,7 +45,7 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
     inputs = {
         "build": manifest.key,
         "packages": sorted(r.sha256 for r in manifest.files),
-        "conditions": [file_sha256(Path(conditions.__file__)), file_sha256(conditions.SHIM)],
+        "code": [file_sha256(file) for file in CODE],
     }
 
     def make(into: Path) -> None:
@@ -69,7 +74,7 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
 def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
     start = time.monotonic()
     seen = builder.again(built.target, work, OTHERS).seen
-    moved(work / "RPMS", OTHERS.directory, DIRECTORY)
+    elsewhere.moved(work / "RPMS", OTHERS.directory, DIRECTORY)
     first = {r.file: r.sha256 for r in built.manifest.files}
     second = {p.name: file_sha256(p) for p in (work / "RPMS").glob("*.rpm")}
     names = sorted({*first, *second})
@@ -91,7 +96,7 @@ def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
         machine=f"{getpass.getuser()} on {platform.node()}",
         processor=processor.name() or platform.machine(),
         conditions=seen,
-        compared=tuple(names),
+        compared=first,
         differences=tuple(differences),
         seconds=round(time.monotonic() - start, 1),
     )

@@ -146,7 +146,7 @@ def rpmbuild(
 
     Raises `CommandFailed` with the log's path, `NoSpace` with the remedy for where the tree lay.
     """
-    cache = paths.ccache(profile_name, machine.name)
+    cache = paths.ccache(profile_name, machine.name, shared=bool(shared_cache))
     cache.mkdir(parents=True, exist_ok=True)
     where = workplace.at(conditions.directory, top)
     launcher, headers = workplace.launcher(top), workplace.kernel_headers(top, machine)

@@ -132,7 +132,9 @@ def evict(used: Path, room: int | None = None) -> None:
             store.remove_tree(tree)
 
 
-def drop(target: Target, inputs: Mapping[str, Any]) -> None:
-    """Drop every tree that a build of ``target`` may begin with."""
-    for tree in kept(target, inputs):
+def drop(target: Target, inputs: Mapping[str, Any]) -> list[str]:
+    """Drop every tree that a build of ``target`` may begin with; returns their keys."""
+    dropped = kept(target, inputs)
+    for tree in dropped:
         store.remove_tree(tree)
+    return [tree.name for tree in dropped]

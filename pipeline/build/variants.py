@@ -8,14 +8,16 @@ bit by bit; trees that ever gave another one are dropped.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.build import rpmbuild, scratch, trees
 from pipeline.build.builder import Builder, source_archive
 from pipeline.build.rpmbuild import Ingredients
+from pipeline.build.stored import MANIFEST
 from pipeline.core import paths, store
 from pipeline.core.arch import arch
 from pipeline.core.errors import WorldError
@@ -25,6 +27,8 @@ from pipeline.core.store import file_sha256
 from pipeline.source.patchfile import Patch
 
 KIND = "variant"
+#: in a stored variant: the key of the kept tree it began with, "" for none; and that in words
+BEGUN = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,18 @@ class Difference:
     package: str
     variant: str
     whole: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What differs from a build from nothing, and the key of the kept tree that was tried.
+
+    ``tree`` "": the build began from nothing too, ``why`` says for what reason, so nothing was proved.
+    """
+
+    wrong: Sequence[Difference]
+    tree: str
+    why: str = ""
 
 
 def keep_tree(builder: Builder, like: Target, *, other_than: Target | None = None) -> None:
@@ -71,10 +87,11 @@ def keep_tree(builder: Builder, like: Target, *, other_than: Target | None = Non
         )
 
 
-def build(builder: Builder, variant: Variant, tree: Target) -> Path:
+def build(builder: Builder, variant: Variant, tree: Target, *, fresh: bool = False) -> Path:
     """The directory of a variant's RPMs, built from a kept tree (``tree``'s if there is none) if need be.
 
-    A plain target that is not ``tree`` begins with another source's objects than its own.
+    A plain target that is not ``tree`` begins with another source's objects than its own. ``fresh``: it is
+    made anew, with the trees there are now.
 
     Raises as `Builder.make`.
     """
@@ -84,7 +101,9 @@ def build(builder: Builder, variant: Variant, tree: Target) -> Path:
         "hook": file_sha256(trees.HOOK),
     }
     if found := store.peek(KIND, inputs):
-        return found.path / "RPMS"
+        if not fresh:
+            return found.path / "RPMS"
+        store.remove_tree(found.path)
     plain = variant.target if not variant.patches and variant.target != tree else None
     keep_tree(builder, tree, other_than=plain)
 
@@ -122,10 +141,11 @@ def _build(builder: Builder, variant: Variant, into: Path, kept: Sequence[Path])
         first_in_path=workplace.at("/build/hooks/bin", first),
     )  # fmt: skip
     rpmbuild.collect(top, into / "RPMS")
-    _, words = trees.begun(top)
+    began = trees.begun(top)
+    (into / BEGUN).write_text(json.dumps(began))
     store.remove_tree(top)
     store.remove_tree(into / "source")
-    return words
+    return began[1]
 
 
 def differences(one: Path, other: Path) -> list[Difference]:
@@ -143,31 +163,45 @@ def differences(one: Path, other: Path) -> list[Difference]:
     ]
 
 
-def prove(builder: Builder, variant: Variant, tree: Target) -> Sequence[Difference]:
-    """Make a variant, and the same from nothing; what led to another package is dropped.
+def prove(builder: Builder, variant: Variant, tree: Target) -> Proof:
+    """Make a variant with the trees there are now, and the same from nothing.
 
-    A plain target's build is taken from the store if it is there: it is one of the two, as it was made.
+    A plain target's build is taken from the store if it is there: it is one of the two, as it was made. On a
+    difference the kept trees are dropped, and every stored build that began with one of them.
     """
     target = variant.target
     with tempfile.TemporaryDirectory(dir=paths.state(), prefix="again-") as work:
         whole = Path(work)
         plain = None if variant.patches else builder.build(target)
         if plain and plain.manifest.tree:
-            rpms = plain.rpms
+            rpms, began, why = plain.rpms, plain.manifest.tree, ""
             builder.again(target, whole)
             wrong = differences(rpms, whole / "RPMS")
-        elif plain:
-            rpms = build(builder, variant, tree)
-            wrong = differences(rpms, plain.rpms)
         else:
-            rpms = build(builder, variant, tree)
-            with step(f"build {target} from nothing"):
-                _build(builder, variant, whole, ())
-            wrong = differences(rpms, whole / "RPMS")
-    if not wrong:
+            rpms = build(builder, variant, tree, fresh=True)
+            began, why = json.loads((rpms.parent / BEGUN).read_text())
+            if not plain:
+                with step(f"build {target} from nothing"):
+                    _build(builder, variant, whole, ())
+            wrong = differences(rpms, plain.rpms if plain else whole / "RPMS")
+    if wrong:
+        warn(f"{target}: {wrong[0].package} differs; the kept trees and what was built from one are dropped")
+        store.remove_tree(rpms.parent)
+        _drop_made_from({began, *trees.drop(tree, builder.inputs(tree))} - {""})
+    elif began:
         say(f"{target}: its packages from a kept tree are those of a build from nothing, bit by bit")
-        return wrong
-    warn(f"{target}: {wrong[0].package} differs; the kept trees and what was built from one are dropped")
-    store.remove_tree(rpms.parent)
-    trees.drop(tree, builder.inputs(tree))
-    return wrong
+    else:
+        say(f"{target}: nothing is proved of kept trees, for it was built {why}")
+    return Proof(wrong, began, why)
+
+
+def _drop_made_from(keys: Collection[str]) -> None:
+    """Drop every stored build and variant that began with one of these trees."""
+    for kind, file in (("build", MANIFEST), (KIND, BEGUN)):
+        for record in (paths.state() / kind).glob(f"[0-9a-f]*/{file}"):
+            try:
+                said = json.loads(record.read_text())
+            except (OSError, ValueError):  # no record of a whole build
+                continue
+            if (said["tree"] if isinstance(said, dict) else said[0]) in keys:
+                store.remove_tree(record.parent)

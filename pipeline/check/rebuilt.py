@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import mmap
-import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.check import Material, StaticCheck
 from pipeline.core import store
 from pipeline.core.declaration import Declaration
 from pipeline.core.outcome import Finding, Outcome, Question
-from pipeline.core.records import RebuildRecord
+from pipeline.core.records import BuildManifest, Built, RebuildRecord
 from pipeline.core.words import several
-from pipeline.rpm.sysroot import root_sha256
+from pipeline.rpm import package
 
 CHECK = "build.rebuild"
 #: What a rebuild must have seen otherwise than the first build, or it has shown nothing of it.
@@ -23,8 +23,10 @@ CONDITIONS = (
     "time zone", "jobs", "order of files",
 )  # fmt: skip
 
-#: What the directories of builds end in, in a container and on the host (`pipeline.build.rpmbuild`).
-DIRECTORIES = (b"/build/BUILD", b"/rpmbuild/BUILD")
+#: The directory of a build, in a container and on the host, with what `pipeline.build.rpmbuild` makes there.
+DIRECTORIES = re.compile(rb"/(?:rpm)?build/(?:BUILD|SOURCES|SPECS|tmp|hooks)")
+#: What is looked for first, which is quick.
+WORDS = (b"build/BUILD", b"build/SOURCES", b"build/SPECS", b"build/tmp", b"build/hooks")
 #: Where it is kept which files name them.
 KIND, FILES = "naming", "files.json"
 
@@ -48,15 +50,15 @@ class Rebuilt(StaticCheck):
 
     def run(self, material: Material) -> list[Finding]:
         return [
-            self._finding(material, release, record, built.manifest.seen)
+            self._finding(material, release, built.manifest, record)
             for release, built in material.built.items()
             if (record := built.manifest.rebuild)
         ]
 
     def _finding(
-        self, material: Material, release: str, record: RebuildRecord, before: Mapping[str, str]
+        self, material: Material, release: str, first: BuildManifest, record: RebuildRecord
     ) -> Finding:
-        outcome, seen = judged(record, before)
+        outcome, seen = judged(first, record)
         return Finding(
             check=self.name,
             target=material.target(release),
@@ -84,68 +86,87 @@ class Paths(StaticCheck):
         ]
 
     def run(self, material: Material) -> list[Finding]:
-        return [self._finding(material.built[q.target.release].root, q) for q in self.questions(material)]
+        return [self._finding(material.built[q.target.release], q) for q in self.questions(material)]
 
-    def _finding(self, root: Path, question: Question) -> Finding:
-        found = known_naming(root)
+    def _finding(self, built: Built, question: Question) -> Finding:
+        found = known_naming([built.rpms / record.file for record in built.manifest.rpms])
         return Finding(
             check=self.name,
             target=question.target,
             outcome=Outcome.FAIL if found else Outcome.PASS,
-            expected=f"no file with {' or '.join(d.decode() for d in DIRECTORIES)} in it",
+            expected="no file or link with /build/BUILD, /rpmbuild/BUILD or their like in it",
             seen=several(found, 3) or "none",
             evidence=tuple(found),
         )
 
 
-def known_naming(root: Path) -> list[str]:
-    """`naming` of `DIRECTORIES`, looked for once in the same files."""
+def known_naming(rpms: Sequence[Path]) -> list[str]:
+    """`naming` of packages, looked for once in the same ones."""
 
     def make(into: Path) -> None:
-        (into / FILES).write_text(json.dumps(naming(root, DIRECTORIES)) + "\n")
+        (into / FILES).write_text(json.dumps(naming(rpms)) + "\n")
 
-    inputs = {"root": root_sha256(root), "words": [word.decode() for word in DIRECTORIES]}
+    inputs = {
+        "packages": sorted(store.file_sha256(rpm) for rpm in rpms),
+        "words": DIRECTORIES.pattern.decode(),
+    }
     found: list[str] = json.loads((store.produce(KIND, inputs, make).path / FILES).read_text())
     return found
 
 
-def naming(root: Path, words: Sequence[bytes]) -> list[str]:
-    """The regular files below ``root`` that contain one of ``words``, sorted. Raises OSError."""
-    found = []
-    for directory, _, names in os.walk(root):
-        for name in names:
-            path = Path(directory, name)
-            if path.is_symlink() or not path.is_file() or not path.stat().st_size:
-                continue
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if any(content.find(word) >= 0 for word in words):
-                    found.append(f"/{path.relative_to(root)}")
+def naming(rpms: Sequence[Path]) -> list[str]:
+    """The files and links in packages that name a build's directory in content, target or path, sorted.
+
+    Raises `MalformedInput`.
+    """
+    found = set()
+    for rpm in rpms:
+        with package.payload(rpm) as members:
+            for member in members:
+                content = member.name.encode(errors="surrogateescape") + b"\0" + member.read()
+                if any(word in content for word in WORDS) and DIRECTORIES.search(content):
+                    found.add(f"/{member.name.removeprefix('.').lstrip('/')}")
     return sorted(found)
 
 
-def judged(record: RebuildRecord, before: Mapping[str, str]) -> tuple[Outcome, str]:
-    """FAIL for any difference, MISSING if one of `CONDITIONS` is unknown or was the same in both builds.
+def judged(first: BuildManifest, record: RebuildRecord) -> tuple[Outcome, str]:
+    """FAIL for any difference; MISSING if it is not the rebuild of ``first``, or varied too little.
 
-    ``before``: what the first build saw, by name.
+    That is one of `CONDITIONS` unknown or the same in both builds, or another list of packages.
     """
     if record.differences:
         found = [f"{d.package}: {d.where}" for d in record.differences]
         count = f"{len(found)} of {len(record.compared)} packages differ"
         return Outcome.FAIL, f"{count}: {several(found, 1, separator='; ')}"
+    if record.compared != {r.file: r.sha256 for r in first.files}:
+        return Outcome.MISSING, "what was rebuilt are not the packages of this build"
+    before, after = first.seen, record.conditions
     if not before:
-        return (
-            Outcome.MISSING,
-            "the first build did not say what it saw, as an older pipeline's: `nox -s clean`, build it anew",
+        words = (
+            "the first build did not say what it saw, as an older pipeline's: `nox -s clean`, build it anew"
         )
-    for said, whose in ((record.conditions, "the rebuild"), (before, "the first build")):
+        return Outcome.MISSING, words
+    for said, whose in ((after, "the rebuild"), (before, "the first build")):
         if lacking := [name for name in CONDITIONS if name not in said]:
             return Outcome.MISSING, f"{whose} did not say what it saw of: {', '.join(lacking)}"
-    if same := [f"{n} ({before[n]})" for n in CONDITIONS if before[n] == record.conditions[n]]:
+    if same := [f"{n} ({before[n]})" for n in CONDITIONS if not _other(n, before[n], after[n])]:
         return Outcome.MISSING, f"the same packages, but both builds saw the same of: {', '.join(same)}"
-    if not record.compared:
-        return Outcome.MISSING, "no package was compared"
-    what = ", ".join(f"{name} {value}" for name, value in record.conditions.items() if value)
+    what = ", ".join(f"{name} {after[name]}" for name in CONDITIONS)
     return Outcome.PASS, f"{len(record.compared)} packages, bit by bit the same ({what})"
+
+
+def _other(name: str, one: str, other: str) -> bool:
+    """Whether a condition was another one; of the time: year, month, day and weekday."""
+    if name != "time":
+        return one != other
+    try:
+        a, b = (datetime.fromisoformat(text.removesuffix("Z")) for text in (one, other))
+    except ValueError:
+        return False
+    return all(
+        x != y
+        for x, y in zip((*a.timetuple()[:3], a.weekday()), (*b.timetuple()[:3], b.weekday()), strict=True)
+    )
 
 
 CHECKS = (Rebuilt(), Paths())

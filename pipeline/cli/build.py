@@ -48,24 +48,27 @@ def command(*, prove: bool, distgits: tuple[str, ...], lookaside: tuple[Path, ..
         ]
     )
     print(tabulate(rows, headers=["target", "package", "build", "took", "RPMs"], tablefmt="simple"))
-    return ExitCode.PASS if not prove or proved(builder, wanted) else ExitCode.FAILED
+    return proved(builder, wanted) if prove else ExitCode.PASS
 
 
-def proved(builder: Builder, wanted: Sequence[Target]) -> bool:
+def proved(builder: Builder, wanted: Sequence[Target]) -> ExitCode:
     """Whether a build from the kept tree of another release makes the packages of each target.
 
-    Raises `UsageError` where there are no kept trees: with a dist-git, or on the host, where each build has a
-    directory of its own.
+    MISSING where none of them began with a kept tree. Raises `UsageError` where there are no kept trees: with
+    a dist-git, or on the host, where each build has a directory of its own.
     """
     if builder.distgits or builder.options.place == "host":
         raise UsageError("--prove is for builds of our series in a container", hint="leave it out")
-    wrong = []
+    wrong, tried = [], 0
     for target in wanted:
         others = [r.name for r in builder.profile.release if r.name != target.release]
         newest = builder.profile.build_against
         other = newest if newest in others else (others or [target.release])[-1]
         tree = target.model_copy(update={"release": other})
-        wrong += [(str(target), d.package) for d in variants.prove(builder, Variant(target), tree)]
+        proof = variants.prove(builder, Variant(target), tree)
+        wrong += [(str(target), d.package) for d in proof.wrong]
+        tried += bool(proof.tree)
     if wrong:
         print(tabulate(wrong, headers=["target", "package that differs"], tablefmt="simple"))
-    return not wrong
+        return ExitCode.FAILED
+    return ExitCode.PASS if tried else ExitCode.MISSING

@@ -75,9 +75,12 @@ def logs() -> Path:
     return _LOGS.get() or state() / "logs"
 
 
-def ccache(profile: str, arch: str) -> Path:
-    """One compiler cache for each profile and architecture: releases share it, nothing else does."""
-    return state() / "ccache" / f"{profile}-{arch}"
+def ccache(profile: str, arch: str, *, shared: bool = False) -> Path:
+    """One compiler cache for each profile and architecture: releases share it, nothing else does.
+
+    ``shared``: that of builds with a remote cache, whose objects come to lie in it.
+    """
+    return state() / "ccache" / f"{profile}-{arch}{'-shared' if shared else ''}"
 
 
 def out() -> Path:

@@ -77,14 +77,14 @@ class RebuildRecord(Frozen):
 
     ``at`` (UTC) says when, ``machine`` who and where, ``processor`` on what. ``conditions`` is
     what the rebuild saw, by name (`BuildManifest.seen`).
-    ``compared``: the packages, the source package among them.
+    ``compared``: every package of the first build, the source package among them, with its sha256 there.
     """
 
     at: str
     machine: str
     processor: str
     conditions: dict[str, str]
-    compared: tuple[str, ...]
+    compared: dict[str, str]
     differences: tuple[RebuildDifference, ...]
     seconds: float
 

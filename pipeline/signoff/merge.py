@@ -37,7 +37,7 @@ def merge(parts: Sequence[Evidence]) -> Evidence:
         _same("profile", first.profile.name, other.profile.name)
         _same(f"content of profile {first.profile.name}", first.profile.sha256, other.profile.sha256)
         _same(f"record of profile {first.profile.name}", _digest(first), _digest(other))
-    builds = _join("build", (b for p in parts for b in p.builds), lambda b: str(b.target), _build_essence)
+    builds = _builds([b for p in parts for b in p.builds])
     _one_source(builds)
     # a place that went wrong for one runner went wrong, though it worked for another
     every_place = sorted((x for p in parts for x in p.places), key=lambda place: not place.trouble)
@@ -118,9 +118,23 @@ def _join(
     return list(joined.values())
 
 
+def _builds(every: Sequence[BuildManifest]) -> list[BuildManifest]:
+    """One record of each build, its rebuilder's if there is one; raises as `_join`, and for two rebuilds."""
+    order = list(dict.fromkeys(b.target for b in every))
+    rebuilt = sorted(every, key=lambda b: b.rebuild is None)
+    joined = {b.target: b for b in _join("build", rebuilt, lambda b: str(b.target), _build_essence)}
+    for build in every:
+        if build.rebuild not in (None, joined[build.target].rebuild):
+            raise EvidenceError(
+                f"two runners rebuilt {build.target}",
+                hint="let each runner judge its own targets (`--release R --arch A`)",
+            )
+    return [joined[target] for target in order]
+
+
 def _build_essence(build: BuildManifest) -> str:
-    """How long it took and what ccache did may differ; what came out and from what may not."""
-    return build.model_dump_json(exclude={"seconds", "ccache"})
+    """How, when and where it was made may differ, and who rebuilt it; what came out and from what may not."""
+    return build.model_dump_json(exclude={"seconds", "ccache", "seen", "tree", "rebuild"})
 
 
 def _place_name(place: PlaceRecord) -> Hashable:

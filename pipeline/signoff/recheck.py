@@ -45,17 +45,14 @@ def recheck(evidence: Evidence, name: str) -> None:
         *_twice(evidence),
         *_places_unknown(evidence),
         *_unable(evidence),
-        *_not_rebuilt(evidence),
     ]:
         wrong = found[0]
     elif _sorted(kept) != _sorted(evidence.findings) or _sorted(declined) != _sorted(evidence.not_judged):
         wrong = "its findings do not answer the questions it says were planned"
     elif unnamed := about - {(t.release, t.arch) for t in evidence.targets}:
         wrong = f"a finding is about {'/'.join(min(unnamed))}, which it does not name as judged"
-    elif {(t.release, t.arch) for t in evidence.targets} - {
-        (b.target.release, b.target.arch) for b in evidence.builds if b.rpms
-    }:
-        wrong = "it has no record of the build of a release that it judges"
+    elif found := [*_not_built(evidence), *_not_rebuilt(evidence)]:
+        wrong = found[0]
     elif any(f.outcome is Outcome.WAIVED and not _waived(evidence, f) for f in evidence.findings):
         wrong = "a finding is WAIVED, but no waiver it records covers it"
     elif verdict(evidence.findings) is not evidence.verdict:
@@ -160,24 +157,36 @@ def _unable(evidence: Evidence) -> list[str]:
     return found
 
 
+def _not_built(evidence: Evidence) -> list[str]:
+    """Releases that are judged without packages of theirs."""
+    built = {(b.target.release, b.target.arch) for b in evidence.builds if b.rpms}
+    if {(t.release, t.arch) for t in evidence.targets} - built:
+        return ["it has no record of the build of a release that it judges"]
+    return []
+
+
 def _not_rebuilt(evidence: Evidence) -> list[str]:
     """Answers to whether a release comes out the same that do not follow from the record of its rebuild.
 
-    What the first build saw, older evidence does not say: of that no difference can be green.
+    A record of a difference that nothing answers for had an answer, which was taken out.
     """
+    answers = {f.target: f.outcome for f in evidence.findings if f.check == rebuilt.CHECK}
     builds = {b.target: b for b in evidence.builds}
     found = []
-    for finding in evidence.findings:
-        if finding.check != rebuilt.CHECK or finding.outcome not in (Outcome.PASS, Outcome.FAIL):
-            continue
-        build = builds.get(finding.target)
-        what = f"{finding.check} is {finding.outcome.name} for {finding.target}"
-        if build is None or build.rebuild is None:
-            found.append(f"{what}, of whose rebuild it has no record")
-            continue
-        outcome, _ = rebuilt.judged(build.rebuild, build.seen)
-        if outcome is not finding.outcome and (build.seen or Outcome.FAIL in (outcome, finding.outcome)):
-            found.append(f"{what}, and by the record of its rebuild {outcome.name}")
+    for target in dict.fromkeys((*answers, *builds)):
+        build, said = builds.get(target), answers.get(target)
+        outcome = None
+        if build and build.rebuild:
+            outcome, _ = rebuilt.judged(build, build.rebuild)
+        if said in (Outcome.PASS, Outcome.FAIL) and said is not outcome:
+            has = (
+                f"by the record of its rebuild {outcome.name}"
+                if outcome
+                else "there is no record of its rebuild"
+            )
+            found.append(f"{rebuilt.CHECK} is {said.name} for {target}, and {has}")
+        elif said is None and outcome is Outcome.FAIL:
+            found.append(f"{target} came out otherwise when it was rebuilt, and nothing answers for it")
     return found
 
 

@@ -81,8 +81,13 @@ def test_in_a_container_it_costs_the_word_hermetic(
     assert not second.hermetic
     assert second.ccache["remote_storage_hit"] > 0
     assert second.rpms == first.rpms
+    # what came from there lies in no cache and in no kept tree that a hermetic build begins with
+    assert not (state / "trees").exists()
     alone = build(tiny, "", image)
     assert alone.hermetic
+    assert not alone.tree
+    assert hits(alone) == hits(first)
+    assert alone.ccache["cache_miss"] == first.ccache["cache_miss"]
     assert alone.key != second.key
 
 

@@ -19,7 +19,7 @@ from pipeline.build.builder import Builder
 from pipeline.build.every import build_all
 from pipeline.build.rpmbuild import RESUMED
 from pipeline.build.stored import WARNINGS
-from pipeline.build.variants import Variant
+from pipeline.build.variants import Proof, Variant
 from pipeline.check.rebuilt import judged
 from pipeline.core import paths
 from pipeline.core.errors import CommandFailed, UsageError
@@ -69,7 +69,7 @@ def proved(
     """The log of a variant whose packages are those of a build from nothing."""
     variant = Variant(target, changed(*changes, tree=of))
     log = said(variants.build(builder, variant, tree))
-    assert variants.prove(builder, variant, tree) == []
+    assert variants.prove(builder, variant, tree).wrong == []
     return log
 
 
@@ -289,7 +289,7 @@ def test_a_generated_header_taken_for_unchanged_is_seen(
     builder = tiny.builder(tree=generating, image=host_in_a_container)
     target = tiny.target("1.1")
     change = changed({"file": "elf/dl-tunables.list", "find": "1", "replace": "0"}, tree=generating)
-    wrong = variants.prove(builder, Variant(target, change), target)
+    wrong = variants.prove(builder, Variant(target, change), target).wrong
     assert any(d.package.startswith("glibc-1") or d.package.startswith("glibc-2") for d in wrong)
     assert not trees.kept(target, builder.inputs(target))
 
@@ -310,6 +310,9 @@ def test_a_generated_header_taken_for_unchanged_is_seen(
         ("x = a \\\ntests += tst-a\n", "x = a \\\ntests += tst-b\n", False),  # of another statement
         ("ifeq (a,b)\ntests += tst-a\nendif\n", "tests += tst-a\n", False),
         ("CFLAGS-a.c = -O1\n", "CFLAGS-a.c = -O2\n", False),
+        ("define a\n#define L 1\nendef\n", "define a\n#define L 2\nendef\n", False),
+        ("  override define a =\n# 1\nendef\n", "  override define a =\n# 2\nendef\n", False),
+        ("a:\n\t\n", "a:\n", False),  # an empty recipe
     ],
 )
 def test_a_makefile_means_the_same_if_only_tests_or_installed_headers_differ(
@@ -326,7 +329,7 @@ def test_a_further_release_begins_with_the_first_one_s_objects(tiny: Tiny, build
     (tree,) = trees.kept(first, builder.inputs(first))
     assert made["1.0"].manifest.tree == tree.name
     assert not (made["1.0"].rpms.parent / WARNINGS).exists()  # what was kept was not compiled
-    assert variants.prove(builder, Variant(other), first) == []
+    assert variants.prove(builder, Variant(other), first) == Proof([], tree.name)
     again = paths.state() / "again"
     again.mkdir()
     builder.again(other, again)
@@ -356,7 +359,7 @@ def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tin
     (kept,) = trees.kept(tree, builder.inputs(tree))
     _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
     for changes in ((), changed(SOURCE)):
-        wrong = variants.prove(builder, Variant(tree, changes), tree)
+        wrong = variants.prove(builder, Variant(tree, changes), tree).wrong
         assert any(d.package.startswith("glibc-devel-") for d in wrong)
         assert not kept.exists()
         assert not list((paths.state() / "variant").glob("[0-9a-f]*"))
@@ -364,7 +367,7 @@ def test_a_stale_object_is_seen_and_its_tree_dropped(builder: Builder, tiny: Tin
         if not changes:
             variants.keep_tree(builder, tree)
             _spoil(kept / "objects.tar", tmp_path / "spoiled.tar")
-    assert variants.prove(builder, Variant(tree), tree) == []
+    assert variants.prove(builder, Variant(tree), tree).wrong == []
 
 
 def test_a_stale_kept_object_is_red_in_a_rebuild(builder: Builder, tiny: Tiny, tmp_path: Path) -> None:
@@ -376,7 +379,7 @@ def test_a_stale_kept_object_is_red_in_a_rebuild(builder: Builder, tiny: Tiny, t
     assert built.manifest.tree == kept.name
     record = rebuild.rebuilt(builder, built).manifest.rebuild
     assert record is not None
-    outcome, seen = judged(record, built.manifest.seen)
+    outcome, seen = judged(built.manifest, record)
     assert outcome is Outcome.FAIL
     assert "crt1.o: section .text" in seen
 
@@ -393,7 +396,7 @@ def test_what_differs_from_build_to_build_fails_the_proof(
     more = f"{installs}\t( {embedded} ) >> $(root)/etc/nsswitch.conf\n"
     (tree / "Makerules").write_text(rules.replace(installs, more))
     builder = tiny.builder(tree=tree, image=host_in_a_container)
-    wrong = variants.prove(builder, Variant(tiny.target("1.0")), tiny.target("1.1"))
+    wrong = variants.prove(builder, Variant(tiny.target("1.0")), tiny.target("1.1")).wrong
     assert {d.package.rpartition("-2.36-")[0] for d in wrong} >= {"glibc"}
 
 

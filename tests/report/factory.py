@@ -101,12 +101,13 @@ def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
     version = f"{profile.glibc}-{profile.get(release).rpm_release}"
     packages = ("glibc", "glibc-common", "glibc-devel", "glibc-static", "glibc-debuginfo")
     rpms = tuple(record(f"{p}-{version}.{machine}.rpm") for p in packages)
+    source = record(f"glibc-{version}.src.rpm")
     return BuildManifest(
         target=Target(profile=profile.name, release=release, arch=machine),
         key=sha("key", release, machine)[:32],
         nvr=f"glibc-{version}",
         rpms=rpms,
-        srpm=record(f"glibc-{version}.src.rpm"),
+        srpm=source,
         mode="native" if machine == "x86_64" else "cross",
         place="container",
         hermetic=True,
@@ -118,13 +119,13 @@ def _build(profile: Profile, release: str, machine: str) -> BuildManifest:
             id="sha256:" + sha("image"), base="mmdebstrap bookworm", pinned=True, tools={"gcc": "12.2.0-14"}
         ),
         seconds=431.0,
-        seen=dict.fromkeys(rebuilt.CONDITIONS, "one"),
+        seen={**dict.fromkeys(rebuilt.CONDITIONS, "one"), "time": CREATED},
         rebuild=RebuildRecord(
             at=CREATED,
             machine="root on builder",
             processor="a processor",
-            compared=tuple(r.file for r in rpms),
-            conditions=dict.fromkeys(rebuilt.CONDITIONS, "another"),
+            compared={r.file: r.sha256 for r in (*rpms, source)},
+            conditions={**dict.fromkeys(rebuilt.CONDITIONS, "another"), "time": "2027-04-18T12:52:38Z"},
             differences=(),
             seconds=429.0,
         ),
