@@ -76,8 +76,9 @@ def test_what_is_timed_starts_from_an_empty_state_in_lanes_too(
     assert paths.state() == state
 
 
+@pytest.mark.parametrize("which", ["one", "all"])
 def test_a_broken_build_gives_the_state_back(
-    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     tiny = Tiny.lay_out(tmp_path)
 
@@ -85,6 +86,7 @@ def test_a_broken_build_gives_the_state_back(
         raise CommandFailed("broken")
 
     monkeypatch.setattr(builds, "plain_build", lambda *_: 1.0)
+    monkeypatch.setattr(Builder, "make", broken if which == "one" else lambda *_: None)
     monkeypatch.setattr(builds, "make_all", broken)
     with pytest.raises(CommandFailed):
         builds.build_ratios(tiny.profile, tiny.builder().source, Options(place="host"), [])
