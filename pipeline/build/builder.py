@@ -32,9 +32,6 @@ from pipeline.rpm import SOURCE_DATE_EPOCH, package
 from pipeline.source import FetchedSource, series
 from pipeline.source.patchfile import Patch
 
-#: What the top directory of a source is called that is packed here: debug information has the name, and it
-#: must not be that of the user's directory or of a commit.
-TOP = "glibc"
 #: for each patch how the source shows that it has it, "" if it has not
 PRESENT = "present.json"
 CHECK_INC = paths.SPECS / "check.inc"
@@ -128,7 +125,7 @@ class Builder:
         else:
             made_from = {
                 "source": self.source.identity,
-                **({} if self.source.topdir else {"top": TOP}),
+                **({} if self.source.topdir else {"top": tarball.TOP}),
                 "patches": [[p.file, p.sha256] for p in self.patches(target)],
             }
         return {
@@ -248,7 +245,7 @@ class Builder:
             patches = self.records(target)
             absent = {record.file for record in patches if not record.present}
             ours = tuple(p for p in self.patches(target) if p.file in absent)
-            archive, topdir = source_archive(self.source, into)
+            archive, topdir = tarball.source_archive(self.source, into)
             Ingredients(
                 archive=archive,
                 patches=[p.path for p in ours],
@@ -340,17 +337,3 @@ def _nvr(rpms: Sequence[Path]) -> str:
         if rpm.name == "glibc":
             return rpm.nvr
     raise CommandFailed("the dist-git's own spec made no package called glibc")
-
-
-def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
-    """The source as an archive for the source RPM, and the name of its top directory.
-
-    A tarball of a known form is taken as it is; any other source is packed so that equal trees make equal
-    archives (`TOP`).
-    """
-    if source.file and source.topdir:
-        return source.file, source.topdir
-    tree = source.unpack(into / "source")
-    packed = into / "source" / f"{TOP}.tar"
-    tarball.pack(tree, packed, TOP)
-    return packed, TOP

@@ -1,7 +1,8 @@
-"""Which tarball a distribution's spec is built from: beside it, in a look-aside, or the profile's source.
+"""Which tarball a spec is built from: the source's own, or a tree of it that is packed here.
 
-Where the layout has the tarball's digest, that decides. Where it has none (a directory filled by ``rpm -i``),
-the sign-off says so.
+A distribution's spec has it beside it, in a look-aside, or it is the profile's source. Where the layout
+has the tarball's digest, that decides. Where it has none (a directory filled by ``rpm -i``), the sign-off
+says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pipeline.source import FetchedSource
 
 #: The compressors' own options, which tar passes on: what is packed is read a few times only.
 _QUICK = {"XZ_OPT": "-0"}
+#: What the top directory of a source is called that is packed here: debug information has the name, and it
+#: must not be that of the user's directory or of a commit.
+TOP = "glibc"
 #: Kinds of --source that are trees. Only a user names one, and no digest of a tarball says anything of it.
 TREES = ("dir", "git")
 
@@ -102,6 +106,20 @@ def _packed(fetched: FetchedSource, name: str, topdir: str) -> tuple[Path, str]:
     inputs = {"source": fetched.identity, "name": name, "topdir": topdir, "form": 1}
     what = f"packed from --source {fetched.record.origin}, which no digest of it can be compared with"
     return store.produce("packed", inputs, make).path / name, what
+
+
+def source_archive(source: FetchedSource, into: Path) -> tuple[Path, str]:
+    """The source as an archive for the source RPM, and the name of its top directory.
+
+    A tarball of a known form is taken as it is; any other source is packed so that equal trees make equal
+    archives (`TOP`).
+    """
+    if source.file and source.topdir:
+        return source.file, source.topdir
+    tree = source.unpack(into / "source")
+    packed = into / "source" / f"{TOP}.tar"
+    pack(tree, packed, TOP)
+    return packed, TOP
 
 
 def pack(tree: Path, archive: Path, topdir: str) -> None:

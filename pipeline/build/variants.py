@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.build import rpmbuild, scratch, trees
-from pipeline.build.builder import Builder, source_archive
+from pipeline.build import rpmbuild, scratch, tarball, trees
+from pipeline.build.builder import Builder
 from pipeline.build.rpmbuild import Ingredients
 from pipeline.build.stored import MANIFEST
 from pipeline.core import paths, store
@@ -126,7 +126,7 @@ def _build(builder: Builder, variant: Variant, into: Path, kept: Sequence[Path])
     patches = (*(p for p in builder.patches(target) if p.file in absent), *variant.patches)
     top = into / "rpmbuild"
     first = trees.lay_out(top, kept, keep=False)
-    archive, topdir = source_archive(builder.source, into)
+    archive, topdir = tarball.source_archive(builder.source, into)
     Ingredients(
         archive=archive,
         patches=[p.path for p in patches],

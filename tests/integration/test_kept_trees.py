@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import builder as builders
-from pipeline.build import rpmbuild, trees, variants
+from pipeline.build import rpmbuild, tarball, trees, variants
 from pipeline.build.variants import Variant
 from pipeline.cli.build import proved
 from pipeline.core import paths
@@ -56,7 +56,7 @@ def test_objects_of_another_directory_are_not_taken(
 ) -> None:
     """Debug information has its name."""
     assert made(tiny, host_in_a_container, TREE).tree == ""
-    monkeypatch.setattr(builders, "TOP", "another")
+    monkeypatch.setattr(tarball, "TOP", "another")
     assert made(tiny, host_in_a_container, TREE, "1.0").tree == ""
 
 
