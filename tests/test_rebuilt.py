@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.build.conditions import others, unlike
 from pipeline.check.rebuilt import CONDITIONS, judged, known_naming, naming
 from pipeline.core.outcome import Outcome
 from pipeline.core.records import RebuildDifference, RebuildRecord
@@ -64,6 +66,15 @@ def test_a_condition_that_was_the_same_in_both_builds_is_no_answer(name: str) ->
 def test_a_date_that_has_something_of_the_first_builds_is_not_another(time: str) -> None:
     """The moment, year, month, day or weekday: a build that embeds it would come out the same."""
     assert judged(FIRST, said(time=time))[0] is Outcome.MISSING
+
+
+def test_a_rebuild_is_on_an_unlike_date_however_long_after_the_first_build() -> None:
+    now = datetime.now(UTC)
+    for days in range(800):
+        first = now - timedelta(days=days)
+        later = int(others(first.isoformat()).env["VARY_DAYS"])
+        assert unlike(first, now + timedelta(days=later, seconds=12345))
+    assert others("").env["VARY_DAYS"]
 
 
 @pytest.mark.parametrize("change", ["fewer", "more", "other", "of another"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 #: Where a container has the directory of a build.
@@ -85,6 +86,13 @@ class Conditions:
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
+def unlike(one: datetime, other: datetime) -> bool:
+    """Whether two moments have neither year nor month, day nor weekday in common."""
+    return all(a != b for a, b in zip(one.timetuple()[:3], other.timetuple()[:3], strict=True)) and (
+        one.weekday() != other.weekday()
+    )
+
+
 #: Every build's: root, umask 022, UTC; the locale of the image; the machine's date, kernel, processors and
 #: order of files.
 ORDINARY = Conditions(directory=DIRECTORY)
@@ -108,3 +116,11 @@ OTHERS = Conditions(
     },
     more_jobs=2,
 )
+
+
+def others(first: str) -> Conditions:
+    """`OTHERS` on a date that is `unlike` the one at which the ``first`` build began (UTC; "": not known)."""
+    now = datetime.now(UTC)
+    before = datetime.fromisoformat(first) if first else now
+    days = next(n for n in range(400, 800) if unlike(before, now + timedelta(days=n, seconds=12345)))
+    return replace(OTHERS, env={**OTHERS.env, "VARY_DAYS": str(days)})

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pipeline.build import conditions, rpmbuild
 from pipeline.build.builder import Builder
-from pipeline.build.conditions import DIRECTORY, OTHERS
 from pipeline.core import paths, store
 from pipeline.core.errors import EvidenceError, reason
 from pipeline.core.progress import say, warn
@@ -73,8 +72,9 @@ def rebuilt(builder: Builder, built: Built, *, fresh: bool = False) -> Built:
 
 def _rebuild(builder: Builder, built: Built, work: Path) -> RebuildRecord:
     start = time.monotonic()
-    seen = builder.again(built.target, work, OTHERS).seen
-    elsewhere.moved(work / "RPMS", OTHERS.directory, DIRECTORY)
+    other = conditions.others(built.manifest.seen.get("time", ""))
+    seen = builder.again(built.target, work, other).seen
+    elsewhere.moved(work / "RPMS", other.directory, conditions.DIRECTORY)
     first = {r.file: r.sha256 for r in built.manifest.files}
     second = {p.name: file_sha256(p) for p in (work / "RPMS").glob("*.rpm")}
     names = sorted({*first, *second})

@@ -22,8 +22,18 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Another day, month, year and weekday.  */
-#define LATER (400L * 24 * 60 * 60 + 12345)
+/* So many days and some hours later it is another day, month, year and weekday than in the first build.  */
+static long int
+later (void)
+{
+  static long int seconds;
+  if (seconds == 0)
+    {
+      const char *days = getenv ("VARY_DAYS");
+      seconds = (days != NULL ? atol (days) : 400) * 24 * 60 * 60 + 12345;
+    }
+  return seconds;
+}
 
 #define REAL(name, type) ((type) dlsym (RTLD_NEXT, name))
 
@@ -32,7 +42,7 @@ clock_gettime (clockid_t clock, struct timespec *now)
 {
   int result = REAL ("clock_gettime", int (*) (clockid_t, struct timespec *)) (clock, now);
   if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-    now->tv_sec += LATER;
+    now->tv_sec += later ();
   return result;
 }
 
@@ -41,7 +51,7 @@ timespec_get (struct timespec *now, int base)
 {
   int result = REAL ("timespec_get", int (*) (struct timespec *, int)) (now, base);
   if (result == TIME_UTC)
-    now->tv_sec += LATER;
+    now->tv_sec += later ();
   return result;
 }
 
@@ -50,14 +60,14 @@ gettimeofday (struct timeval *restrict now, void *restrict zone)
 {
   int result = REAL ("gettimeofday", int (*) (struct timeval *, void *)) (now, zone);
   if (result == 0)
-    now->tv_sec += LATER;
+    now->tv_sec += later ();
   return result;
 }
 
 time_t
 time (time_t *now)
 {
-  time_t then = REAL ("time", time_t (*) (time_t *)) (NULL) + LATER;
+  time_t then = REAL ("time", time_t (*) (time_t *)) (NULL) + later ();
   if (now != NULL)
     *now = then;
   return then;
@@ -67,10 +77,10 @@ time (time_t *now)
 static const struct timespec *
 true_moment (const struct timespec *moment, struct timespec *copy)
 {
-  if (moment->tv_sec < REAL ("time", time_t (*) (time_t *)) (NULL) + LATER / 2)
+  if (moment->tv_sec < REAL ("time", time_t (*) (time_t *)) (NULL) + later () / 2)
     return moment;
   *copy = *moment;
-  copy->tv_sec -= LATER;
+  copy->tv_sec -= later ();
   return copy;
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from pipeline.build.conditions import unlike
 from pipeline.check import Material, StaticCheck
 from pipeline.core import store
 from pipeline.core.declaration import Declaration
@@ -156,17 +157,13 @@ def judged(first: BuildManifest, record: RebuildRecord) -> tuple[Outcome, str]:
 
 
 def _other(name: str, one: str, other: str) -> bool:
-    """Whether a condition was another one; of the time: year, month, day and weekday."""
+    """Whether a condition was another one."""
     if name != "time":
         return one != other
     try:
-        a, b = (datetime.fromisoformat(text.removesuffix("Z")) for text in (one, other))
+        return unlike(datetime.fromisoformat(one), datetime.fromisoformat(other))
     except ValueError:
         return False
-    return all(
-        x != y
-        for x, y in zip((*a.timetuple()[:3], a.weekday()), (*b.timetuple()[:3], b.weekday()), strict=True)
-    )
 
 
 CHECKS = (Rebuilt(), Paths())
