@@ -22,7 +22,7 @@ from pipeline.core.records import BuildManifest, file_record
 from pipeline.signoff import attest, envelope, statements
 from pipeline.signoff.document import write
 from pipeline.signoff.records import Evidence
-from tests.report.factory import draft
+from tests.report.factory import draft, rebuilt_as_it_is
 
 PEM = serialization.Encoding.PEM
 
@@ -65,11 +65,13 @@ def make_rpms(build: BuildManifest, directory: Path) -> BuildManifest:
         return directory / name
 
     assert build.srpm
-    return build.model_copy(
-        update={
-            "rpms": tuple(file_record(made(r.file)) for r in build.rpms[:2]),
-            "srpm": file_record(made(build.srpm.file)),
-        }
+    return rebuilt_as_it_is(
+        build.model_copy(
+            update={
+                "rpms": tuple(file_record(made(r.file)) for r in build.rpms[:2]),
+                "srpm": file_record(made(build.srpm.file)),
+            }
+        )
     )
 
 
@@ -236,7 +238,7 @@ def test_source_rpms_of_two_architectures_share_a_name(tmp_path: Path) -> None:
         assert at_hand.srpm
         source = tmp_path / "rpms" / f"{build.target.release}-{build.target.arch}" / at_hand.srpm.file
         source.write_bytes(source.read_bytes() + build.target.arch.encode())
-        builds.append(at_hand.model_copy(update={"srpm": file_record(source)}))
+        builds.append(rebuilt_as_it_is(at_hand.model_copy(update={"srpm": file_record(source)})))
     made.builds = builds
     evidence = made.evidence()
     key = KEYS["ed25519"]()

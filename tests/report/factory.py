@@ -409,6 +409,13 @@ def of_this_pipeline(made: Draft) -> Draft:
     return replace(made, pipeline=identity(), baselines=[baseline.record(d) for d in directories])
 
 
+def rebuilt_as_it_is(build: BuildManifest) -> BuildManifest:
+    """The build, its rebuild's record one of the packages that it has now."""
+    assert build.rebuild
+    compared = {r.file: r.sha256 for r in build.files}
+    return build.model_copy(update={"rebuild": build.rebuild.model_copy(update={"compared": compared})})
+
+
 def with_builds(made: Draft, change: Callable[[BuildManifest], BuildManifest]) -> Draft:
     """The draft with every build changed."""
     return replace(made, builds=[change(b) for b in made.builds])
