@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.build import builder as builders
 from pipeline.build import rpmbuild, tarball, trees, variants
+from pipeline.build.options import Options
 from pipeline.build.variants import Variant
 from pipeline.cli.build import proved
 from pipeline.core import paths
@@ -22,6 +23,12 @@ from tests.integration.test_variants import _spoil
 from tests.tiny_kit import TREE, Tiny
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("state")]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the source, to be changed."""
+    return shutil.copytree(TREE, tmp_path / "tree")
 
 
 def made(tiny: Tiny, image: BuildImage, tree: Path, release: str = "1.1") -> BuildManifest:
@@ -70,10 +77,8 @@ def test_another_time_for_all_times_is_another_build(
 
 
 def test_a_link_to_another_directory_is_a_change(
-    tiny: Tiny, host_in_a_container: BuildImage, tmp_path: Path
+    tiny: Tiny, host_in_a_container: BuildImage, tree: Path
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(TREE, tree)
     for name in "ab":
         (tree / "v" / name).mkdir(parents=True)
         (tree / "v" / name / "value.h").write_text(f"#define VALUE {ord(name)}\n")
@@ -100,10 +105,8 @@ def test_a_clock_that_was_set_back_makes_all_times_worthless(
 
 
 def test_objects_that_take_in_whole_files_are_not_kept(
-    tiny: Tiny, host_in_a_container: BuildImage, tmp_path: Path
+    tiny: Tiny, host_in_a_container: BuildImage, tree: Path
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(TREE, tree)
     (tree / "elf" / "blob.conf").write_text("A\n")
     taking = '__asm__(".section .rodata\\n.incbin \\"../elf/blob.conf\\"\\n.previous");\n'
     edit(tree / "elf" / "rtld.c", lambda text: taking + text)
@@ -113,11 +116,9 @@ def test_objects_that_take_in_whole_files_are_not_kept(
 
 
 def test_a_make_that_configure_asks_for_its_version_is_not_the_build(
-    tiny: Tiny, host_in_a_container: BuildImage, tmp_path: Path
+    tiny: Tiny, host_in_a_container: BuildImage, tree: Path
 ) -> None:
     """It would have the tree taken before it is configured."""
-    tree = tmp_path / "tree"
-    shutil.copytree(TREE, tree)
     edit(tree / "configure", lambda text: text.replace("#!/bin/sh\n", "#!/bin/sh\nmake --version\n", 1))
     assert os.access(tree / "configure", os.X_OK)
     assert made(tiny, host_in_a_container, tree).tree == ""
@@ -133,7 +134,7 @@ def test_a_proof_in_which_no_kept_tree_had_a_part_proves_nothing(
     assert (proof.wrong, proof.tree) == ([], "")
     assert "rules changed: Makerules" in proof.why
     assert "nothing is proved of kept trees" in capsys.readouterr().err
-    builder.options = builder.options.__class__(place="container")
+    builder.options = Options(place="container")
     assert proved(builder, [tiny.target("1.0")]) is ExitCode.MISSING
 
 
