@@ -12,11 +12,10 @@ from pipeline.core import paths, store
 from pipeline.core.arch import Arch
 from pipeline.core.errors import EvidenceError
 from pipeline.core.records import Built
-from pipeline.knownbad import change, edits
+from pipeline.knownbad import change, edits, elfedit, rpmfile
 from pipeline.knownbad.entry import Entry
 from pipeline.profile import Profile
-
-_OWN = Path(__file__).parent
+from pipeline.rpm import writing
 
 
 def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
@@ -28,9 +27,7 @@ def edited(entry: Entry, profile: Profile, good: Built, machine: Arch) -> Built:
         "good": [r.sha256 for r in good.manifest.files],
         "edits": [e.model_dump(mode="json") for e in entry.edit],
         "arch": machine.name,
-        "code": [
-            store.file_sha256(_OWN / f"{n}.py") for n in ("edits", "elfedit", "rpmfile", "../rpm/writing")
-        ],
+        "code": [store.file_sha256(Path(str(m.__file__))) for m in (edits, elfedit, rpmfile, writing)],
     }
     made = store.produce("known-bad", inputs, lambda into: _write(entry, good, machine, into / "RPMS"))
     return _as_built(profile, good, made.path / "RPMS", machine)
